@@ -64,11 +64,11 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 2
-  rollcall:site: {{ zone: scalability.expert, host: www, ttl: {ttl} }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, ttl: {ttl} }} }}
   rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
-    web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
-    web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
+    web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 120, joins: [site/www, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 120, joins: [site/www, theService/v1] }}
 """
 
 

@@ -43,10 +43,10 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 2
-  rollcall:site: {{ zone: scalability.expert, host: www, proxied: true }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, proxied: true }} }}
   rollcall:fleets:
-    web-aws: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, joins: [site] }}
-    web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, joins: [site] }}
+    web-aws: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, joins: [site/www] }}
+    web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, joins: [site/www] }}
 """
 
 

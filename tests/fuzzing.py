@@ -291,13 +291,15 @@ def cloudapi_replies(dice: random.Random) -> None:
 
 
 CONFIG: dict[str, Any] = {
-    "site": {"zone": "scalability.expert", "host": "www", "ttl": 120, "proxied": True, "protection": "high", "acceleration": True},
+    "sites": {
+        "www": {"zone": "scalability.expert", "ttl": 120, "proxied": True, "protection": "high", "acceleration": True}
+    },
     "serviceDiscovery": {
         "zone": "unilans.net",
         "services": {"theService": {"protocol": "tcp", "port": 4218, "incarnations": {"v1": {"txt": {"path": "/"}}}}},
     },
     "fleets": {
-        "web-aws": {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]},
+        "web-aws": {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]},
         "api": {"cloud": "joyent", "count": 2, "size": "g1.micro", "image": "debian-12", "joins": ["theService/v1"],
                 "ssh": {"keyName": "k"}},
     },

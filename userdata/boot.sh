@@ -173,8 +173,17 @@ END
 # serve FOLDER: by nginx.
 serve() {
     rm -f "$ROOT/etc/nginx/sites-enabled/default"
-    put /etc/nginx/conf.d/rollcall.conf 644 <<END
+    put /etc/nginx/rollcall-site.conf 644 <<END
 $(sed -e "s/@INSTANCE@/$instance/g" -e "s|@ROOT@|$1|g" "$RELEASE/workloads/site/nginx.conf")
+END
+    # The agent writes a server for each closed site beside it.
+    put /etc/nginx/conf.d/rollcall.conf 644 <<END
+server {
+    listen 80 default_server;
+    listen [::]:80 default_server;
+    include /etc/nginx/rollcall-site.conf;
+}
+include /etc/nginx/rollcall-origins/*.conf;
 END
     # Without ranges no header is believed: an empty file is the safe one, until the agent has read them.
     [ -e "$ROOT/etc/nginx/rollcall-edge.conf" ] || put /etc/nginx/rollcall-edge.conf 644 </dev/null

@@ -2,7 +2,7 @@
 
     rollcall adopt [--stack prod] [--json] [--yes]        (the same as python -m components.commands.adopt; default: the selected stack)
 
-Lists every record at the site's host and in the services' sets that no machine of the stack wrote: the machine that it
+Lists every record at the sites' hosts and in the services' sets that no machine of the stack wrote: the machine that it
 would belong to, or why it stays foreign. With --yes, the mark of this machine is written: at Cloudflare as the record's
 comment, in a zone with dynamic updates as a TXT below the host. Nothing else is changed. Needs what `rollcall status`
 needs.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from components.compute.registry import view_of
 from components.config.errors import ConfigurationError
 from components.config.models import ServiceDiscoverySettings, Settings
 from components.config.servers import at_port
+from components.config.site_zones import zones_of
 from components.dns.cloudflare import ADDRESS_TYPES
 from components.dns.rfc2136 import DynamicServicePlace, required_tsig_key
 from components.dns.route53 import ServicePlace
@@ -74,8 +75,11 @@ class Verdict:
     reason: str
 
 
-def verdict(record: Record, stack: str, machines: Iterable[RunningMachine]) -> Verdict | None:
-    """Return what will become of a record at the site's host; None for a record that a machine of the stack wrote."""
+def verdict(record: Record, stack: str, machines: Iterable[RunningMachine], fleets: Collection[str]) -> Verdict | None:
+    """Return what will become of a record at a site's host; None for a record that a machine of the stack wrote.
+
+    `fleets` are the names of the fleets that join the site. Machines of other fleets would not keep the record.
+    """
     marked = Owner.parse(record.comment)
     if marked is not None and marked.stack == stack:
         return None
@@ -89,6 +93,10 @@ def verdict(record: Record, stack: str, machines: Iterable[RunningMachine]) -> V
         reason = f"it has a comment of its own, {record.comment!r}, which would be lost: clear it first"
     elif owner is None:
         reason = "no running machine of the state has this address"
+    elif owner.fleet not in fleets:
+        reason = (
+            f"the address of {owner.fleet}-{owner.machine} ({owner.instance}), and its fleet does not join this site"
+        )
     else:
         mark, reason = str(owner), f"the address of {owner.fleet}-{owner.machine} ({owner.instance})"
     return Verdict(key=RecordKey(record.name, record.type), value=record.content, becomes=mark, reason=reason)
@@ -226,25 +234,34 @@ def _adopt(chosen: argparse.Namespace) -> int:
         )
     stack = named(*reversed(_stack_of(str(resources[0]["urn"]))))
     settings = program(stack, config, zone_names.ids_from_apis(config.get))
-    records: tuple[Record, ...] = ()
-    marks: dict[str, str] = {}
     verdicts = in_services(settings, stack, config)
-    site = site_marks.marks_of(settings.site, config) if settings.site is not None else None
-    if site is not None:
-        machines = running(found, config, {each.name: each.region or "" for each in settings.fleets})
-        records = site.list()
-        for record in records:
-            proposed = verdict(record, stack, machines)
-            if proposed is not None:
-                verdicts.append(proposed)
-                marks.update({record.id: proposed.becomes} if proposed.becomes else {})
-    left = write(site, records, marks) if chosen.yes and site is not None else {}
+    machines = (
+        running(found, config, {each.name: each.region or "" for each in settings.fleets}) if settings.sites else []
+    )
+    written: list[str] = []
+    left: dict[str, str] = {}
+    for zone in zones_of(settings):
+        for site in zone.sites:
+            listed = site_marks.marks_of(zone, site, config)
+            if listed is None:
+                continue
+            fleets, records = {each.name for each in settings.fleets_at(site.join)}, listed.list()
+            proposed = [(each, verdict(each, stack, machines, fleets)) for each in records]
+            verdicts += [said for _, said in proposed if said is not None]
+            marks = {record.id: said.becomes for record, said in proposed if said is not None and said.becomes}
+            changed = write(listed, records, marks) if chosen.yes else {}
+            left |= {f"{site.fqdn} {record}": reason for record, reason in changed.items()}
+            written += [mark for record, mark in marks.items() if chosen.yes and record not in changed]
     verdicts.sort()
     if chosen.json:
-        written = sorted(mark for record, mark in marks.items() if record not in left) if chosen.yes else []
         print(
             json.dumps(
-                {"stack": stack, "records": [asdict(each) for each in verdicts], "written": written, "left": left}
+                {
+                    "stack": stack,
+                    "records": [asdict(each) for each in verdicts],
+                    "written": sorted(written),
+                    "left": left,
+                }
             )
         )
     else:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from components.config.models import SiteSettings
 from components.config.servers import at_port
+from components.config.site_zones import ZoneSettings
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
 from components.dns.rfc2136 import SiteStore, required_tsig_key, store_of
 from components.preflight.zone_store import ZoneStore
@@ -16,7 +17,7 @@ from rollcall.route53api import ConflictError
 
 
 class SiteMarks(Protocol):
-    """The records at the site's host, with their marks as comments. Raises the errors of `rollcall.errors`."""
+    """The records at a site's host, with their marks as comments. Raises the errors of `rollcall.errors`."""
 
     def list(self) -> tuple[Record, ...]:
         """Return the records, ours and foreign."""
@@ -64,24 +65,24 @@ class DynamicSiteMarks:
         return ""
 
 
-def _of_cloudflare(site: SiteSettings, config: Mapping[str, str]) -> SiteMarks | None:
+def _of_cloudflare(zone: ZoneSettings, site: SiteSettings, config: Mapping[str, str]) -> SiteMarks | None:
     store = ZoneStore(cloudflare_token(config.get), cloudflare_url(config.get))
-    zone = store.zone(site)
-    return None if zone is None else CloudflareSiteMarks(store, zone, site.fqdn)
+    id_ = store.zone(zone)
+    return None if id_ is None else CloudflareSiteMarks(store, id_, site.fqdn)
 
 
-def _of_dynamic(site: SiteSettings, config: Mapping[str, str]) -> SiteMarks | None:
+def _of_dynamic(zone: ZoneSettings, site: SiteSettings, config: Mapping[str, str]) -> SiteMarks | None:
     key = required_tsig_key(config.get, site.zone)
-    return DynamicSiteMarks(site.zone, site.fqdn, at_port(site.server or ""), key)
+    return DynamicSiteMarks(site.zone, site.fqdn, at_port(zone.server or ""), key)
 
 
 # By the `provider` of the configuration.
-PROVIDERS: dict[str, Callable[[SiteSettings, Mapping[str, str]], SiteMarks | None]] = {
+PROVIDERS: dict[str, Callable[[ZoneSettings, SiteSettings, Mapping[str, str]], SiteMarks | None]] = {
     "cloudflare": _of_cloudflare,
     "rfc2136": _of_dynamic,
 }
 
 
-def marks_of(site: SiteSettings, config: Mapping[str, str]) -> SiteMarks | None:
+def marks_of(zone: ZoneSettings, site: SiteSettings, config: Mapping[str, str]) -> SiteMarks | None:
     """Return the records of a site. `config` is the stack's configuration. None: the credentials show no such zone."""
-    return PROVIDERS[site.provider](site, config)
+    return PROVIDERS[zone.provider](zone, site, config)

@@ -26,6 +26,7 @@ from components.compute.registry import cloud_of
 from components.config.errors import ConfigurationError
 from components.config.models import KEYS, FleetSettings, Settings, SiteSettings
 from components.config.reader import decoded, read
+from components.config.site_zones import ZoneSettings
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_token_key, cloudflare_url
 from components.dns.cloudflare_api import CloudflareApi
 from components.joyent.errors import CloudApiError
@@ -167,7 +168,7 @@ def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
     if config.get("rollcall:fleets") is None:
         return {}
     # A zone that the configuration gives by its id may have been deleted, and no fleet needs its name.
-    names = dict.fromkeys(("site", "serviceDiscovery"), lambda _: "zone.example")
+    names = dict.fromkeys((zone_names.SITES, zone_names.DIRECTORY), lambda _: "zone.example")
     return {each.name: each for each in program(stack, config, names).fleets}
 
 
@@ -186,13 +187,22 @@ def lost_tokens_of(resources: Iterable[Mapping[str, Any]], config: Mapping[str, 
     if not made or not token or config.get(cloudflare_tokens.KEY):
         return []
     api = CloudflareApi(cloudflare_url(config.get), token, cloudflare_token_key(config.get))
-    site_settings = json.loads(config.get("rollcall:site") or "{}")
-    site = SiteSettings(zone=str(site_settings.get("zone") or ""), account_id=str(site_settings.get("accountId") or ""))
     try:
-        own = cloudflare_tokens.verified(api, lambda: cloudflare_tokens.accounts_seen(api, site))
+        own = cloudflare_tokens.verified(api, lambda: _accounts(api, config))
     except cloudflare_tokens.InactiveError:
         return []
     return [str(each) for stack in state_in(listed).stacks for each in lost_tokens.lost(api, own.owner, stack, made)]
+
+
+def _accounts(api: CloudflareApi, config: Mapping[str, str]) -> list[str]:
+    """Return the ids of the accounts of the sites' zones."""
+    sections = json.loads(config.get("rollcall:sites") or "{}").values()
+    sites = (
+        SiteSettings(zone=str(each.get("zone") or ""), account_id=str(each.get("accountId") or "") or None)
+        for each in sections
+        if isinstance(each, Mapping)
+    )
+    return cloudflare_tokens.accounts_seen(api, [ZoneSettings(sites=(each,)) for each in sites])
 
 
 def compare(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -> list[FleetStatus]:

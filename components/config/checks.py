@@ -11,24 +11,25 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
-from components.config import floors, workload_checks
-from components.config.errors import Faults, at, may_be_secret, shown
+from components.config import floors, secret_names, site_checks, workload_checks
+from components.config.errors import Faults, at, may_be_secret, near, shown
 from components.config.joins import service_join, site_join
 from components.config.models import (
     EC2_IMAGES,
     FLEET_NAME,
     LABEL,
     SERVICE_NAME,
-    SITE_JOIN,
-    SITE_PROVIDERS,
+    SITE,
     FleetSettings,
     IncarnationSettings,
     ServiceDiscoverySettings,
     ServiceSettings,
     Settings,
     SiteSettings,
+    joins_site,
 )
 from components.config.servers import at_port
+from components.config.site_zones import zones_of
 from rollcall import probe
 from rollcall.ownership import Owner, OwnershipError
 from rollcall.settings import (
@@ -80,26 +81,24 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
     """Add every error, and return the settings with the defaults that depend on other keys."""
     add = _Add(faults, hidden)
     if not settings.fleets and not faults:
-        example = "{cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site]}"
+        example = "{cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site/www]}"
         add(_FLEETS, _NAMES_NONE, f"Add one, as web-aws: {example}")
-    if settings.site is not None:
-        _site(settings.site, add)
-        _floor("rollcall:site", "the site", SITE_JOIN, settings.site.min_registered, settings, add)
+    for site in settings.sites:
+        _floor(site.key, site.join, site.min_registered, settings, add)
     if settings.service_discovery is not None:
         _directory(settings.service_discovery, add)
         for service in settings.service_discovery.services:
             _capacity(settings, service, add)
             for each in service.incarnations:
                 join, key = f"{service.name}/{each.name}", at(_SERVICES, service.name)
-                _floor(key, join, join, service.min_registered, settings, add)
+                _floor(key, join, service.min_registered, settings, add)
     workload_checks.check(settings, faults, add)
     for fleet in settings.fleets:
         _fleet(fleet, add)
         _joins(settings, fleet, faults, add)
         _names_in_dns(settings.stack, fleet, add)
         _machine_settings(settings, fleet, add)
-    if settings.site is not None and not settings.site.is_dynamic:
-        _plan(settings, settings.site, add)
+    site_checks.check(settings, add)
     return replace(settings, fleets=tuple(_with_defaults(fleet) for fleet in settings.fleets))
 
 
@@ -110,24 +109,12 @@ def _with_defaults(fleet: FleetSettings) -> FleetSettings:
     return replace(fleet, ssh=replace(fleet.ssh, user="root"))
 
 
-def _site(site: SiteSettings, add: _Add) -> None:
-    _created("rollcall:site", site, add)
-    if _dynamic("rollcall:site", site, add):
-        given = {"proxied": site.proxied, "acceleration": site.acceleration, "protection": site.protection != "off"}
-        for name in (each for each, on in given.items() if on):
-            add(f"rollcall:site.{name}", f"is for {SITE_PROVIDERS[0]}", "Leave it out, or set provider: cloudflare")
-        if site.ttl == 1:
-            add("rollcall:site.ttl", "is 1, which only Cloudflare takes for automatic", "Set 60 to 86400 seconds")
-    if site.account_id and not site.create:
-        add("rollcall:site.accountId", "is where a new zone is made, and create is off", "Take it out, or set create")
-
-
-def _created(key: str, zone: SiteSettings | ServiceDiscoverySettings, add: _Add) -> None:
+def _created(key: str, zone: ServiceDiscoverySettings, add: _Add) -> None:
     if zone.create and zone.zone_id:
         add(f"{key}.zoneId", "names a zone that exists, and create: true makes another", "Keep one of the two")
 
 
-def _dynamic(key: str, zone: SiteSettings | ServiceDiscoverySettings, add: _Add) -> bool:
+def _dynamic(key: str, zone: ServiceDiscoverySettings, add: _Add) -> bool:
     """Return whether the zone's name server takes dynamic updates. A key that does not fit this is an error."""
     if not zone.is_dynamic:
         if zone.server is not None and not add.faults.covers(f"{key}.provider"):
@@ -160,6 +147,8 @@ def _service(service: ServiceSettings, add: _Add) -> None:
     if not re.fullmatch(SERVICE_NAME, service.name):
         rule = "1 to 15 letters, digits and single inner hyphens with at least one letter"
         add(key, "is not the name of a service", f"RFC 6335 section 5.1 takes {rule}")
+    if f"{service.name}/" == SITE:
+        add(key, "is the word before the name of a site in joins", "Rename it")
     if (service.protocol, service.port) == ("udp", probe.PORT):
         add(
             f"{key}.port",
@@ -241,12 +230,12 @@ def _distinct_names(directory: ServiceDiscoverySettings, add: _Add) -> None:
                 add(key, f"and {other} both make {resource}", "Rename an incarnation")
 
 
-def _floor(key: str, what: str, join: str, least: int, settings: Settings, add: _Add) -> None:
+def _floor(key: str, join: str, least: int, settings: Settings, add: _Add) -> None:
     """Refuse a floor above the number of machines. Where no machine joins yet, every number is valid."""
     members = sum(fleet.count for fleet in settings.fleets if join in fleet.joins)
     if 0 < members < least:
         few = "1 machine joins" if members == 1 else f"{members} machines join"
-        add(f"{key}.minRegistered", f"is {least}, and {few} {what}", f"Set {members} at most, or raise the counts")
+        add(f"{key}.minRegistered", f"is {least}, and {few} {join}", f"Set {members} at most, or raise the counts")
 
 
 def _capacity(settings: Settings, service: ServiceSettings, add: _Add) -> None:
@@ -322,12 +311,16 @@ def _triton_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
 
 def _joins(settings: Settings, fleet: FleetSettings, faults: Faults, add: _Add) -> None:
     key, known = f"{at(_FLEETS, fleet.name)}.joins", settings.joins
-    fix = f"Name one of {', '.join(known)}" if known else "Configure rollcall:site or rollcall:serviceDiscovery"
+    fix = f"Name one of {', '.join(known)}" if known else "Configure rollcall:sites or rollcall:serviceDiscovery"
     for join in fleet.joins:
         service, _, incarnation = join.partition("/")
-        home = "rollcall:site" if join == SITE_JOIN else at(_SERVICES, service, "incarnations", incarnation)
+        home = (
+            at("rollcall:sites", incarnation)
+            if joins_site(join)
+            else at(_SERVICES, service, "incarnations", incarnation)
+        )
         if join not in known and not faults.covers(home):
-            add(key, "leads nowhere", fix, value=join)
+            add(key, f"leads nowhere{near(join, known)}", fix, value=join)
     if len(fleet.joins) > _MOST_JOINS:
         add(key, f"names {len(fleet.joins)}", f"Name {_MOST_JOINS} at most: each is a tag of the machine")
 
@@ -343,13 +336,13 @@ def _names_in_dns(stack: str, fleet: FleetSettings, add: _Add) -> None:
 
 def _machine_settings(settings: Settings, fleet: FleetSettings, add: _Add) -> None:
     """Refuse settings that do not fit tags: on EC2 they contain the names of secrets (components/resources/dns_credentials.py)."""
-    key, site, directory = at(_FLEETS, fleet.name), settings.site_of(fleet), settings.service_discovery_of(fleet)
-    if site is not None and SITE_JOIN in fleet.joins:
+    key, directory = at(_FLEETS, fleet.name), settings.service_discovery_of(fleet)
+    for site in settings.sites_of(fleet):
         try:
             _site_join(settings, site, fleet)
         except SettingsError as wrong:
             fix = "Shorten the stack's or the fleet's name, the site's host or its check"
-            add(key, "has settings of the site that do not fit a tag", fix, detail=wrong)
+            add(key, f"has settings of {site.join} that do not fit a tag", fix, detail=wrong)
     for service in directory.services if directory is not None else ():
         for incarnation in service.incarnations:
             join = f"{service.name}/{incarnation.name}"
@@ -367,13 +360,16 @@ def _site_join(settings: Settings, site: SiteSettings, fleet: FleetSettings) -> 
     kind: Callable[..., SiteJoin] = partial(
         CloudflareJoin,
         zone="0" * 32,
-        token=f"{home}cloudflare-token",
+        token=f"{home}{secret_names.token(site.zone)}",
         proxied=site.proxied,
-        origin=f"{home}origin" if site.proxied else "",
+        apex=site.proxied and site.apex,
+        sites=settings.cloudflare_sites,
+        origin=f"{home}{secret_names.origin(site.name)}" if site.proxied else "",
     )
     if site.is_dynamic:
-        kind = partial(Rfc2136SiteJoin, server=at_port(site.server or ""), key=f"{home}tsig-key")
-    return format_join(site_join(kind, site, ipv6=fleet.ipv6, floors=floors.of_site(settings)))
+        zone = next(each for each in zones_of(settings) if site.join in each.joins)
+        kind = partial(Rfc2136SiteJoin, server=at_port(zone.server or ""), key=f"{home}{secret_names.TSIG}")
+    return format_join(site_join(kind, site, ipv6=fleet.ipv6, floors=floors.of_site(settings, site)))
 
 
 def _service_join(
@@ -384,27 +380,11 @@ def _service_join(
     fleet: FleetSettings,
 ) -> str:
     home = f"/rollcall/{settings.stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
-    kind: Callable[..., ServiceJoin] = partial(Route53Join, zone="Z" * 32, key="" if home else "route53-key")
+    kind: Callable[..., ServiceJoin] = partial(Route53Join, zone="Z" * 32, key="" if home else secret_names.KEY)
     if directory.is_dynamic:
-        kind = partial(Rfc2136Join, server=at_port(directory.server or ""), key=f"{home}tsig-key")
+        kind = partial(Rfc2136Join, server=at_port(directory.server or ""), key=f"{home}{secret_names.TSIG}")
     join = f"{service.name}/{incarnation.name}"
     floor = floors.of_service(settings, join, service.min_registered, incarnation.shards, 0)
     return format_join(
         service_join(kind, fleet, directory, service, incarnation, shard=incarnation.shards - 1, floor=floor)
     )
-
-
-def _plan(settings: Settings, site: SiteSettings, add: _Add) -> None:
-    """Check that the zone can have the largest fleet twice, since a replacement doubles a fleet for a while."""
-    joining = [fleet for fleet in settings.fleets if SITE_JOIN in fleet.joins]
-    members = sum(fleet.count for fleet in joining)
-    records = [fleet.count * (2 if fleet.ipv6 else 1) for fleet in joining]
-    largest = max(records, default=0)
-    if sum(records) + largest + 1 > site.max_records:
-        each = f" with {sum(records)} records" if sum(records) != members else ""
-        add(
-            _FLEETS,
-            f"has {members} machines that join the site{each}, and a replacement adds up to {largest}; "
-            f"the zone's plan holds {site.max_records} records",
-            "Lower the counts, or set rollcall:site.maxRecords to what your plan holds",
-        )

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from components.config.models import FleetSettings, Settings
+    from components.config.models import FleetSettings, Settings, SiteSettings
 
 SHARE_PERCENT = 30
-SITE = "site"
 
 
 def floor(wanted: int, least: int) -> int:
@@ -17,10 +16,9 @@ def floor(wanted: int, least: int) -> int:
     return max(1, min(wanted, max(least, -(-wanted * SHARE_PERCENT // 100))))
 
 
-def of_site(settings: Settings) -> tuple[int, int]:
-    """Return the floors of the site's A and AAAA records."""
-    assert settings.site is not None
-    fleets, least = [each for each in settings.fleets if SITE in each.joins], settings.site.min_registered
+def of_site(settings: Settings, site: SiteSettings) -> tuple[int, int]:
+    """Return the floors of a site's A and AAAA records."""
+    fleets, least = settings.fleets_at(site.join), site.min_registered
     both = (fleets, [each for each in fleets if each.ipv6])
     first, second = (floor(sum(each.count for each in some), least) for some in both)
     return first, second
@@ -28,8 +26,7 @@ def of_site(settings: Settings) -> tuple[int, int]:
 
 def of_service(settings: Settings, joined: str, least: int, shards: int, shard: int) -> int:
     """Return the floor of the SRV set of a shard (from 0) of the incarnation `joined` (`theService/v1`)."""
-    fleets = [each for each in settings.fleets if joined in each.joins]
-    return floor(_in_shard(fleets, shards, shard), least)
+    return floor(_in_shard(settings.fleets_at(joined), shards, shard), least)
 
 
 def _in_shard(fleets: Iterable[FleetSettings], shards: int, shard: int) -> int:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCore
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
+from components.config.errors import at
 from components.config.rules import ByName, Form, OneOf, OneOrMore, refused
 from rollcall.settings import FALL, HOSTS_LABEL
 
@@ -30,7 +31,8 @@ DIRECTORY_PROVIDERS = ("route53", DYNAMIC)
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 PROTOCOLS = ("tcp", "udp")
 CONFINEMENTS = ("enforced", "best-effort")
-SITE_JOIN = "site"
+# The text before the name of a site in `joins`.
+SITE = "site/"
 # Secrets. They are not part of the settings, and no check prints them.
 MACHINE_TOKEN = "machineToken"
 TSIG_KEY, MACHINE_TSIG_KEY = "tsigKey", "machineTsigKey"
@@ -92,10 +94,15 @@ _HOSTED_ZONE_ID = Form(HOSTED_ZONE_ID, "is not the id of a hosted zone", "Write 
 _HOST = Form(
     rf"{LABEL}(?:\.{LABEL})*", "is not a host name below the zone", "Write one label or more in lower case, as www"
 )
+_SITE_HEALTH_CHECK = Form(
+    rf"{_CHECK}|workload:{LABEL}",
+    "is not a health check",
+    "Write http:PORT:PATH, tcp:PORT, command:/PATH or workload:NAME; ports are 1 to 65535",
+)
 _HEALTH_CHECK = Form(
     _CHECK, "is not a health check", "Write http:PORT:PATH, tcp:PORT or command:/PATH; ports are 1 to 65535"
 )
-_SITE_CHECK = "http:80:/"
+SITE_PORT, CLOSED_PORT = 80, 443
 # The samples, which are in the agent's release. An operator's workload must have another name.
 SAMPLES = ("site", "the-service")
 _PACKAGE = Form(
@@ -242,6 +249,16 @@ def stack_id(project: str, stack: str) -> str:
     return stack if project == "rollcall" else f"{project}.{stack}"
 
 
+def joins_site(join: str) -> bool:
+    """Return whether a name of `joins` is a site's."""
+    return join.startswith(SITE)
+
+
+def joins_service(fleet: FleetSettings) -> bool:
+    """Return whether a fleet joins a service."""
+    return any(not joins_site(join) for join in fleet.joins)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HealthSettings:
     """When a machine may join.
@@ -276,8 +293,12 @@ _MinRegistered = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class SiteSettings(Section):
-    """The public site."""
+    """A host in a zone, where machines are by their addresses.
 
+    Some keys concern the whole zone (components/config/site_zones.py).
+    """
+
+    name: Annotated[str, NOT_A_KEY] = ""
     zone: Annotated[
         str,
         _SITE_ZONE,
@@ -302,6 +323,15 @@ class SiteSettings(Section):
         Field(description="the id of the zone, if the token sees several zones of this name (in several accounts)"),
     ] = None
     host: Annotated[str, _HOST, Field(description="the machines' name below the zone")] = "www"
+    port: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=65535,
+            description="the port that visitors use, which is opened; a proxied site's machines are asked at 443 only",
+        ),
+    ] = SITE_PORT
     ttl: Annotated[
         int,
         Field(
@@ -336,7 +366,13 @@ class SiteSettings(Section):
             description="turns on early hints, HTTP/3, 0-RTT and Always Online, and turns Rocket Loader off",
         ),
     ] = False
-    apex: Annotated[bool, Field(strict=True, description="a proxied CNAME from the zone's apex to the host")] = True
+    apex: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="a proxied CNAME from the zone's apex to the host; of several sites of a zone, `false` in all but one",
+        ),
+    ] = True
     create: Annotated[
         bool,
         Field(
@@ -361,16 +397,27 @@ class SiteSettings(Section):
     ] = CLOUDFLARE_FREE_RECORDS
     check: Annotated[
         str | None,
-        _HEALTH_CHECK,
+        _SITE_HEALTH_CHECK,
         Field(
-            description="a machine may join when this check succeeds: `http:PORT:PATH`, `tcp:PORT` or `command:/PATH`. The default"
-            " is the check of the fleet's workload, or `http:80:/` if the workload has no check",
-            json_schema_extra={"shown": "`http:80:/`"},
+            description="a machine may join when this check succeeds: `http:PORT:PATH`, `tcp:PORT`, `command:/PATH`, or `workload:NAME`"
+            " for the check of that workload. The default is the check of the fleet's workload, or `http:PORT:/` if the workload has"
+            " no check",
+            json_schema_extra={"shown": "`http:PORT:/`"},
         ),
     ] = None
     rise: _Rise = 1
     fall: _Fall = FALL
     min_registered: _MinRegistered = 1
+
+    @property
+    def key(self) -> str:
+        """Return the key of the configuration that has it."""
+        return at("rollcall:sites", self.name)
+
+    @property
+    def join(self) -> str:
+        """Return its name in `joins`."""
+        return f"{SITE}{self.name}"
 
     @property
     def fqdn(self) -> str:
@@ -383,7 +430,7 @@ class SiteSettings(Section):
 
     @property
     def health(self) -> HealthSettings:
-        return HealthSettings(check=self.check or _SITE_CHECK, rise=self.rise, fall=self.fall)
+        return HealthSettings(check=self.check or f"http:{self.port}:/", rise=self.rise, fall=self.fall)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -437,7 +484,7 @@ class ServiceSettings(Section):
     check: Annotated[
         str | None,
         _HEALTH_CHECK,
-        Field(description="as for the site. A service over UDP needs one", json_schema_extra={"shown": "`tcp:PORT`"}),
+        Field(description="as for a site. A service over UDP needs one", json_schema_extra={"shown": "`tcp:PORT`"}),
     ] = None
     rise: _Rise = 1
     fall: _Fall = FALL
@@ -616,7 +663,10 @@ class FleetSettings(Section):
     ]
     joins: Annotated[
         _Names,
-        Field(description="`site`, or `SERVICE/INCARNATION` of `serviceDiscovery`", examples=[[SITE_JOIN]]),
+        Field(
+            description="`site/NAME` of `sites`, or `SERVICE/INCARNATION` of `serviceDiscovery`",
+            examples=[[f"{SITE}www"]],
+        ),
     ]
     runs: Annotated[
         _Names,
@@ -937,7 +987,14 @@ class Settings(Section):
     """
 
     stack: Annotated[str, NOT_A_KEY] = ""
-    site: Annotated[SiteSettings | None, Field(description="the public site")] = None
+    sites: Annotated[
+        tuple[SiteSettings, ...],
+        ByName(),
+        Field(
+            description="hosts where machines are by their addresses, by name",
+            examples=[{"www": {"zone": "scalability.expert"}}],
+        ),
+    ] = ()
     service_discovery: Annotated[ServiceDiscoverySettings | None, Field(description="DNS-SD services")] = None
     fleets: Annotated[
         tuple[FleetSettings, ...], ByName(), Field(description="machines with the same job, by name")
@@ -993,10 +1050,11 @@ class Settings(Section):
 
     @property
     def joins(self) -> tuple[str, ...]:
-        """Return every name that a fleet's `joins` may contain: `site`, `SERVICE/INCARNATION`."""
-        site = (SITE_JOIN,) if self.site is not None else ()
+        """Return every name that a fleet's `joins` may contain: `site/NAME`, `SERVICE/INCARNATION`."""
         services = self.service_discovery.services if self.service_discovery is not None else ()
-        return site + tuple(f"{service.name}/{each.name}" for service in services for each in service.incarnations)
+        return tuple(each.join for each in self.sites) + tuple(
+            f"{service.name}/{each.name}" for service in services for each in service.incarnations
+        )
 
     @property
     def uses_aws(self) -> bool:
@@ -1005,10 +1063,10 @@ class Settings(Section):
 
     def without_dynamic_zones(self) -> Settings:
         """Return the settings for checks that ask Cloudflare and Route53: without dynamic zones."""
-        site, directory = self.site, self.service_discovery
+        directory = self.service_discovery
         return replace(
             self,
-            site=None if site and site.is_dynamic else site,
+            sites=tuple(each for each in self.sites if not each.is_dynamic),
             service_discovery=None if directory and directory.is_dynamic else directory,
         )
 
@@ -1021,9 +1079,27 @@ class Settings(Section):
         """Return the check of a fleet's workloads, for joins without a separate check."""
         return next((each.check_words for each in self.workloads_of(fleet) if each.check), None)
 
-    def site_of(self, fleet: FleetSettings) -> SiteSettings | None:
-        """Return the site with the check that a fleet's machines use for it."""
-        return self.site and replace(self.site, check=self.site.check or self.checked_by(fleet))
+    def sites_of(self, fleet: FleetSettings) -> tuple[SiteSettings, ...]:
+        """Return the sites that a fleet joins, each with the check that its machines use for it."""
+        known = {each.join: each for each in self.sites}
+        joined = (known[join] for join in fleet.joins if join in known)
+        return tuple(replace(each, check=self._check_of(each) or self.checked_by(fleet)) for each in joined)
+
+    def _check_of(self, site: SiteSettings) -> str | None:
+        """Return the check of a site. It may be that of a workload."""
+        kind, _, name = (site.check or "").partition(":")
+        if kind != "workload":
+            return site.check
+        return next((each.check_words for each in self.workloads if each.name == name and each.check), None)
+
+    @property
+    def cloudflare_sites(self) -> int:
+        """Return how many sites share what Cloudflare's API allows."""
+        return sum(not each.is_dynamic for each in self.sites)
+
+    def fleets_at(self, join: str) -> tuple[FleetSettings, ...]:
+        """Return the fleets that join this."""
+        return tuple(each for each in self.fleets if join in each.joins)
 
     def service_discovery_of(self, fleet: FleetSettings) -> ServiceDiscoverySettings | None:
         """Return the services with the checks that a fleet's machines use for its services."""
@@ -1057,7 +1133,7 @@ class Settings(Section):
 
 # The keys of the stack's configuration, without `rollcall:`.
 KEYS = (
-    "site",
+    "sites",
     "serviceDiscovery",
     "fleets",
     "workloads",

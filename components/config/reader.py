@@ -68,7 +68,7 @@ class Model(Generic[T]):
         raise AssertionError(f"{self._namespace}: the examples of the model do not fit it")
 
     def where(self, *path: str | int) -> str:
-        """Return a key as messages name it: `rollcall:site.zone`."""
+        """Return a key as messages name it: `rollcall:sites.www.zone`."""
         first, *rest = path or ("",)
         return at(f"{self._namespace}:{first}", *rest)
 
@@ -197,11 +197,11 @@ def read_whole(stack: str, values: Mapping[str, Any], hidden: Collection[str] = 
     from components.config.models import SECRET_KEYS
 
     faults = Faults()
-    # Pulumi.yaml declares them as empty mappings.
+    # Pulumi.yaml declares it as an empty mapping.
     given = {
         key: value
         for key, value in values.items()
-        if key not in SECRET_KEYS and not (key in ("site", "serviceDiscovery") and value == {})
+        if key not in SECRET_KEYS and not (key == "serviceDiscovery" and value == {})
     }
     settings = replace(rollcall_keys().read(given, faults, hidden), stack=stack)
     return check(settings, faults, hidden), faults.found

@@ -26,7 +26,7 @@ _HEAD = "| key | default | takes | what |\n|---|---|---|---|\n"
 _TABLE = re.compile(r"(<!-- keys: (\S+) -->\n)(?:\|.*\n)*")
 # A table of the document -> the model that has its keys.
 _TABLES = {
-    "site": "SiteSettings",
+    "sites": "SiteSettings",
     "fleets": "FleetSettings",
     "ssh": "SshSettings",
     "serviceDiscovery": "ServiceDiscoverySettings",

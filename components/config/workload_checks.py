@@ -6,7 +6,7 @@ import re
 from typing import Protocol
 
 from components.config.errors import Faults, at, near
-from components.config.models import FLEET_NAME, SAMPLES, SITE_JOIN, FleetSettings, Settings, WorkloadSettings
+from components.config.models import FLEET_NAME, SAMPLES, SITE_PORT, FleetSettings, Settings, WorkloadSettings
 from rollcall.settings import LONGEST_VALUE
 
 _WORKLOADS, _FLEETS = "rollcall:workloads", "rollcall:fleets"
@@ -23,6 +23,9 @@ HOOK_MARGIN_S = 60
 
 class Add(Protocol):
     """Add an error, unless its key has one already (components/config/checks.py)."""
+
+    @property
+    def faults(self) -> Faults: ...
 
     def __call__(
         self, where: str, problem: str, fix: str, *, value: str | None = None, detail: object = ""
@@ -183,27 +186,48 @@ def _runs(settings: Settings, fleet: FleetSettings, add: Add) -> None:
     for name in fleet.runs:
         if name not in known:
             add(key, f"is not a workload{near(name, known)}", f"Name one of {', '.join(known)}", value=name)
+    _sites(settings, fleet, key, add)
     if not fleet.runs:
         return
     if len(" ".join(fleet.runs)) > LONGEST_VALUE:
         add(key, f"has names of over {LONGEST_VALUE} characters, which are a tag of the machine", "Shorten them")
     own = settings.workloads_of(fleet)
-    served = [each.name for each in own if each.nginx is not None] + [each for each in fleet.runs if each == SAMPLES[0]]
+    served = _served(settings, fleet)
     if len(served) > 1:
         add(key, f"has {' and '.join(served)}, which nginx serves at the same port", "Keep one of them")
-    site = settings.site
-    if site is not None and site.proxied and SITE_JOIN in fleet.joins and not served:
-        problem = "has no workload with nginx, which serves a proxied site's TLS"
-        add(key, problem, "Add one, or set rollcall:site.proxied to false")
     checks = {each.check_words for each in own if each.check}
     if len(checks) > 1 and _needs_check(settings, fleet):
-        add(key, "has workloads with several checks", "Set check of the site and of the services that it joins")
+        add(key, "has workloads with several checks", "Set check of the sites and of the services that it joins")
+
+
+def _sites(settings: Settings, fleet: FleetSettings, key: str, add: Add) -> None:
+    """Check that the workloads of a fleet serve the sites that it joins. A fleet without `runs` runs the sample site."""
+    runs = fleet.runs or SAMPLES[:1]
+    served = _served(settings, fleet) if fleet.runs else runs
+    for site in (each for each in settings.sites if each.join in fleet.joins):
+        if site.proxied and not served:
+            problem = "has no workload with nginx, which serves a proxied site's TLS"
+            add(key, problem, f"Add one, or set {site.key}.proxied to false")
+        if not site.proxied and site.port != SITE_PORT and len(served) == len(runs):
+            fix = f"Take {site.key}.port out, or add a workload with run"
+            add(key, f"serves {site.join} at {SITE_PORT} by nginx", fix)
+        kind, _, name = (site.check or "").partition(":")
+        if kind == "workload" and name not in runs and any(each.name == name for each in settings.workloads):
+            problem = f"lacks {name}, whose check says when a machine may join {site.join}"
+            add(key, problem, f"Add {name}, or change {site.key}.check")
+
+
+def _served(settings: Settings, fleet: FleetSettings) -> list[str]:
+    """Return the names of the workloads of a fleet that nginx serves."""
+    own = [each.name for each in settings.workloads_of(fleet) if each.nginx is not None]
+    return own + [each for each in fleet.runs if each == SAMPLES[0]]
 
 
 def _needs_check(settings: Settings, fleet: FleetSettings) -> bool:
     """Return whether a fleet joins something that has no separate check."""
-    site, directory = settings.site, settings.service_discovery
+    directory = settings.service_discovery
     services = directory.services if directory is not None else ()
-    return (site is not None and SITE_JOIN in fleet.joins and site.check is None) or any(
+    own = [each for each in settings.sites if each.join in fleet.joins]
+    return any(each.check is None for each in own) or any(
         each.check is None for each in services if any(join.startswith(f"{each.name}/") for join in fleet.joins)
     )

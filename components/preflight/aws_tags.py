@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from components.config.models import FleetSettings, Settings
+from components.config.models import FleetSettings, Settings, joins_service
 from components.resources.fleets.revision import VERSION, version
 from rollcall.settings import (
     DRAIN,
@@ -141,7 +141,7 @@ def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
             _plain("IAM instance profile", stack_tags, value=_is_free),
             _plain("IAM role", stack_tags, value=_is_free, caseless=True),
         ]
-    if any(_joins_a_service(each) for each in settings.fleets_of("joyent")):
+    if any(joins_service(each) for each in settings.fleets_of("joyent")):
         found.append(_plain("IAM user", stack_tags, value=_is_free, caseless=True))
     if settings.service_discovery is not None and settings.service_discovery.create:
         found.append(Kind(name="Route53 hosted zone", ours=tuple(stack_tags), most=10))
@@ -168,10 +168,6 @@ def _is_plain(text: str) -> bool:
 
 def _is_free(text: str) -> bool:
     return not text.lower().startswith(_RESERVED)
-
-
-def _joins_a_service(fleet: FleetSettings) -> bool:
-    return any("/" in join for join in fleet.joins)
 
 
 def _tag_faults(tag: Tag, stack_tags: Mapping[str, str], kinds: Sequence[Kind]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Reduce settings with faults to what the clouds can be asked about, so that one run names every fault.
 
-A fault is a text with its key in front: `rollcall:site.ttl: 5 is …`. A value with a fault has its default in the
+A fault is a text with its key in front: `rollcall:sites.www.ttl: 5 is …`. A value with a fault has its default in the
 settings. A cloud can be asked about it, unless the key says where or what a thing is.
 """
 
@@ -14,7 +14,18 @@ from components.config.models import ServiceDiscoverySettings, Settings, SiteSet
 
 # With faults of these keys, every cloud can still be asked about the rest.
 _HARMLESS = {
-    "site": ("ttl", "check", "rise", "fall", "minRegistered", "protection", "acceleration", "apex", "maxRecords"),
+    "sites": (
+        "port",
+        "ttl",
+        "check",
+        "rise",
+        "fall",
+        "minRegistered",
+        "protection",
+        "acceleration",
+        "apex",
+        "maxRecords",
+    ),
     "serviceDiscovery": ("ttl", "publishServiceTypes"),
     "fleets": ("count", "timeout", "priority", "weight", "imageRefresh", "joins"),
 }
@@ -34,7 +45,7 @@ def part(settings: Settings, faults: Sequence[str]) -> Settings:
     )
     return replace(
         settings,
-        site=_site(settings.site, faults),
+        sites=_sites(settings, faults),
         service_discovery=_directory(settings.service_discovery, faults),
         fleets=fleets,
     )
@@ -49,8 +60,10 @@ def without_cloud(settings: Settings, cloud: str, faults: Sequence[str]) -> Sett
     return replace(rest, fleets=fleets, service_discovery=None if cloud == "aws" else rest.service_discovery)
 
 
-def _site(site: SiteSettings | None, faults: Sequence[str]) -> SiteSettings | None:
-    return None if _blocked("rollcall:site", _HARMLESS["site"], faults) else site
+def _sites(settings: Settings, faults: Sequence[str]) -> tuple[SiteSettings, ...]:
+    """Return the sites of the zones that are known: any site of a zone may set what concerns the whole zone."""
+    unknown = {each.zone for each in settings.sites if _blocked(each.key, _HARMLESS["sites"], faults)}
+    return tuple(each for each in settings.sites if each.zone not in unknown)
 
 
 def _directory(directory: ServiceDiscoverySettings | None, faults: Sequence[str]) -> ServiceDiscoverySettings | None:

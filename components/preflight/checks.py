@@ -25,13 +25,13 @@ from components.config.errors import ConfigurationError, at
 from components.config.models import (
     KEYS,
     SECRET_KEYS,
-    SITE_JOIN,
     FleetSettings,
     ServiceDiscoverySettings,
     Settings,
     WorkloadSettings,
 )
 from components.config.reader import decoded, read_whole
+from components.config.site_zones import ZoneSettings, zones_of
 from components.dns import route53_zones
 from components.dns.cloudflare_access import (
     CLOUDFLARE_SECRETS,
@@ -212,13 +212,9 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> ExistingReport:
     faults += dynamic_zones.faults(checkable_part, config)
     # The following checks ask Cloudflare, Route53 and the clouds.
     checkable_part = checkable_part.without_dynamic_zones()
-    if checkable_part.site is not None:
-        wrong = cloudflare_faults(config)
-        if not wrong:
-            in_cloudflare = cloudflare_found(checkable_part.site, joined=cloudflare_zone.is_joined(checkable_part))
-            wrong = [in_cloudflare.fault] if in_cloudflare.fault else []
+    if checkable_part.sites:
+        wrong, in_cloudflare, checkable_part = in_cloudflare_of(checkable_part)
         faults += wrong
-        checkable_part = replace(checkable_part, site=None) if wrong else checkable_part
     for cloud, faults_of in FAULTS.items():
         if checkable_part.fleets_of(cloud) or (cloud == "aws" and checkable_part.service_discovery is not None):
             found_here = faults_of(checkable_part)
@@ -244,6 +240,23 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> ExistingReport:
     return existing
 
 
+def in_cloudflare_of(settings: Settings) -> tuple[list[str], CloudflareFound, Settings]:
+    """Ask Cloudflare about each zone with sites. Return the faults, what was found, and the settings without zones with faults."""
+    faults, found = list(cloudflare_faults(config)), CloudflareFound()
+    if faults:
+        return faults, found, replace(settings, sites=())
+    usable: list[str] = []
+    zones = zones_of(settings)
+    for zone in zones:
+        here = cloudflare_found(zone, joined=cloudflare_zone.is_joined(settings, zone), others=zones)
+        if here.fault:
+            faults.append(here.fault)
+        else:
+            usable.append(zone.zone)
+            found = here
+    return faults, found, replace(settings, sites=tuple(each for each in settings.sites if each.zone in usable))
+
+
 def size_faults(settings: Settings) -> list[str]:
     """Return what EC2 or CloudAPI would not take of what machines boot with."""
     from components.joyent.machine_checks import LARGEST_BODY
@@ -254,22 +267,44 @@ def size_faults(settings: Settings) -> list[str]:
             userdata.gzipped()
         except ValueError as too_long:
             found.append(str(too_long))
-    if settings.fleets_of("joyent") and (fault := userdata.triton_fault(LARGEST_BODY)):
-        found.append(fault)
-    return found + carried_faults(settings, userdata.workload_room(LARGEST_BODY))
+    if settings.fleets_of("joyent") and (fault := userdata.triton_fault(LARGEST_BODY, userdata.settings_room())):
+        return [*found, fault]
+    room = userdata.workload_room(LARGEST_BODY, userdata.settings_room())
+    return found + closed_sites_faults(settings, room) + carried_faults(settings, room)
+
+
+def _origins_size(settings: Settings, fleet: FleetSettings) -> int:
+    """Return how many bytes of a request to CloudAPI the keys and certificates of a fleet's closed sites take."""
+    closed = (each for each in settings.sites_of(fleet) if each.proxied)
+    return userdata.settings_room(each.fqdn + each.zone * each.apex for each in closed) - userdata.settings_room()
+
+
+def closed_sites_faults(settings: Settings, room: int) -> list[str]:
+    """Return a fault for each Triton fleet with closed sites that do not fit the `room` after the boot script and the agent."""
+    found = []
+    for fleet in settings.fleets_of("joyent"):
+        size = _origins_size(settings, fleet)
+        if size > room:
+            closed = sum(each.proxied for each in settings.sites_of(fleet))
+            found.append(
+                f"{at('rollcall:fleets', fleet.name)}.joins: the keys and certificates of {closed} proxied sites take up to {size} bytes, "
+                f"and {room} are left of the request that makes a Triton machine. Let it join fewer of them, or split the fleet."
+            )
+    return found
 
 
 def carried_faults(settings: Settings, room: int) -> list[str]:
     """Return a fault for workloads of Triton fleets that do not fit the `room` after the boot script and the agent."""
     found = []
     for fleet in settings.fleets_of("joyent"):
+        left = max(0, room - _origins_size(settings, fleet))
         releases = releases_of(settings, fleet.digests, project_folder())
         size = sum(map(userdata.carried_size, releases))
         size += sum(map(workload_secrets_size, settings.workloads_of(fleet)))
-        if size > room:
+        if size > left:
             fix = "Publish the files at an https address and name it by artifact and sha256, or exclude what no machine needs"
             found.append(
-                f"{at('rollcall:fleets', fleet.name)}.runs: {' and '.join(fleet.digests)} take {size} bytes, and {room} are left of the "
+                f"{at('rollcall:fleets', fleet.name)}.runs: {' and '.join(fleet.digests)} take {size} bytes, and {left} are left of the "
                 f"request that makes a Triton machine. {fix}."
             )
     return found
@@ -299,39 +334,48 @@ def revoke(lost: Sequence[lost_tokens.LostToken], api: CloudflareApi | None) -> 
 def existing_found(settings: Settings, in_cloudflare: CloudflareFound | None = None) -> ExistingReport:
     """Return what exists already where the stack's static resources will be. The clouds have answered before."""
     state = prior_state()
-    at_site, site_zone = _at_site(settings, state, in_cloudflare)
+    at_sites = _at_sites(settings, state, in_cloudflare)
     in_directory, hosted = _in_directory(settings, state)
-    found = at_site + in_directory
+    found = at_sites + in_directory
     found += ExistingReport(faults=tuple(policy_sizes.faults(settings, zone=hosted or "", region=own_region(config))))
-    return found if state is None else found + _in_state(settings, state, site_zone, hosted)
+    return found if state is None else found + _in_state(settings, state, hosted)
 
 
-def _at_site(
-    settings: Settings, state: PriorState | None, in_cloudflare: CloudflareFound | None
-) -> tuple[ExistingReport, str | None]:
-    """Return what is in the site's zone and in its account, and the id of the zone. A request that fails is a fault."""
-    from rollcall.errors import RollcallError
-
-    found, zone, site = ExistingReport(), None, settings.site
-    if site is None:
-        return found, None
-    try:
-        store = ZoneStore(cloudflare_token(config), cloudflare_url(config))
-        zone = store.zone(site)
-        if zone is not None:
-            found += conflicts_at_site(settings, store, zone)
-            found += ExistingReport(faults=tuple(store.room_faults(settings, site)))
-            if state is not None:
-                found += existing_resources.apex(site, settings.stack, store.list(zone, site.zone), state)
-        if state is not None and in_cloudflare is not None and in_cloudflare.api is not None:
-            known = lost_tokens.known_to(state)
+def _at_sites(settings: Settings, state: PriorState | None, in_cloudflare: CloudflareFound | None) -> ExistingReport:
+    """Return what is in the zones with sites and in their account. A request that fails is a fault."""
+    found = ExistingReport()
+    for zone in zones_of(settings):
+        found += _at_zone(settings, zone, state)
+    if settings.sites and state is not None and in_cloudflare is not None and in_cloudflare.api is not None:
+        known = lost_tokens.known_to(state)
+        try:
             lost = lost_tokens.lost(in_cloudflare.api, in_cloudflare.owner, settings.stack, known)
             found += ExistingReport(lost_tokens=tuple(lost))
+        except (ApiFailingError, ApiRefusedError) as failed:
+            found += ExistingReport(faults=(str(failed),))
+    return found
+
+
+def _at_zone(settings: Settings, zone: ZoneSettings, state: PriorState | None) -> ExistingReport:
+    """Return what is in one zone with sites."""
+    from rollcall.errors import RollcallError
+
+    found = ExistingReport()
+    try:
+        store = ZoneStore(cloudflare_token(config), cloudflare_url(config))
+        id_ = store.zone(zone)
+        if id_ is not None:
+            found += conflicts_at_sites(settings, zone, store, id_)
+            found += ExistingReport(faults=tuple(store.room_faults(settings, zone)))
+            if state is not None:
+                found += existing_resources.apex(zone, settings.stack, store.list(id_, zone.zone), state)
+        if id_ is not None and state is not None and zone.create:
+            found += existing_resources.site_zone(zone, id_, state)
     except (ApiFailingError, ApiRefusedError) as failed:
         found += ExistingReport(faults=(str(failed),))
     except RollcallError as failed:
-        found += ExistingReport(faults=(f"rollcall:site.zone: {failed}",))
-    return found, zone
+        found += ExistingReport(faults=(f"{zone.sites[0].key}.zone: {failed}",))
+    return found
 
 
 def _in_directory(settings: Settings, state: PriorState | None) -> tuple[ExistingReport, str | None]:
@@ -357,27 +401,22 @@ def _in_directory(settings: Settings, state: PriorState | None) -> tuple[Existin
     return found, hosted
 
 
-def _in_state(settings: Settings, state: PriorState, site_zone: str | None, hosted: str | None) -> ExistingReport:
+def _in_state(settings: Settings, state: PriorState, hosted: str | None) -> ExistingReport:
     """Return what the state has, beside the zones that were found."""
-    site, services = settings.site, settings.service_discovery
-    created = (
-        site_zone if site is not None and site.create else None,
-        hosted if services is not None and services.create else None,
-    )
-    names = (site.zone if site else "", services.zone if services else "")
-    found = existing_resources.zones(*created, state, names)
-    if site is not None:
-        found += existing_resources.settings_left(site, state)
+    found, services = ExistingReport(), settings.service_discovery
+    if services is not None and services.create and hosted is not None:
+        found += existing_resources.directory_zone(services, hosted, state)
+    for zone in zones_of(settings):
+        found += existing_resources.settings_left(zone, state)
     found += existing_resources.fleets(state) + existing_resources.drained_by_ssh(_machines(settings.fleets), state)
     found += existing_resources.uncounted(state) + existing_resources.renamed(state, settings.stack)
     return found + existing_resources.instances(_machines(settings.fleets_of("aws")), state)
 
 
-def conflicts_at_site(settings: Settings, store: ZoneStore, zone: str) -> ExistingReport:
-    """Return the records of others that prevent the site's host. `zone` is the zone's id."""
-    at = dns_conflicts.in_cloudflare(lambda name: store.list(zone, name))
-    name = settings.site.zone if settings.site is not None else ""
-    return ExistingReport(faults=tuple(dns_conflicts.faults(name, dns_conflicts.of_site(settings), at)))
+def conflicts_at_sites(settings: Settings, zone: ZoneSettings, store: ZoneStore, id_: str) -> ExistingReport:
+    """Return the records of others that prevent the sites of a zone. `id_` is the zone's id."""
+    at = dns_conflicts.in_cloudflare(lambda name: store.list(id_, name))
+    return ExistingReport(faults=tuple(dns_conflicts.faults(zone.zone, dns_conflicts.of_sites(settings, zone), at)))
 
 
 def conflicts_in_directory(directory: ServiceDiscoverySettings, sets: route53_zones.Sets) -> ExistingReport:
@@ -434,7 +473,7 @@ def adoptions(settings: Settings, fleets: Sequence[FleetSettings], api: CloudApi
     machines = api.list_machines() if adopting else []
     catalogue, found = Catalogue(api), Found()
     for fleet in adopting:
-        closed = settings.site is not None and settings.site.proxied and SITE_JOIN in fleet.joins
+        closed = any(each.proxied for each in settings.sites_of(fleet))
         by = triton_adoption.Adopter(
             stack=settings.stack,
             mark=f"{pulumi.get_project()}/{pulumi.get_stack()}",

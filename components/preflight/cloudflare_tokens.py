@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 import pulumi
 
-from components.config.models import MACHINE_TOKEN, SiteSettings
+from components.config.models import MACHINE_TOKEN
+from components.config.site_zones import ZoneSettings
 from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
 from components.resources.site import zone_settings
 
@@ -31,17 +32,17 @@ def machine_token() -> str:
 
 
 def needed(
-    site: SiteSettings, *, makes_token: bool, read_only: bool = False, of_account: bool = False
+    zone: ZoneSettings, *, makes_token: bool, read_only: bool = False, of_account: bool = False
 ) -> tuple[str, ...]:
-    """Return the permission groups that the operator's token needs for a site.
+    """Return the permission groups that the operator's token needs for a zone with sites.
 
     `read_only`: a preview, which only reads. A token `of_account` makes others of its account.
     """
     makes = (_MAKES_ACCOUNT_TOKENS if of_account else _MAKES_TOKENS,) if makes_token else ()
-    closed = ("SSL and Certificates Write",) if site.proxied else ()
-    settings = ("Zone Settings Write",) if zone_settings(site) else ()
-    for_account = () if site.account_id else ("Account Settings Read",)
-    made = ("Zone Write", *for_account) if site.create else ("Zone Read",)
+    closed = ("SSL and Certificates Write",) if zone.proxied else ()
+    settings = ("Zone Settings Write",) if zone_settings(zone) else ()
+    for_account = () if zone.account_id else ("Account Settings Read",)
+    made = ("Zone Write", *for_account) if zone.create else ("Zone Read",)
     wanted = (*made, "DNS Write", *closed, *settings, *makes)
     return tuple(each.replace(" Write", " Read") for each in wanted) if read_only else wanted
 
@@ -90,14 +91,16 @@ def _works(api: CloudflareApi) -> bool:
     return True
 
 
-def accounts_seen(api: CloudflareApi, site: SiteSettings) -> list[str]:
+def accounts_seen(api: CloudflareApi, zones: Iterable[ZoneSettings]) -> list[str]:
     """Return the ids of the accounts that the token can see.
 
-    These are the account of the site's zone, those that it may list, and the configured one.
+    These are the accounts of the zones, those that it may list, and the configured ones.
     """
-    found = [site.account_id] if site.account_id else []
-    with contextlib.suppress(ApiRefusedError):
-        found += [str(each["account"]["id"]) for each in api.all("/zones", name=site.zone)]
+    found: list[str] = []
+    for zone in zones:
+        found += [zone.account_id] if zone.account_id else []
+        with contextlib.suppress(ApiRefusedError):
+            found += [str(each["account"]["id"]) for each in api.all("/zones", name=zone.zone)]
     with contextlib.suppress(ApiRefusedError):
         found += [str(each["id"]) for each in api.all("/accounts")]
     return list(dict.fromkeys(found))
@@ -154,10 +157,10 @@ def _scoped(own: Verified, group: str) -> str:
     return group if own.account else f"User {group}"
 
 
-def machine_fault(api: CloudflareApi, zone: str, accounts: Iterable[str]) -> str | None:
+def machine_fault(api: CloudflareApi, zone: str, name: str, accounts: Iterable[str]) -> str | None:
     """Return what is wrong with a machine token that was made elsewhere, which `api` uses. Raises the errors of CloudflareApi.
 
-    `zone` is the id of the site's zone, empty where it does not exist yet. `accounts` may own the token.
+    `zone` is the id of the zone with this `name`, empty where it does not exist yet. `accounts` may own the token.
     """
     if not pulumi.runtime.is_config_secret(KEY):
         return f"{KEY}: is in plain text. Run `pulumi config set --secret {KEY}`, and revoke this one."
@@ -170,5 +173,5 @@ def machine_fault(api: CloudflareApi, zone: str, accounts: Iterable[str]) -> str
         except ApiRefusedError as refused:
             if not refused.permission:
                 raise
-            return f"{KEY}: the token may not read the zone's records (HTTP {refused.status}). Give it DNS Write for the zone."
+            return f"{KEY}: the token may not read the records of {name} (HTTP {refused.status}). Give it DNS Write for this zone."
     return None

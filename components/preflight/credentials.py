@@ -14,12 +14,12 @@ from components.aws import api_errors
 from components.aws.account_settings import named
 from components.config.errors import ConfigurationError
 from components.config.models import (
-    SITE_JOIN,
     FleetSettings,
     ServiceDiscoverySettings,
     Settings,
-    SiteSettings,
+    joins_service,
 )
+from components.config.site_zones import ZoneSettings
 from components.dns.cloudflare_access import (
     cloudflare_token,
     cloudflare_token_key,
@@ -52,38 +52,43 @@ class CloudflareFound:
     api: CloudflareApi | None = None
 
 
-def cloudflare_fault(site: SiteSettings, *, joined: bool = False) -> str | None:
+def cloudflare_fault(zone: ZoneSettings, *, joined: bool = False) -> str | None:
     """Return the reason why the Cloudflare account cannot be used, or None.
 
     The zone must be in the account unless it will be created, and active if machines will be in it (`joined`).
     """
-    return cloudflare_found(site, joined=joined).fault
+    return cloudflare_found(zone, joined=joined).fault
 
 
-def cloudflare_found(site: SiteSettings, *, joined: bool = False) -> CloudflareFound:
-    """Return what Cloudflare answers to the operator's token, and about the site's zone."""
+def cloudflare_found(
+    zone: ZoneSettings, *, joined: bool = False, others: Sequence[ZoneSettings] = ()
+) -> CloudflareFound:
+    """Return what Cloudflare answers to the operator's token, and about a zone with sites.
+
+    The account that owns the token may be seen only by one of the `others`.
+    """
     given = cloudflare_tokens.machine_token()
     token, url = cloudflare_token(config), cloudflare_url(config)
     key = cloudflare_token_key(config)
     wanted = functools.partial(
-        cloudflare_tokens.needed, site, makes_token=not given, read_only=pulumi.runtime.is_dry_run()
+        cloudflare_tokens.needed, zone, makes_token=not given, read_only=pulumi.runtime.is_dry_run()
     )
     if not token:
         return CloudflareFound(fault=f"CLOUDFLARE_API_TOKEN: is not set. Export a token with {', '.join(wanted())}.")
     api = CloudflareApi(url, token, key)
     try:
-        own = cloudflare_tokens.verified(api, lambda: cloudflare_tokens.accounts_seen(api, site))
+        own = cloudflare_tokens.verified(api, lambda: cloudflare_tokens.accounts_seen(api, (zone, *others)))
         fault = cloudflare_tokens.operator_fault(api, own, wanted(of_account=bool(own.account)))
-        zones = [] if fault else cloudflare_zone.named(api, site)
-        fault = fault or cloudflare_zone.choice_fault(site, zones)
+        zones = [] if fault else cloudflare_zone.named(api, zone)
+        fault = fault or cloudflare_zone.choice_fault(zone, zones)
         if not fault and not zones:
-            fault = cloudflare_zone.account_fault(api, site)
+            fault = cloudflare_zone.account_fault(api, zone)
         if not fault and joined:
-            fault = cloudflare_zone.answer_fault(site, zones[0] if zones else None)
+            fault = cloudflare_zone.answer_fault(zone, zones[0] if zones else None)
         if given and not fault:
             machines = CloudflareApi(url, given, cloudflare_tokens.KEY)
             accounts = [*(each.account for each in zones), *([own.account] if own.account else [])]
-            fault = cloudflare_tokens.machine_fault(machines, zones[0].id if zones else "", accounts)
+            fault = cloudflare_tokens.machine_fault(machines, zones[0].id if zones else "", zone.zone, accounts)
     except (ApiFailingError, ApiRefusedError, cloudflare_tokens.InactiveError) as refused:
         return CloudflareFound(fault=str(refused))
     return CloudflareFound(fault=fault, token_account=own.account, owner=own.owner, api=None if given else api)
@@ -159,7 +164,7 @@ def region_faults(region: str, fleets: Sequence[FleetSettings]) -> list[str]:
 def directory_fault(route53: Any, settings: Settings, directory: ServiceDiscoverySettings) -> str | None:
     """Return why the directory cannot be in its hosted zone, or why machines that join it would not be answered there."""
     fault = zone_fault(route53, directory)
-    joined = any(fleet.count for fleet in settings.fleets for join in fleet.joins if join != SITE_JOIN)
+    joined = any(fleet.count for fleet in settings.fleets if joins_service(fleet))
     if fault or not joined or hosted_zone(route53, directory):
         return fault
     return (

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.models import SITE_JOIN, ServiceDiscoverySettings, Settings
+from components.config.models import ServiceDiscoverySettings, Settings
+from components.config.site_zones import ZoneSettings
 from components.dns.route53_zones import Sets
 from components.resources.service_directory import ENUMERATION
 from components.resources.zone_soa import mark_name
@@ -122,15 +123,17 @@ def _shown(names: Iterable[str]) -> str:
 # What is wanted
 
 
-def of_site(settings: Settings) -> list[Wanted]:
-    """Return the host of the site, if machines will be there, and the names below it at which they are challenged."""
-    site = settings.site
-    joining = [fleet for fleet in settings.fleets if SITE_JOIN in fleet.joins and fleet.count]
-    if site is None or not joining:
-        return []
-    types = ("A", "AAAA") if any(fleet.ipv6 for fleet in joining) else ("A",)
-    here = functools.partial(Wanted, key="rollcall:site.host", otherwise="set rollcall:site.host to another name")
-    return [here(name=site.fqdn, types=types), here(name=f"{CHALLENGES}.{site.fqdn}")]
+def of_sites(settings: Settings, zone: ZoneSettings) -> list[Wanted]:
+    """Return the hosts of a zone's sites where machines will be, and the names below them at which machines are challenged."""
+    found = []
+    for site in zone.sites:
+        joining = [fleet for fleet in settings.fleets_at(site.join) if fleet.count]
+        types = ("A", "AAAA") if any(fleet.ipv6 for fleet in joining) else ("A",)
+        key = f"{site.key}.host"
+        here = functools.partial(Wanted, key=key, otherwise=f"set {key} to another name")
+        if joining:
+            found += [here(name=site.fqdn, types=types), here(name=f"{CHALLENGES}.{site.fqdn}")]
+    return found
 
 
 def of_directory(directory: ServiceDiscoverySettings) -> list[Wanted]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from components.config.models import Settings
 from components.config.servers import at_port
+from components.config.site_zones import zones_of
 from components.dns.rfc2136 import (
     MACHINE_TSIG_KEY,
     machine_tsig_key,
@@ -78,17 +79,21 @@ def faults(settings: Settings, config: Get) -> list[str]:
 
 
 def _zones(settings: Settings) -> Iterator[_Zone]:
-    site, directory = settings.site, settings.service_discovery
-    if site is not None and site.is_dynamic and site.server:
+    directory = settings.service_discovery
+    for zone in zones_of(settings):
+        if not zone.is_dynamic or not zone.server:
+            continue
         types = ("A", "AAAA") if any(fleet.ipv6 for fleet in settings.fleets) else ("A",)
-        marked = _records((f"{LABEL}.{site.fqdn}", "TXT"), *((site.fqdn, each) for each in types))
+        marked = tuple(
+            _records((f"{LABEL}.{site.fqdn}", "TXT"), *((site.fqdn, each) for each in types)) for site in zone.sites
+        )
         yield _Zone(
-            key="rollcall:site",
-            domain=site.zone,
-            server=at_port(site.server),
-            machines=(marked,),
-            program=(marked,),
-            conflicts=tuple(dns_conflicts.of_site(settings)),
+            key=zone.site_with("server").key,
+            domain=zone.zone,
+            server=at_port(zone.server),
+            machines=marked,
+            program=marked,
+            conflicts=tuple(dns_conflicts.of_sites(settings, zone)),
         )
     if directory is not None and directory.is_dynamic and directory.server:
         host = f"preflight.{LABEL}.{directory.zone}"

@@ -11,19 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.models import ServiceDiscoverySettings, SiteSettings
+from components.config.models import ServiceDiscoverySettings
+from components.config.site_zones import ZoneSettings
 from components.dns.route53_zones import Sets
 from components.preflight.lost_tokens import LostToken
 from components.preflight.state import PriorState
 from components.resources.existing import ExistingResources
 from components.resources.service_directory import StaticRecord, static_records
-from components.resources.site import apex_comment
+from components.resources.site import apex_comment, apex_resource, setting_resource, zone_resource
 from components.resources.ssh_drain import leave_name
 from rollcall.cloudflare import Record
 from rollcall.settings import GENERATION
 
 HOW = "docs/adopting.md has the commands"
-APEX, SITE_ZONE, DIRECTORY_ZONE = "site-apex", "site-zone", "directory-zone"
+DIRECTORY_ZONE = "directory-zone"
 _RECORD, _ZONE = "cloudflare:index/dnsRecord:DnsRecord", "cloudflare:index/zone:Zone"
 _SET, _HOSTED_ZONE = "aws:route53/record:Record", "aws:route53/zone:Zone"
 _INSTANCE = "aws:ec2/instance:Instance"
@@ -63,28 +64,29 @@ class ExistingReport(ExistingResources):
         )
 
 
-def apex(site: SiteSettings, stack: str, present: Iterable[Record], state: PriorState) -> ExistingReport:
-    """Compare the site's apex with `present`, the records that exist there.
+def apex(zone: ZoneSettings, stack: str, present: Iterable[Record], state: PriorState) -> ExistingReport:
+    """Compare the zone's apex with `present`, the records that exist there.
 
     Ours is a CNAME with this stack's comment. A record that the state contains may have another comment; its id
     identifies it. A record with our comment is ours too, if it was made by hand in place of the one in the state.
     """
-    if not site.apex:
+    if zone.apex is None:
         return ExistingReport()
-    recorded = state.outputs(_RECORD, APEX)
+    resource = apex_resource(zone.zone)
+    recorded = state.outputs(_RECORD, resource)
     for record in present:
         if record.type not in _IN_THE_WAY or (recorded is not None and recorded.get("id") in (None, record.id)):
             continue
         if record.type == "CNAME" and record.comment == apex_comment(stack):
             return ExistingReport(
-                taken={APEX: f"{record.zone}/{record.id}"},
+                taken={resource: f"{record.zone}/{record.id}"},
                 notes=(f"{record.name} is a CNAME with this stack's comment and in no state: it is taken over",),
             )
         comment = f", with the comment {record.comment!r}" if record.comment else ""
         hand_over = f"Hand it over ({HOW}), d" if record.type == "CNAME" else "D"
         return ExistingReport(
             faults=(
-                f"rollcall:site.apex: {record.name} {record.type} {record.content} is there already{comment}, and not this stack's. "
+                f"{zone.apex.key}.apex: {record.name} {record.type} {record.content} is there already{comment}, and not this stack's. "
                 f"{hand_over}elete it, or set apex: false.",
             )
         )
@@ -123,22 +125,22 @@ def _refused(wanted: StaticRecord, here: Mapping[str, Any]) -> str:
     )
 
 
-def zones(site: str | None, hosted: str | None, state: PriorState, names: tuple[str, str]) -> ExistingReport:
-    """Compare the zones.
+def site_zone(zone: ZoneSettings, id_: str, state: PriorState) -> ExistingReport:
+    """Refuse to create a zone that exists, with this id, and is not in the state."""
+    return _zone(zone.key("create"), (_ZONE, zone_resource(zone.zone)), zone.zone, id_, state)
 
-    `site` and `hosted` are the ids of existing zones that the stack would create; `names` are their names.
-    """
-    found = ExistingReport()
-    for key, kind, resource, id_, name in (
-        ("site", _ZONE, SITE_ZONE, site, names[0]),
-        ("serviceDiscovery", _HOSTED_ZONE, DIRECTORY_ZONE, hosted, names[1]),
-    ):
-        if id_ is not None and (kind, resource) not in state:
-            fix = f"Leave create out to use it as it is, or let the state have it ({HOW})"
-            found += ExistingReport(
-                faults=(f"rollcall:{key}.create: the zone {name} is there already, as {id_}. {fix}.",)
-            )
-    return found
+
+def directory_zone(directory: ServiceDiscoverySettings, id_: str, state: PriorState) -> ExistingReport:
+    """Refuse to create a hosted zone that exists, with this id, and is not in the state."""
+    resource = (_HOSTED_ZONE, DIRECTORY_ZONE)
+    return _zone("rollcall:serviceDiscovery.create", resource, directory.zone, id_, state)
+
+
+def _zone(key: str, resource: tuple[str, str], name: str, id_: str, state: PriorState) -> ExistingReport:
+    if resource in state:
+        return ExistingReport()
+    fix = f"Leave create out to use it as it is, or let the state have it ({HOW})"
+    return ExistingReport(faults=(f"{key}: the zone {name} is there already, as {id_}. {fix}.",))
 
 
 def fleets(state: PriorState) -> ExistingReport:
@@ -177,17 +179,17 @@ def renamed(state: PriorState, stack: str) -> ExistingReport:
     )
 
 
-def settings_left(site: SiteSettings, state: PriorState) -> ExistingReport:
+def settings_left(zone: ZoneSettings, state: PriorState) -> ExistingReport:
     """Report zone settings that the program no longer declares.
 
     They stay as they are, because the previous values are not stored.
     """
-    if site.proxied or (_SETTING, "site-ssl") not in state:
+    if zone.proxied or (_SETTING, setting_resource(zone.zone, "ssl")) not in state:
         return ExistingReport()
     return ExistingReport(
         notes=(
-            "rollcall:site.proxied: is off again. The zone keeps ssl strict and always_use_https on, and the machines answer by http only, "
-            "so the proxied apex would fail. Set always_use_https off and ssl as you want it in Cloudflare, or apex: false.",
+            f"{zone.key('proxied')}: is off again. The zone keeps ssl strict and always_use_https on, and the machines answer by http "
+            "only, so the proxied apex would fail. Set always_use_https off and ssl as you want it in Cloudflare, or apex: false.",
         )
     )
 

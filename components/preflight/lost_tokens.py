@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
 from components.preflight.state import PriorState
-from components.resources.dns_credentials import token_name
+from components.resources.dns_credentials import is_token_name
 
 TYPES = ("cloudflare:index/apiToken:ApiToken", "cloudflare:index/accountToken:AccountToken")
 
@@ -29,7 +29,7 @@ class LostToken:
 
     def __str__(self) -> str:
         return (
-            f"Cloudflare: the token {self.id} ({self.name!r}, made {self.issued_on}) may edit the site's zone, was never used, and is in "
+            f"Cloudflare: the token {self.id} ({self.name!r}, made {self.issued_on}) may edit a site's zone, was never used, and is in "
             f"no state: the answer to its creation was lost"
         )
 
@@ -41,7 +41,7 @@ def known_to(state: PriorState) -> set[str] | None:
 
 
 def lost(api: CloudflareApi, owner: str, stack: str, known: Collection[str] | None) -> list[LostToken]:
-    """Return the tokens with this stack's token name that are not `known`, and that were never used.
+    """Return the tokens with this stack's token names that are not `known`, and that were never used.
 
     `owner` is the path of their owner. An operator's token that may not list tokens finds none. Raises the errors of
     CloudflareApi.
@@ -57,5 +57,5 @@ def lost(api: CloudflareApi, owner: str, stack: str, known: Collection[str] | No
     return [
         LostToken(id=each["id"], name=each["name"], issued_on=each["issued_on"], owner=owner)
         for each in listed
-        if each["name"] == token_name(stack) and each["id"] not in known and not each.get("last_used_on")
+        if is_token_name(each["name"], stack) and each["id"] not in known and not each.get("last_used_on")
     ]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from components.config.models import SITE_JOIN, FleetSettings, Settings
+from components.config import secret_names
+from components.config.models import FleetSettings, Settings, joins_service
+from components.config.secret_names import PROBE_KEY, TSIG
 from components.resources import memberships, workload_secrets
-from components.resources.dns_credentials import ORIGIN, PROBE_KEY, TOKEN, join_statements, policy_document
+from components.resources.dns_credentials import join_statements, policy_document
 from components.resources.releases import FOLDER, claims_of
-from components.resources.zones import TSIG
 
 # Characters without blanks, in all inline policies of one role or user.
 MOST = {"role": 10240, "user": 2048}
@@ -76,11 +77,11 @@ def document(
 
 def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:
     """Return the secrets that a fleet needs for what it joins."""
-    site, directory = settings.site, settings.service_discovery
-    found = []
-    if site is not None and SITE_JOIN in fleet.joins:
-        found += [TSIG] if site.is_dynamic else [TOKEN, ORIGIN] if site.proxied else [TOKEN]
-    if directory is not None and directory.is_dynamic and set(fleet.joins) - {SITE_JOIN}:
+    directory, found = settings.service_discovery, list[str]()
+    for site in settings.sites_of(fleet):
+        found += [TSIG] if site.is_dynamic else [secret_names.token(site.zone)]
+        found += [secret_names.origin(site.name)] if site.proxied else []
+    if directory is not None and directory.is_dynamic and joins_service(fleet):
         found += [TSIG]
     return [*dict.fromkeys(found)]
 

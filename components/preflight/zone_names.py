@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.aws import api_errors
-from components.config.errors import ConfigurationError
+from components.config.errors import ConfigurationError, at
 from components.config.models import CLOUDFLARE_ID, HOSTED_ZONE_ID
 from components.dns.cloudflare_access import Get, cloudflare_token, cloudflare_url
 from components.dns.cloudflare_api import ApiFailingError, ApiRefusedError, CloudflareApi
 
-_IDS = {"site": CLOUDFLARE_ID, "serviceDiscovery": HOSTED_ZONE_ID}
+SITES, DIRECTORY = "sites", "serviceDiscovery"
+_IDS = {SITES: CLOUDFLARE_ID, DIRECTORY: HOSTED_ZONE_ID}
 
 
 def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) -> dict[str, Any]:
@@ -21,19 +22,30 @@ def named(values: Mapping[str, Any], names: Mapping[str, Callable[[str], str]]) 
     Raises ConfigurationError with each id that could not be looked up.
     """
     found, faults = dict(values), list[str]()
-    for key, form in _IDS.items():
-        section = found.get(key)
-        zone = section.get("zone") if isinstance(section, Mapping) else None
-        if isinstance(section, Mapping) and isinstance(zone, str) and re.fullmatch(form, zone):
-            try:
-                found[key] = {"zoneId": zone, **section, "zone": names[key](zone)}
-            except (ApiFailingError, ApiRefusedError) as failed:
-                faults.append(_not_found(key, zone, str(failed)))
-            except api_errors.failures() as failed:
-                faults.append(_not_found(key, zone, api_errors.message_of(failed)))
+    if DIRECTORY in found:
+        found[DIRECTORY] = _named(f"rollcall:{DIRECTORY}", found[DIRECTORY], DIRECTORY, names, faults)
+    if isinstance(sites := found.get(SITES), Mapping):
+        found[SITES] = {
+            name: _named(at(f"rollcall:{SITES}", str(name)), section, SITES, names, faults)
+            for name, section in sites.items()
+        }
     if faults:
         raise ConfigurationError(faults)
     return found
+
+
+def _named(where: str, section: Any, key: str, names: Mapping[str, Callable[[str], str]], faults: list[str]) -> Any:
+    """Return a section with the name of its zone. An id that could not be looked up is added to `faults`."""
+    zone = section.get("zone") if isinstance(section, Mapping) else None
+    if not isinstance(zone, str) or not re.fullmatch(_IDS[key], zone):
+        return section
+    try:
+        return {"zoneId": zone, **section, "zone": names[key](zone)}
+    except (ApiFailingError, ApiRefusedError) as failed:
+        faults.append(_not_found(where, zone, str(failed)))
+    except api_errors.failures() as failed:
+        faults.append(_not_found(where, zone, api_errors.message_of(failed)))
+    return section
 
 
 def ids_from_apis(config: Get) -> dict[str, Callable[[str], str]]:
@@ -49,8 +61,8 @@ def ids_from_apis(config: Get) -> dict[str, Callable[[str], str]]:
         found = session_of(config).client("route53").get_hosted_zone(Id=zone)
         return str(found["HostedZone"]["Name"]).rstrip(".")
 
-    return {"site": of_site, "serviceDiscovery": of_directory}
+    return {SITES: of_site, DIRECTORY: of_directory}
 
 
-def _not_found(key: str, zone: str, fault: str) -> str:
-    return f"rollcall:{key}.zone: the name of zone {zone} was not found: {fault}"
+def _not_found(where: str, zone: str, fault: str) -> str:
+    return f"{where}.zone: the name of zone {zone} was not found: {fault}"

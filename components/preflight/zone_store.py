@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from components.config.models import Settings, SiteSettings
+from components.config.models import Settings
+from components.config.site_zones import ZoneSettings
 from components.dns.cloudflare_store import RecordStore
 from components.preflight import cloudflare_zone
 from rollcall.cloudflare import Record
@@ -12,24 +13,24 @@ from rollcall.errors import FatalError
 class ZoneStore(RecordStore):
     """A Cloudflare zone for the operator. Raises the errors of RecordStore."""
 
-    def zone(self, site: SiteSettings) -> str | None:
-        """Return Cloudflare's id of the site's zone; None where the token sees none.
+    def zone(self, zone: ZoneSettings) -> str | None:
+        """Return Cloudflare's id of the zone; None where the token sees none.
 
         Raises FatalError where it is not one.
         """
-        found = cloudflare_zone.named(self._api, site)
-        fault = cloudflare_zone.choice_fault(site, found) if found else None
+        found = cloudflare_zone.named(self._api, zone)
+        fault = cloudflare_zone.choice_fault(zone, found) if found else None
         if fault:
             raise FatalError(fault)
         return found[0].id if found else None
 
-    def room_faults(self, settings: Settings, site: SiteSettings) -> list[str]:
-        """Return why the site's zone has no room for the machines' records, if any will be there."""
-        if not cloudflare_zone.is_joined(settings):
+    def room_faults(self, settings: Settings, zone: ZoneSettings) -> list[str]:
+        """Return why the zone has no room for the machines' records, if any will be there."""
+        if not cloudflare_zone.is_joined(settings, zone):
             return []
         faults = (
-            cloudflare_zone.room_fault(self._api, settings, site, each)
-            for each in cloudflare_zone.named(self._api, site)
+            cloudflare_zone.room_fault(self._api, settings, zone, each)
+            for each in cloudflare_zone.named(self._api, zone)
         )
         return [fault for fault in faults if fault]
 

@@ -1,4 +1,4 @@
-"""Create everything that a stack has: the site, the service directory, and the fleets that join them."""
+"""Create everything that a stack has: the sites, the service directory, and the fleets that join them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import pulumi
 
-from components.config.models import SITE_JOIN, FleetSettings, Settings
+from components.config.models import FleetSettings, Settings, joins_service, joins_site
+from components.config.secret_names import PROBE_KEY
+from components.config.site_zones import zones_of
 from components.resources import aws_sdk as aws
 from components.resources import ec2_lookups, releases, workload_secrets
 from components.resources.dns_credentials import (
-    PROBE_KEY,
     Grant,
     IamUser,
     InstanceRole,
@@ -22,7 +23,7 @@ from components.resources.fleets.registry import FLEETS
 from components.resources.fleets.roll_calls import call_rolls
 from components.resources.membership import Membership
 from components.resources.probe_key import ProbeKey
-from components.resources.zones import DIRECTORIES, SITES, Secrets, ZoneArgs
+from components.resources.zones import DIRECTORIES, SITES, Secrets, SiteZone, ZoneArgs
 from components.workloads.definitions import project_folder, releases_of
 from components.workloads.release import Release
 
@@ -39,7 +40,7 @@ class Deployment:
     ) -> None:
         self._settings, self._existing = settings, existing
         args = ZoneArgs(settings=settings, existing=existing, machine_token=machine_token, tsig_key=tsig_key)
-        self._site = SITES[settings.site.provider](args) if settings.site else None
+        self._zones = [SITES[zone.provider](args, zone) for zone in zones_of(settings)]
         self._directory = DIRECTORIES[settings.service_discovery.provider](args) if settings.service_discovery else None
         self._probe_key = ProbeKey("probe-key", settings.rotation_trigger)
         # The providers of regions other than the stack's region.
@@ -50,16 +51,18 @@ class Deployment:
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """Return what the stack exports: its fleets, and where its site and its services are found."""
-        site, directory = self._settings.site, self._settings.service_discovery
+        """Return what the stack exports: its fleets, and where its sites and its services are found."""
+        directory = self._settings.service_discovery
         found: dict[str, Any] = {
             "fleets": {
                 each.name: {"cloud": each.settings.cloud, "joins": each.settings.joins, "addresses": each.addresses}
                 for each in self.fleets
             }
         }
-        if site and self._site:
-            found["site"] = {"host": site.fqdn, "zone": self._site.id}
+        if self._settings.sites:
+            found["sites"] = {
+                each.name: {"host": each.fqdn, "zone": self._zone_of(each.join).id} for each in self._settings.sites
+            }
         if directory:
             services = {each.name: f"{each.label}.{directory.zone}" for each in directory.services}
             found["directory"] = {"zone": directory.zone, "services": services}
@@ -107,17 +110,22 @@ class Deployment:
         )
         return kind(fleet.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None)
 
-    def _joins_service(self, fleet: FleetSettings) -> bool:
-        return any(join != SITE_JOIN for join in fleet.joins)
+    def _zone_of(self, join: str) -> SiteZone:
+        """Return the zone of a site, by its name in `joins`."""
+        return next(each for each in self._zones if join in each.joins)
+
+    def _zones_of(self, fleet: FleetSettings) -> list[SiteZone]:
+        """Return the zones of the sites that a fleet joins."""
+        return [each for each in self._zones if each.joins & {*fleet.joins}]
 
     def _grants(self, fleet: FleetSettings) -> list[Grant]:
         """Return the rights in the directory's zone that AWS must give a fleet's machines."""
-        return self._directory.grants(fleet) if self._directory and self._joins_service(fleet) else []
+        return self._directory.grants(fleet) if self._directory and joins_service(fleet) else []
 
     def _secrets(self, fleet: FleetSettings) -> Secrets:
         """Return the secrets that a fleet needs for what it joins."""
-        site = self._site.secrets() if self._site and SITE_JOIN in fleet.joins else {}
-        return {**site, **(self._directory.secrets() if self._directory and self._joins_service(fleet) else {})}
+        sites = {name: value for each in self._zones_of(fleet) for name, value in each.secrets(fleet.joins).items()}
+        return {**sites, **(self._directory.secrets() if self._directory and joins_service(fleet) else {})}
 
     def _role(
         self,
@@ -141,17 +149,17 @@ class Deployment:
 
     def _needs(self, fleet: FleetSettings) -> list[pulumi.Resource]:
         """Return what must exist before a machine of the fleet registers, and until it has left."""
-        found = self._site.needs() if self._site and SITE_JOIN in fleet.joins else []
-        return found + (self._directory.needs() if self._directory and self._joins_service(fleet) else [])
+        found = [needed for each in self._zones_of(fleet) for needed in each.needs(fleet.joins)]
+        return found + (self._directory.needs() if self._directory and joins_service(fleet) else [])
 
     def _membership(
         self, fleet: FleetSettings, join: str, role: InstanceRole | None, user: IamUser | None
     ) -> Membership:
         """Return the membership in what a fleet joins, by its name in the configuration."""
-        if join != SITE_JOIN:
+        if not joins_site(join):
             assert self._directory
             return self._directory.membership(fleet, join, role, user)
-        assert self._site
-        secrets = self._site.secrets()
+        zone = self._zone_of(join)
+        secrets = zone.secrets([join])
         names = role.parameters if role else {name: pulumi.Output.from_input(name) for name in secrets}
-        return self._site.membership(fleet, names, {} if role else secrets)
+        return zone.membership(fleet, join, names, {} if role else secrets)

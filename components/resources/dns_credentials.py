@@ -3,7 +3,7 @@
 All machines of a stack have one key, with which they ask each other whether they run
 (components/resources/probe_key.py).
 
-In Cloudflare, machines have a token for DNS edits in the one zone (Cloudflare cannot limit a token to less than a
+In Cloudflare, machines have a token for DNS edits in each zone of a site that they join (Cloudflare cannot limit a token to less than a
 zone). EC2 machines read it from an SSM SecureString with their instance role. Joyent machines have it in their
 metadata. No user data contains it.
 
@@ -15,6 +15,7 @@ a key of this user in their metadata.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,10 +31,10 @@ from rollcall.route53 import LABEL
 # The names are fixed. An `up` that is interrupted may write a policy that its state does not contain; the next `up`
 # writes the same one. With random names there would be two, and IAM deletes no role or user that still has a policy.
 POLICY = "rollcall"
-# The secrets of a machine, by their short names.
-TOKEN, KEY, ORIGIN, PROBE_KEY = "cloudflare-token", "route53-key", "origin", "probe-key"
 _ZONE_RESOURCE = "com.cloudflare.api.account.zone"
 _MAY = "DNS Write"
+# https://developers.cloudflare.com/api/resources/user/subresources/tokens/methods/create/
+_LONGEST_TOKEN_NAME = 120
 _ASSUME = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}],
@@ -44,11 +45,13 @@ _ASSUME = {
 class SiteTokenArgs:
     """The inputs of a SiteToken.
 
-    `zone_id` is what Site returns. `given` is a token that was made elsewhere; it is used and none is made. Another
-    `rotation_trigger` makes another token; machines get it before the old one is revoked. `account` is the id of the
-    account that owns the operator's token, and so the machines' token. It is empty if a user owns it.
+    `zone` is the zone's name, and `zone_id` what SiteZone returns. `given` is a token that was made elsewhere; it is
+    used and none is made. Another `rotation_trigger` makes another token; machines get it before the old one is
+    revoked. `account` is the id of the account that owns the operator's token, and so the machines' token. It is empty
+    if a user owns it.
     """
 
+    zone: str
     zone_id: pulumi.Input[str]
     given: pulumi.Output[str] | None = None
     rotation_trigger: str = ""
@@ -67,7 +70,7 @@ class SiteToken(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _make(self, name: str, args: SiteTokenArgs) -> pulumi.Output[str]:
-        invoke_options, own = pulumi.InvokeOutputOptions(parent=self), token_name(deployment())
+        invoke_options, own = pulumi.InvokeOutputOptions(parent=self), token_name(deployment(), args.zone)
         renewed = pulumi.ResourceOptions(
             parent=self, additional_secret_outputs=["value"], replacement_trigger=[args.rotation_trigger]
         )
@@ -303,6 +306,11 @@ def _only(compare: str, names: list[str], types: list[str]) -> dict[str, dict[st
     return found
 
 
-def token_name(stack: str) -> str:
-    """Return the name of the token that a stack makes for its machines. `stack` is the stack's id."""
-    return f"rollcall {stack} machines"
+def token_name(stack: str, zone: str) -> str:
+    """Return the name of the token that a stack makes for its machines in a zone. `stack` is the stack's id."""
+    return f"rollcall {stack} machines {zone}"[:_LONGEST_TOKEN_NAME]
+
+
+def is_token_name(name: str, stack: str) -> bool:
+    """Return whether `token_name` may have made this name, for any zone."""
+    return re.fullmatch(rf"rollcall {re.escape(stack)} machines [a-z0-9.-]+", name) is not None

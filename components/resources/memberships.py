@@ -1,4 +1,4 @@
-"""Describe what a fleet joins, the site or incarnations of services: the settings of its machines and the places of its RollCall."""
+"""Describe what a fleet joins, sites or incarnations of services: the settings of its machines and the places of its RollCall."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pulumi
 
 from components.config.joins import service_join, service_place, site_join
 from components.config.models import (
-    SITE_JOIN,
+    CLOSED_PORT,
+    SAMPLES,
     FleetSettings,
     IncarnationSettings,
     ServiceDiscoverySettings,
     ServiceSettings,
     SiteSettings,
+    joins_site,
 )
 from components.dns.cloudflare import Place
 from components.dns.route53 import ServicePlace
@@ -25,8 +27,7 @@ from components.resources.firewall import IngressRule, Ranges
 from components.resources.membership import Membership
 from rollcall.settings import CloudflareJoin, format_join
 
-THE_SERVICE = "the-service"
-SITE_PORT, CLOSED_PORT = 80, 443
+SITE_SAMPLE, THE_SERVICE = SAMPLES
 
 
 def site_membership(
@@ -39,12 +40,13 @@ def site_membership(
     only_from: Ranges | None = None,
     ipv6: bool = False,
     floors: tuple[int, int] = (1, 1),
+    sites: int = 1,
 ) -> Membership:
-    """Return the membership in the site.
+    """Return the membership in a site.
 
     `zone` is Cloudflare's id of its zone. `token` is the name of the secret with the API token. A closed site is served
     by TLS to `only_from`. `origin` is the name of the secret with its key and certificate. `floors` are the floors of
-    its A and AAAA sets.
+    its A and AAAA sets. `sites` is how many sites share what Cloudflare's API allows.
     """
 
     def place(known: str) -> dict[str, Any]:
@@ -54,14 +56,23 @@ def site_membership(
 
     def words(known: list[str]) -> str:
         zone_id, name, pem = known
-        own = {"zone": zone_id, "token": name, "proxied": settings.proxied, "origin": pem}
+        own = {
+            "zone": zone_id,
+            "token": name,
+            "proxied": settings.proxied,
+            "origin": pem,
+            "apex": only_from is not None and settings.apex,
+            "sites": sites,
+        }
         return format_join(site_join(CloudflareJoin, settings, ipv6=ipv6, floors=floors, **own))
 
     join = pulumi.Output.all(zone, token, origin).apply(words)
     return Membership(
         places=[zone.apply(place)],
-        workload=SITE_JOIN,
-        ingress=IngressRule(port=SITE_PORT if only_from is None else CLOSED_PORT, protocol="tcp", only_from=only_from),
+        workload=SITE_SAMPLE,
+        ingress=IngressRule(
+            port=settings.port if only_from is None else CLOSED_PORT, protocol="tcp", only_from=only_from
+        ),
         words=lambda _: join,
         secrets=secrets,
     )
@@ -128,7 +139,7 @@ def grant(directory: ServiceDiscoverySettings, joins: tuple[str, ...], zone_arn:
 
 def sets_of(directory: ServiceDiscoverySettings, joins: tuple[str, ...]) -> list[str]:
     """Return the names of the SRV sets that a fleet with these `joins` may have to join."""
-    services = [found(directory, joined) for joined in joins if joined != SITE_JOIN]
+    services = [found(directory, joined) for joined in joins if not joins_site(joined)]
     sets = [
         f"{each}.{service.label}.{directory.zone}" for service, incarnation in services for each in incarnation.sets
     ]

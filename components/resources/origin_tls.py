@@ -201,7 +201,7 @@ class Revocation(Resource, module="rollcall", name="Revocation"):  # type: ignor
 class ClosedOriginArgs:
     """The inputs of a ClosedOrigin.
 
-    `settings` are those of a site that is proxied. `zone_id` is what Site returns. Another `rotation_trigger` makes
+    `settings` are those of a site that is proxied. `zone_id` is what SiteZone returns. Another `rotation_trigger` makes
     another key and certificate.
     """
 

@@ -1,4 +1,4 @@
-"""Create the Site: the Cloudflare zone of the public site and its static parts.
+"""Create the SiteZone: a Cloudflare zone with sites, and its static parts.
 
 The machines write their own records.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pulumi
 
-from components.config.models import SiteSettings
+from components.config.site_zones import ZoneSettings
 from components.resources import cloudflare_sdk
 from components.resources.tags import deployment
 
@@ -33,18 +33,18 @@ CLOSED = {"ssl": "strict", "always_use_https": "on"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SiteArgs:
-    """The inputs of a Site.
+class SiteZoneArgs:
+    """The inputs of a SiteZone.
 
     `settings` are as in the stack's configuration. `taken` are the ids of existing records that the stack takes over,
     by resource.
     """
 
-    settings: SiteSettings
+    settings: ZoneSettings
     taken: Mapping[str, str] = field(default_factory=dict)
 
 
-class Site(pulumi.ComponentResource):
+class SiteZone(pulumi.ComponentResource):
     """The adopted zone (or a new one with `create`), the proxied apex, and the zone settings that were asked for.
 
     Off, the default, changes no zone setting at all. Proxied sets those that TLS up to the machines needs. `zone_id` is
@@ -53,23 +53,25 @@ class Site(pulumi.ComponentResource):
 
     zone_id: pulumi.Output[str]
 
-    def __init__(self, name: str, args: SiteArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("rollcall:index:Site", name, None, opts)
+    def __init__(self, name: str, args: SiteZoneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("rollcall:index:SiteZone", name, None, opts)
         settings = args.settings
-        self.zone_id = self._zone(name, settings)
+        self.zone_id = self._zone(settings)
         self.static: list[pulumi.Resource] = [
-            *self._apex(name, settings, args.taken),
-            *(self._setting(name, key, value) for key, value in zone_settings(settings).items()),
+            *self._apex(settings, args.taken),
+            *(self._setting(settings.zone, key, value) for key, value in zone_settings(settings).items()),
         ]
-        self.register_outputs({"zone_id": self.zone_id, "host": settings.fqdn})
+        self.register_outputs({"zone_id": self.zone_id, "zone": settings.zone})
 
-    def _zone(self, name: str, settings: SiteSettings) -> pulumi.Output[str]:
+    def _zone(self, settings: ZoneSettings) -> pulumi.Output[str]:
         if settings.create:
             # Never emptied by force: the zone must survive the stack.
             retained = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
             invoke_options = pulumi.InvokeOutputOptions(parent=self)
             account = settings.account_id or cloudflare_sdk.get_accounts_output(opts=invoke_options).results[0].id
-            made = cloudflare_sdk.Zone(f"{name}-zone", name=settings.zone, account={"id": account}, opts=retained)
+            made = cloudflare_sdk.Zone(
+                zone_resource(settings.zone), name=settings.zone, account={"id": account}, opts=retained
+            )
             return made.id
         if settings.zone_id:
             return pulumi.Output.from_input(settings.zone_id)
@@ -78,16 +80,17 @@ class Site(pulumi.ComponentResource):
         )
         return found.id.apply(lambda zone: str(zone))
 
-    def _apex(self, name: str, settings: SiteSettings, taken: Mapping[str, str]) -> list[pulumi.Resource]:
-        if not settings.apex:
+    def _apex(self, settings: ZoneSettings, taken: Mapping[str, str]) -> list[pulumi.Resource]:
+        site = settings.apex
+        if site is None:
             return []
-        resource = f"{name}-apex"
+        resource = apex_resource(settings.zone)
         record = cloudflare_sdk.DnsRecord(
             resource,
             zone_id=self.zone_id,
             name=settings.zone,
             type="CNAME",
-            content=settings.fqdn,
+            content=site.fqdn,
             proxied=True,
             ttl=1,
             comment=apex_comment(deployment()),
@@ -95,11 +98,26 @@ class Site(pulumi.ComponentResource):
         )
         return [record]
 
-    def _setting(self, name: str, key: str, value: str) -> pulumi.Resource:
+    def _setting(self, zone: str, key: str, value: str) -> pulumi.Resource:
         options = pulumi.ResourceOptions(parent=self)
         return cloudflare_sdk.ZoneSetting(
-            f"{name}-{key.replace('_', '-')}", zone_id=self.zone_id, setting_id=key, value=value, opts=options
+            setting_resource(zone, key), zone_id=self.zone_id, setting_id=key, value=value, opts=options
         )
+
+
+def zone_resource(zone: str) -> str:
+    """Return the name of the resource for a zone that the stack creates."""
+    return f"site-{zone}-zone"
+
+
+def apex_resource(zone: str) -> str:
+    """Return the name of the resource for a zone's apex record."""
+    return f"site-{zone}-apex"
+
+
+def setting_resource(zone: str, key: str) -> str:
+    """Return the name of the resource for a setting of a zone, as `always_use_https`."""
+    return f"site-{zone}-{key.replace('_', '-')}"
 
 
 def apex_comment(stack: str) -> str:
@@ -107,8 +125,8 @@ def apex_comment(stack: str) -> str:
     return f"the site's apex, kept by Rollcall's stack {stack}"
 
 
-def zone_settings(settings: SiteSettings) -> dict[str, str]:
-    """Return the zone settings that the site's `proxied`, `protection` and `acceleration` need.
+def zone_settings(settings: ZoneSettings) -> dict[str, str]:
+    """Return the zone settings that the sites' `proxied`, `protection` and `acceleration` need.
 
     Empty when all are off.
     """

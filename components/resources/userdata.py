@@ -17,7 +17,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from components.workloads.release import Release
@@ -28,8 +28,10 @@ LIMIT = 16_384
 BOOT, FETCH = "boot.sh", "get_release.py"
 _PLACEHOLDERS = "#GET_RELEASE\n#FILES\n"
 _MODE = 0o644
-# Ten memberships of 256 characters, the token, an IAM user's key, and the key and certificate of a closed site take 8 kB.
-_SETTINGS_ROOM = 10_240
+# Ten memberships of 256 characters, ten tokens, an IAM user's key, names and tags take 6 kB.
+_SETTINGS_ROOM = 7_168
+# A private key on P-256 and a certificate of Cloudflare's Origin CA, without the names in it.
+_ORIGIN_BYTES = 1_500
 # Modules of the package that only the stack's program or a client of a service uses. A change of them replaces no
 # machine, and a Triton machine needs the room for other things (docs/decisions/0009).
 _NOT_SHIPPED = ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py", "rollcall/yaml_keys.py")
@@ -156,9 +158,20 @@ def gzipped() -> bytes:
     return packed
 
 
-def workload_room(limit: int) -> int:
-    """Return how many bytes of the request that creates a Triton machine remain for the releases of its workloads."""
-    return max(0, limit - _SETTINGS_ROOM - len(json.dumps(build())))
+def settings_room(closed: Iterable[str] = ()) -> int:
+    """Return how many bytes of that request the settings and secrets of a machine may take.
+
+    `closed` has, for each closed site that it joins, the names in its certificate.
+    """
+    return _SETTINGS_ROOM + sum(_ORIGIN_BYTES + 2 * len(names) for names in closed)
+
+
+def workload_room(limit: int, settings: int) -> int:
+    """Return how many bytes of the request that creates a Triton machine remain for the releases of its workloads.
+
+    Its settings take `settings` bytes.
+    """
+    return max(0, limit - settings - len(json.dumps(build())))
 
 
 def carried_size(workload: Release) -> int:
@@ -166,17 +179,17 @@ def carried_size(workload: Release) -> int:
     return len(json.dumps(_carried(workload))) - 2
 
 
-def triton_fault(limit: int) -> str:
+def triton_fault(limit: int, settings: int) -> str:
     """Return the reason why Triton would refuse `build()` in a request of `limit` bytes, or an empty text if it would not.
 
-    The request also has what a machine's settings and secrets may need.
+    The request also has the machine's settings and secrets, which take `settings` bytes.
     """
-    size, room = len(json.dumps(build())), limit - _SETTINGS_ROOM
+    size, room = len(json.dumps(build())), limit - settings
     if size <= room:
         return ""
     return (
         f"userdata: the boot script and the release take {size} bytes of the request that makes a Triton machine (as JSON), and CloudAPI "
-        f"takes {limit} in all, of which {_SETTINGS_ROOM} are for the machine's settings and secrets. Shorten what is below userdata/ by "
+        f"takes {limit} in all, of which {settings} are for the machine's settings and secrets. Shorten what is below userdata/ by "
         f"{size - room} bytes, packed, or more."
     )
 

@@ -1,28 +1,28 @@
 """Create what a stack has at each DNS provider: static records, the machines' secrets and rights, and a fleet's membership.
 
-Another provider is a class for a site's zone or a directory's, with a line in SITES or DIRECTORIES
+Another provider is a class for a zone with sites or for a directory's zone, with a line in SITES or DIRECTORIES
 (docs/another-dns-provider.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import pulumi
 
-from components.config import floors
+from components.config import floors, secret_names
 from components.config.joins import site_join
-from components.config.models import SITE_JOIN, FleetSettings, Settings
+from components.config.models import FleetSettings, Settings, SiteSettings
+from components.config.secret_names import KEY, TSIG
 from components.config.servers import at_port
+from components.config.site_zones import ZoneSettings
 from components.dns.rfc2136 import DynamicServicePlace, SitePlace
 from components.resources import memberships
+from components.resources import site as site_zone
 from components.resources.dns_credentials import (
-    KEY,
-    ORIGIN,
-    TOKEN,
     Grant,
     IamUser,
     InstanceRole,
@@ -39,13 +39,10 @@ from components.resources.service_directory import (
     static_records,
     zone_file_txt,
 )
-from components.resources.site import Site, SiteArgs
 from components.resources.zone_record import ZoneRecord
 from rollcall.settings import Rfc2136SiteJoin, format_join
 
 Secrets = dict[str, pulumi.Output[str]]
-# The secret of a machine in a zone that takes dynamic updates, by its short name.
-TSIG = "tsig-key"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,18 +61,21 @@ class ZoneArgs:
 
 
 class SiteZone(Protocol):
-    """The zone of the site. `id` is the provider's id of it."""
+    """A zone with sites. `id` is the provider's id of it, and `joins` are the names of its sites in `joins`."""
 
     id: pulumi.Output[str]
+    joins: frozenset[str]
 
-    def needs(self) -> list[pulumi.Resource]:
-        """Return what must exist before a machine registers, and until it has left."""
+    def needs(self, joins: Collection[str]) -> list[pulumi.Resource]:
+        """Return what must exist before a machine that joins these registers, and until it has left."""
 
-    def secrets(self) -> Secrets:
-        """Return the secrets that each machine of the site gets, by short names."""
+    def secrets(self, joins: Collection[str]) -> Secrets:
+        """Return the secrets that each machine that joins these gets, by short names."""
 
-    def membership(self, fleet: FleetSettings, names: Mapping[str, pulumi.Input[str]], secrets: Secrets) -> Membership:
-        """Return the membership in the site.
+    def membership(
+        self, fleet: FleetSettings, join: str, names: Mapping[str, pulumi.Input[str]], secrets: Secrets
+    ) -> Membership:
+        """Return the membership in a site, by its name in `joins`.
 
         `names` are those by which a machine asks its cloud for its secrets. `secrets` is what a cloud without instance
         roles gives it.
@@ -100,87 +100,95 @@ class DirectoryZone(Protocol):
         """Return the membership in an incarnation, by its name in the configuration."""
 
 
-class CloudflareSite:
-    """A site in a Cloudflare zone: the apex and zone settings, the machines' token, and TLS to the edge where the site is proxied."""
+class CloudflareZone:
+    """A Cloudflare zone with sites: the apex and zone settings, the machines' token, and TLS to the edge for each proxied site."""
 
-    def __init__(self, args: ZoneArgs) -> None:
-        settings = args.settings
-        assert settings.site is not None
-        self._settings, self._site_settings = settings, settings.site
-        self._site = Site("site", SiteArgs(settings=settings.site, taken=args.existing.taken))
-        self.id = self._site.zone_id
+    def __init__(self, args: ZoneArgs, zone: ZoneSettings) -> None:
+        settings, self.joins, self._zone = args.settings, zone.joins, zone.zone
+        self._settings = settings
+        made = site_zone.SiteZone(f"site-{zone.zone}", site_zone.SiteZoneArgs(settings=zone, taken=args.existing.taken))
+        self.id, self._static = made.zone_id, made.static
         given = pulumi.Output.secret(args.machine_token) if args.machine_token else None
         self._token = SiteToken(
-            "machines",
+            f"machines-{zone.zone}",
             SiteTokenArgs(
+                zone=zone.zone,
                 zone_id=self.id,
                 given=given,
                 rotation_trigger=settings.rotation_trigger,
                 account=args.existing.token_account,
             ),
         )
-        self._origin = (
-            ClosedOrigin(
-                "origin",
-                ClosedOriginArgs(settings=settings.site, zone_id=self.id, rotation_trigger=settings.rotation_trigger),
+        self._origins = {
+            each.join: ClosedOrigin(
+                f"origin-{each.name}",
+                ClosedOriginArgs(settings=each, zone_id=self.id, rotation_trigger=settings.rotation_trigger),
             )
-            if settings.site.proxied
-            else None
-        )
+            for each in zone.sites
+            if each.proxied
+        }
 
-    def needs(self) -> list[pulumi.Resource]:
-        return [*self._token.made, *self._site.static, *(self._origin.made if self._origin else ())]
+    def needs(self, joins: Collection[str]) -> list[pulumi.Resource]:
+        origins = [made for join, each in self._origins.items() if join in joins for made in each.made]
+        return [*self._token.made, *self._static, *origins]
 
-    def secrets(self) -> Secrets:
-        return {TOKEN: self._token.value, **({ORIGIN: self._origin.pem} if self._origin else {})}
+    def secrets(self, joins: Collection[str]) -> Secrets:
+        closed = [each for each in self._settings.sites if each.join in joins and each.join in self._origins]
+        origins = {secret_names.origin(each.name): self._origins[each.join].pem for each in closed}
+        return {secret_names.token(self._zone): self._token.value, **origins}
 
-    def membership(self, fleet: FleetSettings, names: Mapping[str, pulumi.Input[str]], secrets: Secrets) -> Membership:
-        site, origin = self._settings.site_of(fleet), self._origin
-        assert site is not None
+    def membership(
+        self, fleet: FleetSettings, join: str, names: Mapping[str, pulumi.Input[str]], secrets: Secrets
+    ) -> Membership:
+        site, origin = _joined(self._settings, fleet, join), self._origins.get(join)
         return memberships.site_membership(
             site,
             self.id,
-            names[TOKEN],
+            names[secret_names.token(self._zone)],
             secrets,
-            origin=names[ORIGIN] if origin else "",
+            origin=names[secret_names.origin(site.name)] if origin else "",
             only_from=origin.ranges if origin else None,
             ipv6=fleet.ipv6,
-            floors=floors.of_site(self._settings),
+            floors=floors.of_site(self._settings, site),
+            sites=self._settings.cloudflare_sites,
         )
 
 
-class DynamicSite:
-    """A site in a zone that takes dynamic updates. It has no static part."""
+class DynamicZone:
+    """A zone with sites that takes dynamic updates. It has no static part."""
 
-    def __init__(self, args: ZoneArgs) -> None:
-        site = args.settings.site
-        assert site is not None and site.server is not None
-        self._settings, self._server = args.settings, at_port(site.server)
-        self.id = pulumi.Output.from_input(site.zone)
+    def __init__(self, args: ZoneArgs, zone: ZoneSettings) -> None:
+        assert zone.server is not None
+        self._settings, self._server, self.joins = args.settings, at_port(zone.server), zone.joins
+        self.id = pulumi.Output.from_input(zone.zone)
         self._key = pulumi.Output.secret(args.tsig_key)
 
-    def needs(self) -> list[pulumi.Resource]:
+    def needs(self, joins: Collection[str]) -> list[pulumi.Resource]:
         return []
 
-    def secrets(self) -> Secrets:
+    def secrets(self, joins: Collection[str]) -> Secrets:
         return {TSIG: self._key}
 
-    def membership(self, fleet: FleetSettings, names: Mapping[str, pulumi.Input[str]], secrets: Secrets) -> Membership:
-        settings = self._settings.site_of(fleet)
-        assert settings is not None
-        place = SitePlace(
-            server=self._server, domain=settings.zone, host=settings.fqdn, ttl=settings.ttl, ipv6=fleet.ipv6
-        )
+    def membership(
+        self, fleet: FleetSettings, join: str, names: Mapping[str, pulumi.Input[str]], secrets: Secrets
+    ) -> Membership:
+        site = _joined(self._settings, fleet, join)
+        place = SitePlace(server=self._server, domain=site.zone, host=site.fqdn, ttl=site.ttl, ipv6=fleet.ipv6)
         kind = partial(Rfc2136SiteJoin, server=self._server)
-        join = partial(site_join, kind, settings, ipv6=fleet.ipv6, floors=floors.of_site(self._settings))
-        words = pulumi.Output.from_input(names[TSIG]).apply(lambda key: format_join(join(key=key)))
+        settings = partial(site_join, kind, site, ipv6=fleet.ipv6, floors=floors.of_site(self._settings, site))
+        words = pulumi.Output.from_input(names[TSIG]).apply(lambda key: format_join(settings(key=key)))
         return Membership(
             places=[pulumi.Output.from_input(place.as_inputs())],
-            workload=SITE_JOIN,
-            ingress=IngressRule(port=memberships.SITE_PORT, protocol="tcp"),
+            workload=memberships.SITE_SAMPLE,
+            ingress=IngressRule(port=site.port, protocol="tcp"),
             words=lambda _: words,
             secrets=secrets,
         )
+
+
+def _joined(settings: Settings, fleet: FleetSettings, join: str) -> SiteSettings:
+    """Return a site with the check that a fleet's machines use for it."""
+    return next(each for each in settings.sites_of(fleet) if each.join == join)
 
 
 class Route53Directory:
@@ -269,5 +277,5 @@ def _service(
 
 
 # By the `provider` of the configuration.
-SITES: dict[str, Callable[[ZoneArgs], SiteZone]] = {"cloudflare": CloudflareSite, "rfc2136": DynamicSite}
+SITES: dict[str, Callable[[ZoneArgs, ZoneSettings], SiteZone]] = {"cloudflare": CloudflareZone, "rfc2136": DynamicZone}
 DIRECTORIES: dict[str, Callable[[ZoneArgs], DirectoryZone]] = {"route53": Route53Directory, "rfc2136": DynamicDirectory}

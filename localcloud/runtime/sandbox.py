@@ -528,7 +528,7 @@ def _pointed(sandbox: Sandbox, folder: Path, module: str, *words: str) -> int:
 
 
 def show(sandbox: Sandbox) -> None:
-    """Show the fleet, the records, and the answers of the site, as a new user sees them after `make up`.
+    """Show the fleet, the records, and the answers of the sites, as a new user sees them after `make up`.
 
     Raises SandboxError, which names each part that does not answer.
     """
@@ -539,17 +539,18 @@ def show(sandbox: Sandbox) -> None:
     _say_stand_ins(sandbox)
     if "directory" in outputs:
         faults += shown.services(outputs["directory"], found["ROLLCALL_DNS"], sandbox.sample)
-    if "site" in outputs and not shown.serves_site(outputs["fleets"]):
-        print(f"\n{outputs['site']['host']}: no fleet with machines joins the site.")
-    elif "site" in outputs:
-        faults += shown.site(outputs["site"]["host"], found["ROLLCALL_SITE_URL"], found["ROLLCALL_DNS"])
+    for name, site in outputs.get("sites", {}).items():
+        if shown.serves_site(outputs["fleets"], name):
+            faults += shown.site(site["host"], found["ROLLCALL_SITE_URL"], found["ROLLCALL_DNS"])
+        else:
+            print(f"\n{site['host']}: no fleet with machines joins site/{name}.")
     if faults:
         raise SandboxError(
             f"{sandbox.stack}: is deployed, but not all of it answers:\n  "
             + "\n  ".join(faults)
             + "\nRun `make status` for details."
         )
-    if "site" in outputs:
+    if "sites" in outputs:
         print(f"\nOpen {found['ROLLCALL_SITE_URL']} in a browser; `make status` any time; `make down` ends it.")
 
 

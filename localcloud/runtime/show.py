@@ -107,13 +107,13 @@ def _calls(name: str, done: subprocess.CompletedProcess[str]) -> list[str]:
     return [escaped(f"{name}: {failed} of {CALLS} calls failed ({problem})")]
 
 
-def serves_site(fleets: Mapping[str, Any]) -> bool:
-    """Whether any fleet of the stack's outputs has machines that join the site."""
-    return any("site" in each["joins"] and each["addresses"] for each in fleets.values())
+def serves_site(fleets: Mapping[str, Any], name: str) -> bool:
+    """Return whether any fleet of the stack's outputs has machines that join the site with this name."""
+    return any(f"site/{name}" in each["joins"] and each["addresses"] for each in fleets.values())
 
 
 def site(host: str, url: str, server: str) -> list[str]:
-    """Show the site's records, and which machines serve requests for its host."""
+    """Show a site's records, and which machines serve requests for its host."""
     print(f"\nDNS, as the zone's name servers answer (dig @{server.replace(':', ' -p ')} {host} A)")
     unknown = _records(server, host)
     visits = [_visited(url, host) for _ in range(REQUESTS)]

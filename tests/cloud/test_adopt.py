@@ -23,10 +23,10 @@ pytestmark = pytest.mark.clouds
 HOST = f"www.{ZONE}"
 SERVICES = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
 CONFIG = {
-    "rollcall:site": json.dumps({"zone": ZONE, "host": "www"}),
+    "rollcall:sites": json.dumps({"www": {"zone": ZONE, "host": "www"}}),
     "rollcall:serviceDiscovery": json.dumps({"zone": "unilans.net", "services": SERVICES}),
     "rollcall:fleets": json.dumps(
-        {"web": {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site", "theService/v1"]}}
+        {"web": {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www", "theService/v1"]}}
     ),
     "aws:region": "us-west-2",
 }

@@ -46,9 +46,9 @@ def emptied(server: DynamicServer) -> Iterator[None]:
 def config(server: DynamicServer) -> dict[str, str]:
     at = {"zone": ZONE, "provider": "rfc2136", "server": f"{server.address}:{server.port}"}
     services = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
-    fleet = {"cloud": "joyent", "size": "g1", "image": "debian-12", "joins": ["site", "theService/v1"]}
+    fleet = {"cloud": "joyent", "size": "g1", "image": "debian-12", "joins": ["site/www", "theService/v1"]}
     return {
-        "rollcall:site": json.dumps(at),
+        "rollcall:sites": json.dumps({"www": at}),
         "rollcall:serviceDiscovery": json.dumps({**at, "services": services}),
         "rollcall:fleets": json.dumps({"web": fleet}),
         TSIG_KEY: server.operator,

@@ -108,9 +108,9 @@ def as_operator(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spread(region: str) -> Settings:
-    fleet = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+    fleet = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
     fleets = {"web": fleet, "far": {**fleet, "region": region}}
-    return read("prod", {"site": {"zone": "scalability.expert"}, "fleets": fleets})
+    return read("prod", {"sites": {"www": {"zone": "scalability.expert"}}, "fleets": fleets})
 
 
 @pytest.mark.parametrize(("region", "faults"), [(HOME, 0), (AWAY, 0), ("ap-south-1", 1)])

@@ -142,9 +142,9 @@ def test_a_move_is_compared_with_nothing_of_the_old_catalogue() -> None:
 
 
 def fleets(**regions: str | None) -> Settings:
-    fleet = {"cloud": "joyent", "size": "g1.nano", "image": "debian-12", "joins": ["site"]}
+    fleet = {"cloud": "joyent", "size": "g1.nano", "image": "debian-12", "joins": ["site/www"]}
     given = {name: {**fleet, **({"region": region} if region else {})} for name, region in regions.items()}
-    return read("prod", {"site": {"zone": "scalability.expert"}, "fleets": given})
+    return read("prod", {"sites": {"www": {"zone": "scalability.expert"}}, "fleets": given})
 
 
 def test_a_fleets_data_centre_is_checked_beforehand_and_the_configured_one_needs_no_name(

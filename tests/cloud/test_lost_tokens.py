@@ -17,9 +17,9 @@ from components.preflight.state import PriorState
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
-NAME = "rollcall local machines"
+NAME = f"rollcall local machines {ZONE}"
 KIND = "cloudflare:index/apiToken:ApiToken"
-SITE = SiteSettings(zone=ZONE)
+SITE = SiteSettings(name="www", zone=ZONE)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ class World(Lab):
 
     def run(self, preview: bool) -> None:
         self._patch.setattr(pulumi.runtime, "is_dry_run", lambda: preview)
-        settings = Settings(stack="local", site=SITE, service_discovery=None, fleets=(), joyent=JoyentSettings())
+        settings = Settings(stack="local", sites=(SITE,), service_discovery=None, fleets=(), joyent=JoyentSettings())
         checks.preflight(settings)
 
 
@@ -94,7 +94,7 @@ def test_it_is_shown_by_a_preview_and_revoked_by_up(world: World) -> None:
     [
         {"known": True},
         {"used": True},
-        {"name": "rollcall prod machines"},
+        {"name": f"rollcall prod machines {ZONE}"},
         {"name": "rollcall local machines by hand"},
     ],
     ids=["in the state", "used", "another stack's", "another name"],

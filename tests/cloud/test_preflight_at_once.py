@@ -17,12 +17,12 @@ from tests.cloud import cloudapi_server, cloudflare_server
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 
 pytestmark = pytest.mark.clouds
-WEB = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+WEB = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
 API = {"cloud": "joyent", "count": 1, "size": "g1.micro", "image": "debian-12", "joins": ["theService/v1"]}
 SERVICES = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
 GOOD: dict[str, Any] = {
     "aws:region": "us-west-2",
-    "rollcall:site": {"zone": cloudflare_server.ZONE},
+    "rollcall:sites": {"www": {"zone": cloudflare_server.ZONE}},
     "rollcall:serviceDiscovery": {"zone": "unilans.net", "services": SERVICES},
     "rollcall:fleets": {"web": WEB, "api": API},
 }
@@ -107,7 +107,7 @@ def test_a_good_configuration_has_none(faults: Faults) -> None:
 def test_a_key_that_there_is_not_is_named_with_a_near_one(faults: Faults) -> None:
     (found,) = faults({**GOOD, "rollcall:drainDelai": "5"})
     assert found.startswith(
-        "rollcall:drainDelai: is not a setting (did you mean drainDelay?). Use one of site, serviceDiscovery, fleets,"
+        "rollcall:drainDelai: is not a setting (did you mean drainDelay?). Use one of sites, serviceDiscovery, fleets,"
     )
     (found,) = faults({**GOOD, "rollcall:serviceDiscovry": {"zone": "unilans.net"}})
     assert (
@@ -132,13 +132,18 @@ def test_a_stack_without_a_region_of_its_own_is_refused(faults: Faults, monkeypa
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     assert keys(faults(without)) == ["aws:region"]
-    assert faults({"rollcall:site": GOOD["rollcall:site"], "rollcall:fleets": {"t": {**API, "joins": ["site"]}}}) == []
+    assert (
+        faults({"rollcall:sites": GOOD["rollcall:sites"], "rollcall:fleets": {"t": {**API, "joins": ["site/www"]}}})
+        == []
+    )
 
 
 def test_a_key_that_is_written_twice_is_named(faults: Faults, tmp_path: Path) -> None:
-    (tmp_path / "Pulumi.local.yaml").write_text("config:\n  rollcall:site: { zone: a.example, ttl: 60, ttl: 120 }\n")
+    (tmp_path / "Pulumi.local.yaml").write_text(
+        "config:\n  rollcall:sites: { www: { zone: a.example, ttl: 60, ttl: 120 } }\n"
+    )
     (found,) = faults(GOOD)
-    assert found.startswith("rollcall:site.ttl: is written 2 times in Pulumi.local.yaml (lines 2, 2)")
+    assert found.startswith("rollcall:sites.www.ttl: is written 2 times in Pulumi.local.yaml (lines 2, 2)")
 
 
 def test_what_the_clouds_refuse_comes_with_what_they_need_not_be_asked_for(faults: Faults, tmp_path: Path) -> None:
@@ -156,7 +161,7 @@ def test_what_the_clouds_refuse_comes_with_what_they_need_not_be_asked_for(fault
             **GOOD,
             "rollcall:drainDelai": "5",
             "rollcall:safeDeletes": "maybe",
-            "rollcall:site": {"zone": "scalability.example", "ttl": 5},
+            "rollcall:sites": {"www": {"zone": "scalability.example", "ttl": 5}},
             "rollcall:serviceDiscovery": {"zone": "unilans.example", "services": SERVICES},
             "rollcall:fleets": fleets,
         }
@@ -175,8 +180,8 @@ def test_what_the_clouds_refuse_comes_with_what_they_need_not_be_asked_for(fault
         "rollcall:fleets.web.size",
         "rollcall:safeDeletes",
         "rollcall:serviceDiscovery.zone",
-        "rollcall:site.ttl",
-        "rollcall:site.zone",
+        "rollcall:sites.www.ttl",
+        "rollcall:sites.www.zone",
     ]
 
 

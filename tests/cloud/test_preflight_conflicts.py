@@ -24,14 +24,14 @@ SETS = [f"v1.{SERVICE}", f"v2-1.{SERVICE}", f"v2-2.{SERVICE}"]
 
 def settings(host: str = "www", *, count: int = 1, enumerate: bool = True) -> Settings:
     machine_settings = {
-        "site": {"zone": ZONE, "host": host},
+        "sites": {"www": {"zone": ZONE, "host": host}},
         "serviceDiscovery": {
             "zone": HOSTED,
             "publishServiceTypes": enumerate,
             "services": {"theService": {"port": 4218, "incarnations": {"v1": {}, "v2": {"shards": 2}}}},
         },
         "fleets": {
-            "web": {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": ["site"]},
+            "web": {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]},
         },
     }
     return read("local", machine_settings)
@@ -100,8 +100,8 @@ class TestSite:
         with refused(400, 81054):
             lab.record(type="A")
         assert faults() == (
-            f"rollcall:site.host: www.{ZONE} is a CNAME to elsewhere.example already, and no A record can be beside it. Delete it, "
-            "or set rollcall:site.host to another name.",
+            f"rollcall:sites.www.host: www.{ZONE} is a CNAME to elsewhere.example already, and no A record can be beside it. Delete it, "
+            "or set rollcall:sites.www.host to another name.",
         )
 
     def test_a_host_that_no_machine_is_to_have_may_be_a_cname(self, lab: Lab) -> None:
@@ -114,7 +114,7 @@ class TestSite:
         lab.record(name=at, type="NS", content="ns2.elsewhere.example")
         (fault,) = faults(settings("www.eu"))
         assert fault.startswith(
-            f"rollcall:site.host: {at}.{ZONE} is delegated to ns1.elsewhere.example, ns2.elsewhere.example by an NS record"
+            f"rollcall:sites.www.host: {at}.{ZONE} is delegated to ns1.elsewhere.example, ns2.elsewhere.example by an NS record"
         )
         assert f"records at www.eu.{ZONE} and 1 more name are never answered" in fault
         assert faults() == ()

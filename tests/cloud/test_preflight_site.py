@@ -11,6 +11,7 @@ import pytest
 from components.config.errors import ConfigurationError
 from components.config.models import Settings, SiteSettings
 from components.config.reader import read
+from components.config.site_zones import ZoneSettings, zones_of
 from components.preflight.checks import configured
 from components.preflight.credentials import cloudflare_fault
 from components.preflight.zone_store import ZoneStore
@@ -20,7 +21,13 @@ from rollcall.ownership import Owner
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
-PLAIN = SiteSettings(zone=ZONE)
+
+
+def fault_of(site: SiteSettings, *, joined: bool = False) -> str | None:
+    return cloudflare_fault(ZoneSettings(sites=(site,)), joined=joined)
+
+
+PLAIN = SiteSettings(name="www", zone=ZONE)
 PROXIED = replace(PLAIN, proxied=True)
 SERVERS = "ada.ns.cloudflare.com, bob.ns.cloudflare.com"
 
@@ -54,22 +61,22 @@ class TestStatus:
     def test_machines_in_a_zone_that_is_not_active_are_refused(
         self, lab: Lab, status: str, why: str, site: SiteSettings
     ) -> None:
-        assert cloudflare_fault(site, joined=True) is None
+        assert fault_of(site, joined=True) is None
         lab.cloud.set_zone(lab.zone, status=status)
         lab.record(name="www", proxied=site.proxied)
         assert lab.cloud.zones() == (), "the world asks others"
-        assert cloudflare_fault(site, joined=True) == (
-            f"rollcall:site.zone: {ZONE} is {status}: {why}, so no name in it resolves. Set its name servers to {SERVERS} at the "
+        assert fault_of(site, joined=True) == (
+            f"rollcall:sites.www.zone: {ZONE} is {status}: {why}, so no name in it resolves. Set its name servers to {SERVERS} at the "
             "registrar, and run it again when the zone is active."
         )
-        assert cloudflare_fault(site) is None, "without machines there is nothing to answer"
+        assert fault_of(site) is None, "without machines there is nothing to answer"
 
     def test_a_paused_zone_is_refused_where_only_the_edge_may_come(self, lab: Lab) -> None:
         lab.cloud.set_zone(lab.zone, paused=True)
-        assert cloudflare_fault(PLAIN, joined=True) is None
-        said = str(cloudflare_fault(PROXIED, joined=True))
+        assert fault_of(PLAIN, joined=True) is None
+        said = str(fault_of(PROXIED, joined=True))
         assert said.startswith(
-            f"rollcall:site.proxied: {ZONE} is paused, so Cloudflare answers with the machines' own addresses"
+            f"rollcall:sites.www.proxied: {ZONE} is paused, so Cloudflare answers with the machines' own addresses"
         )
         assert said.endswith("Resume the zone, or set proxied: false.")
 
@@ -87,21 +94,21 @@ class TestStatus:
         self, lab: Lab, kind: str, site: SiteSettings, refused: bool
     ) -> None:
         lab.cloud.add_zone("other.example", type=kind)
-        said = cloudflare_fault(replace(site, zone="other.example"), joined=True)
+        said = fault_of(replace(site, zone="other.example"), joined=True)
         assert bool(said) == refused and (not said or f"other.example is a {kind} zone" in said)
 
     def test_machines_in_a_zone_that_is_to_be_made_are_refused_with_the_steps(self, lab: Lab) -> None:
         made = replace(PLAIN, zone="new.example", create=True)
-        said = str(cloudflare_fault(made, joined=True))
+        said = str(fault_of(made, joined=True))
         assert said.startswith(
-            "rollcall:site.create: the zone new.example is to be made, and no name in it resolves before"
+            "rollcall:sites.www.create: the zone new.example is to be made, and no name in it resolves before"
         )
-        assert "Set the count of the fleets that join the site to 0 for one `pulumi up`" in said
-        assert cloudflare_fault(made) is None
+        assert "Set the count of the fleets that join its sites to 0 for one `pulumi up`" in said
+        assert fault_of(made) is None
         zone = lab.raw("POST", "/zones", json={"name": "new.example"}).json()["result"]["id"]
-        assert "new.example is pending" in str(cloudflare_fault(made, joined=True))
+        assert "new.example is pending" in str(fault_of(made, joined=True))
         lab.raw("PUT", f"/zones/{zone}/activation_check")
-        assert cloudflare_fault(made, joined=True) is None
+        assert fault_of(made, joined=True) is None
 
 
 class TestChoice:
@@ -110,54 +117,55 @@ class TestChoice:
         return lab.cloud.add_zone(ZONE, account=lab.cloud.add_account("Other"), status="pending")
 
     def test_two_of_one_name_are_named_with_their_accounts_and_the_key(self, lab: Lab, twin: str) -> None:
-        said = str(cloudflare_fault(PLAIN))
-        assert said.startswith(f"rollcall:site.zone: 2 zones are called {ZONE}: ")
+        said = str(fault_of(PLAIN))
+        assert said.startswith(f"rollcall:sites.www.zone: 2 zones are called {ZONE}: ")
         assert f"{lab.zone} in account Rollcall ({lab.cloud.account_id}), active" in said
         assert f"{twin} in account Other (" in said and "), pending" in said
-        assert said.endswith("Set rollcall:site.zoneId to one of these ids.")
+        assert said.endswith("Set rollcall:sites.www.zoneId to one of these ids.")
 
     def test_the_id_chooses(self, lab: Lab, twin: str) -> None:
         store = ZoneStore(OPERATOR)
         for zone in (lab.zone, twin):
             chosen = replace(PLAIN, zone_id=zone)
-            assert cloudflare_fault(chosen) is None and store.zone(chosen) == zone
-        assert cloudflare_fault(replace(PLAIN, zone_id=lab.zone), joined=True) is None
-        assert "is pending" in str(cloudflare_fault(replace(PLAIN, zone_id=twin), joined=True))
+            assert fault_of(chosen) is None and store.zone(ZoneSettings(sites=(chosen,))) == zone
+        assert fault_of(replace(PLAIN, zone_id=lab.zone), joined=True) is None
+        assert "is pending" in str(fault_of(replace(PLAIN, zone_id=twin), joined=True))
 
     def test_nothing_takes_the_first_of_two(self, lab: Lab, twin: str) -> None:
         with pytest.raises(FatalError, match="2 zones are called"):
-            ZoneStore(OPERATOR).zone(PLAIN)
+            ZoneStore(OPERATOR).zone(ZoneSettings(sites=(PLAIN,)))
 
     def test_an_id_that_is_not_there_or_of_another_zone_is_named(self, lab: Lab) -> None:
-        assert cloudflare_fault(replace(PLAIN, zone_id="0" * 32)) == (
-            f"rollcall:site.zoneId: this Cloudflare token sees no zone {'0' * 32}. Correct the id, or give the token the zone."
+        assert fault_of(replace(PLAIN, zone_id="0" * 32)) == (
+            f"rollcall:sites.www.zoneId: this Cloudflare token sees no zone {'0' * 32}. Correct the id, or give the token the zone."
         )
         other = lab.cloud.add_zone("other.example")
-        assert cloudflare_fault(replace(PLAIN, zone_id=other)) == (
-            f"rollcall:site.zoneId: {other} is the zone other.example, not {ZONE}. Correct the one or the other."
+        assert fault_of(replace(PLAIN, zone_id=other)) == (
+            f"rollcall:sites.www.zoneId: {other} is the zone other.example, not {ZONE}. Correct the one or the other."
         )
 
     def test_of_several_accounts_one_must_be_chosen_for_a_new_zone(self, lab: Lab) -> None:
         made = replace(PLAIN, zone="new.example", create=True)
-        assert cloudflare_fault(made) is None
+        assert fault_of(made) is None
         other = lab.cloud.add_account("Other")
-        assert cloudflare_fault(made) == (
-            f"rollcall:site.create: this Cloudflare token sees 2 accounts. Set rollcall:site.accountId to one of {other} (Other), "
-            f"{lab.cloud.account_id} (Rollcall)."
+        assert fault_of(made) == (
+            f"rollcall:sites.www.create: this Cloudflare token sees 2 accounts. Set rollcall:sites.www.accountId to one of {other} (Other)"
+            f", {lab.cloud.account_id} (Rollcall)."
         )
-        assert cloudflare_fault(replace(made, account_id=other)) is None
-        assert "sees no account" in str(cloudflare_fault(replace(made, account_id="0" * 32)))
+        assert fault_of(replace(made, account_id=other)) is None
+        assert "sees no account" in str(fault_of(replace(made, account_id="0" * 32)))
 
 
 def test_an_id_in_the_place_of_the_name_is_looked_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet = '{"web": {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}}'
-    config = {"rollcall:site": f'{{"zone": "{lab.zone}"}}', "rollcall:fleets": fleet}
+    fleet = '{"web": {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}}'
+    config = {"rollcall:sites": f'{{"www": {{"zone": "{lab.zone}"}}}}', "rollcall:fleets": fleet}
     monkeypatch.setattr("components.preflight.checks.config", config.get)
-    site = configured("local").site
-    assert site is not None and (site.zone, site.zone_id, site.fqdn) == (ZONE, lab.zone, f"www.{ZONE}")
-    config["rollcall:site"] = f'{{"zone": "{"0" * 32}"}}'
+    (site,) = configured("local").sites
+    assert (site.zone, site.zone_id, site.fqdn) == (ZONE, lab.zone, f"www.{ZONE}")
+    config["rollcall:sites"] = f'{{"www": {{"zone": "{"0" * 32}"}}}}'
     with pytest.raises(
-        ConfigurationError, match=r"rollcall:site\.zone: the name of zone 0+ was not found: CLOUDFLARE_API_TOKEN: "
+        ConfigurationError,
+        match=r"rollcall:sites\.www\.zone: the name of zone 0+ was not found: CLOUDFLARE_API_TOKEN: ",
     ):
         configured("local")
 
@@ -166,12 +174,12 @@ class TestRoom:
     """Cloudflare counts all records of a zone (81045), and a free one made since September 2024 has 200."""
 
     def settings(self, count: int, **site: object) -> Settings:
-        fleet = {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
-        return read("local", {"site": {"zone": ZONE, **site}, "fleets": {"web": fleet}})
+        fleet = {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
+        return read("local", {"sites": {"www": {"zone": ZONE, **site}}, "fleets": {"web": fleet}})
 
     def look(self, settings: Settings) -> list[str]:
-        assert settings.site is not None
-        return ZoneStore(OPERATOR).room_faults(settings, settings.site)
+        (zone,) = zones_of(settings)
+        return ZoneStore(OPERATOR).room_faults(settings, zone)
 
     def test_records_of_others_leave_less_room(self, lab: Lab) -> None:
         for number in range(159):
@@ -180,7 +188,7 @@ class TestRoom:
         lab.cloud.add_record(lab.zone, type="TXT", name="one-more", content='"x"')
         (fault,) = self.look(self.settings(20))
         assert fault.startswith(
-            "rollcall:site.maxRecords: the zone has 160 records of others, and the stack takes up to 41 while its"
+            "rollcall:sites.www.maxRecords: the zone has 160 records of others, and the stack takes up to 41 while its"
         )
         assert "the plan holds 200. Delete some" in fault
         assert self.look(self.settings(19)) == [] == self.look(self.settings(0))

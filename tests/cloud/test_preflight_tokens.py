@@ -10,13 +10,20 @@ import pulumi
 import pytest
 
 from components.config.models import SiteSettings
+from components.config.site_zones import ZoneSettings
 from components.dns import cloudflare_api
 from components.preflight.credentials import cloudflare_fault, cloudflare_found
 from rollcall import retrying
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 
 pytestmark = pytest.mark.clouds
-PLAIN = SiteSettings(zone=ZONE)
+
+
+def fault_of(site: SiteSettings, *, joined: bool = False) -> str | None:
+    return cloudflare_fault(ZoneSettings(sites=(site,)), joined=joined)
+
+
+PLAIN = SiteSettings(name="www", zone=ZONE)
 CLOSED = replace(PLAIN, proxied=True)
 USER = ("API Tokens Write",)
 
@@ -58,43 +65,43 @@ def operator(lab: Lab, monkeypatch: pytest.MonkeyPatch, zone: tuple[str, ...], u
 
 
 def test_a_token_with_all_that_a_plain_site_needs_is_fine(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cloudflare_fault(PLAIN) is None
+    assert fault_of(PLAIN) is None
     operator(lab, monkeypatch, ("Zone Read", "DNS Write"))
-    assert cloudflare_fault(PLAIN) is None
+    assert fault_of(PLAIN) is None
 
 
 def test_what_a_closed_site_needs_besides_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Read", "DNS Write"))
     lacking = "CLOUDFLARE_API_TOKEN: lacks SSL and Certificates Write, Zone Settings Write. Edit its permissions."
-    assert cloudflare_fault(CLOSED) == lacking
+    assert fault_of(CLOSED) == lacking
     operator(lab, monkeypatch, ("Zone Read", "DNS Write", "SSL and Certificates Write", "Zone Settings Write"))
-    assert cloudflare_fault(CLOSED) is None
+    assert fault_of(CLOSED) is None
 
 
 def test_reading_is_not_writing_and_writing_is_reading(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Write", "DNS Read"))
-    assert cloudflare_fault(PLAIN) == "CLOUDFLARE_API_TOKEN: lacks DNS Write. Edit its permissions."
+    assert fault_of(PLAIN) == "CLOUDFLARE_API_TOKEN: lacks DNS Write. Edit its permissions."
     operator(lab, monkeypatch, ("Zone Read", "Zone Write", "DNS Write"))
-    assert cloudflare_fault(PLAIN) is None
+    assert fault_of(PLAIN) is None
 
 
 def test_a_preview_needs_no_right_to_write(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = ("Zone Read", "DNS Read", "SSL and Certificates Read", "Zone Settings Read")
     operator(lab, monkeypatch, reads, user=("API Tokens Read",))
     lacking = "lacks DNS Write, SSL and Certificates Write, Zone Settings Write, API Tokens Write"
-    assert lacking in str(cloudflare_fault(CLOSED))
+    assert lacking in str(fault_of(CLOSED))
     monkeypatch.setattr(pulumi.runtime, "is_dry_run", lambda: True)
-    assert cloudflare_fault(CLOSED) is None
+    assert fault_of(CLOSED) is None
 
 
 def test_protection_needs_the_right_to_set_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Read", "DNS Write"))
-    assert "lacks Zone Settings Write" in str(cloudflare_fault(replace(PLAIN, protection="high")))
+    assert "lacks Zone Settings Write" in str(fault_of(replace(PLAIN, protection="high")))
 
 
 def test_a_token_that_makes_no_tokens_is_told_both_ways_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Read", "DNS Write"), user=())
-    said = str(cloudflare_fault(PLAIN))
+    said = str(fault_of(PLAIN))
     assert "may make no token for the machines (HTTP 403)" in said
     assert "User API Tokens Write" in said and "pulumi config set --secret rollcall:machineToken" in said
 
@@ -102,7 +109,7 @@ def test_a_token_that_makes_no_tokens_is_told_both_ways_out(lab: Lab, monkeypatc
 def test_a_token_for_the_machines_that_was_made_elsewhere_is_enough(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Read", "DNS Write"), user=())
     given(monkeypatch, str(lab.token("DNS Write").api_token))
-    assert cloudflare_fault(PLAIN) is None
+    assert fault_of(PLAIN) is None
 
 
 @pytest.mark.parametrize(
@@ -112,19 +119,19 @@ def test_one_that_is_not_valid_is_named_and_never_printed(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, token: str, wrong: str
 ) -> None:
     given(monkeypatch, token)
-    said = str(cloudflare_fault(PLAIN))
+    said = str(fault_of(PLAIN))
     assert said.startswith("rollcall:machineToken: ") and wrong in said and token not in said.replace(wrong, "")
 
 
 def test_one_in_plain_text_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, str(lab.token("DNS Write").api_token))
     monkeypatch.setattr(pulumi.runtime, "is_config_secret", lambda key: False)
-    assert "rollcall:machineToken: is in plain text" in str(cloudflare_fault(PLAIN))
+    assert "rollcall:machineToken: is in plain text" in str(fault_of(PLAIN))
 
 
 def test_a_zone_that_is_not_in_the_account_is_named(lab: Lab) -> None:
-    assert "other.example is not in the account" in str(cloudflare_fault(replace(PLAIN, zone="other.example")))
-    assert cloudflare_fault(replace(PLAIN, zone="other.example", create=True)) is None
+    assert "other.example is not in the account" in str(fault_of(replace(PLAIN, zone="other.example")))
+    assert fault_of(replace(PLAIN, zone="other.example", create=True)) is None
 
 
 class Outage:
@@ -172,9 +179,9 @@ class TestAccountOwned:
         value = account_token(lab, "Zone Read", "DNS Write", account=("Account API Tokens Write",))
         assert lab.raw("GET", "/user/tokens/verify", token=value).status_code == 401
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", value)
-        found = cloudflare_found(PLAIN)
+        found = cloudflare_found(ZoneSettings(sites=(PLAIN,)))
         assert (found.fault, found.token_account) == (None, lab.cloud.account_id)
-        assert cloudflare_fault(CLOSED) == (
+        assert fault_of(CLOSED) == (
             "CLOUDFLARE_API_TOKEN: lacks SSL and Certificates Write, Zone Settings Write. Edit its permissions."
         )
 
@@ -182,18 +189,18 @@ class TestAccountOwned:
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Read", "DNS Write"))
-        said = str(cloudflare_fault(PLAIN))
+        said = str(fault_of(PLAIN))
         assert (
             "may make no token for the machines (HTTP 403). Give it Account API Tokens Write, or make one with" in said
         )
         given(monkeypatch, str(lab.token("DNS Write").api_token))
-        assert cloudflare_fault(PLAIN) is None
+        assert fault_of(PLAIN) is None
 
     def test_one_that_sees_neither_zone_nor_account_is_not_called_invalid(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "DNS Write"))
-        said = str(cloudflare_fault(PLAIN))
+        said = str(fault_of(PLAIN))
         assert said.startswith(
             "CLOUDFLARE_API_TOKEN: the token is an account's, and sees neither the site's zone nor its account"
         )
@@ -201,12 +208,12 @@ class TestAccountOwned:
         made = replace(PLAIN, zone="new.example", create=True)
         rights = ("Account API Tokens Write",)
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Write", "DNS Write", account=rights))
-        assert "sees neither" in str(cloudflare_fault(made))
-        assert cloudflare_fault(replace(made, account_id=lab.cloud.account_id)) is None
+        assert "sees neither" in str(fault_of(made))
+        assert fault_of(replace(made, account_id=lab.cloud.account_id)) is None
 
     def test_one_for_the_machines_is_fine(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         given(monkeypatch, account_token(lab, "DNS Write"))
-        assert cloudflare_fault(PLAIN) is None
+        assert fault_of(PLAIN) is None
 
     @pytest.mark.parametrize("whose", ["operator", "machines"])
     def test_one_that_has_expired_says_so(self, lab: Lab, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
@@ -217,7 +224,7 @@ class TestAccountOwned:
             given(monkeypatch, value)
         lab.clock.now = 1_800_000_000.0
         key = "CLOUDFLARE_API_TOKEN" if whose == "operator" else "rollcall:machineToken"
-        said = str(cloudflare_fault(PLAIN))
+        said = str(fault_of(PLAIN))
         # An expired token lists no zones, so its account is not found unless another token tells it.
         expected = "Cloudflare does not accept it" if whose == "operator" else "the token has expired (2027-01-01"
         assert said.startswith(f"{key}: {expected}")
@@ -235,7 +242,7 @@ class TestNotTheTokensFault:
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch, status: int, after: int
     ) -> None:
         outage = Outage(lab, monkeypatch, (status, {"Retry-After": "0"}, b"no JSON"), after=after)
-        assert cloudflare_fault(PLAIN) is None
+        assert fault_of(PLAIN) is None
         assert (outage.through, outage.replies) == (3, [])
 
     @pytest.mark.parametrize(
@@ -259,14 +266,14 @@ class TestNotTheTokensFault:
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch, reply: tuple[int, dict[str, str]], said: str
     ) -> None:
         Outage(lab, monkeypatch, (-reply[0], reply[1], b"<html>"))
-        found = str(cloudflare_fault(PLAIN))
+        found = str(fault_of(PLAIN))
         assert said in found and "valid token" not in found and "permission" not in found
 
     def test_an_address_where_nothing_answers_is_no_fault_of_the_token(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_BASE_URL", "http://127.0.0.1:9/client/v4")
-        assert str(cloudflare_fault(PLAIN)).startswith(
+        assert str(fault_of(PLAIN)).startswith(
             "CLOUDFLARE_BASE_URL: http://127.0.0.1:9/client/v4 cannot be reached (ConnectionError). Check the network"
         )
 
@@ -277,11 +284,11 @@ class TestTheTokensFault:
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "x" * 40)
         said = "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP 401): Invalid API Token (1000). Give a valid token."
-        assert cloudflare_fault(PLAIN) == said
+        assert fault_of(PLAIN) == said
 
     def test_what_is_no_token_at_all_is_reported(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "short")
-        said = str(cloudflare_fault(PLAIN))
+        said = str(fault_of(PLAIN))
         assert said.startswith(
             "CLOUDFLARE_API_TOKEN: is no API token (HTTP 400): Invalid request headers: Invalid format for"
         )
@@ -311,7 +318,7 @@ class TestTheTokensFault:
         (made,) = [each for each in lab.raw("GET", "/user/tokens").json()["result"] if each["name"] == "operator's"]
         body = {"name": made["name"], "policies": made["policies"], **change}
         assert lab.raw("PUT", f"/user/tokens/{made['id']}", json=body).status_code == 200
-        assert str(cloudflare_fault(PLAIN)).startswith(said)
+        assert str(fault_of(PLAIN)).startswith(said)
 
     def test_one_for_the_machines_that_cannot_use_the_zone_is_named(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
@@ -321,6 +328,8 @@ class TestTheTokensFault:
             monkeypatch,
             str(lab.token("DNS Write", resources={f"com.cloudflare.api.account.zone.{other}": "*"}).api_token),
         )
-        assert cloudflare_fault(PLAIN) == (
-            "rollcall:machineToken: the token may not read the zone's records (HTTP 403). Give it DNS Write for the zone."
+        assert fault_of(PLAIN) == (
+            "rollcall:machineToken: the token may not read the records of "
+            + ZONE
+            + " (HTTP 403). Give it DNS Write for this zone."
         )

@@ -91,19 +91,19 @@ def test_an_id_that_is_not_there_or_of_another_zone_is_named(cloud: Cloud) -> No
     )
 
 
-@pytest.mark.parametrize(("count", "joins"), [(1, "theService/v1"), (0, "theService/v1"), (1, "site")])
+@pytest.mark.parametrize(("count", "joins"), [(1, "theService/v1"), (0, "theService/v1"), (1, "site/www")])
 def test_machines_in_a_zone_that_is_to_be_made_are_refused_with_the_steps(cloud: Cloud, count: int, joins: str) -> None:
     fleet = {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": [joins]}
     services = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
     given = {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}} if joins == "site/www" else {},
         "serviceDiscovery": {"zone": "unilans.net", "create": True, "services": services},
         "fleets": {"web": fleet},
     }
     settings, route53 = read("local", given), cloud.client("route53")
     assert settings.service_discovery is not None
     said = directory_fault(route53, settings, settings.service_discovery)
-    if count and joins != "site":
+    if count and joins != "site/www":
         assert said and said.startswith(
             "rollcall:serviceDiscovery.create: the hosted zone unilans.net is to be made, and no name"
         )
@@ -120,7 +120,11 @@ def test_an_id_in_the_place_of_the_name_is_looked_up(cloud: Cloud) -> None:
     def name(zone: str) -> str:
         return str(route53.get_hosted_zone(Id=zone)["HostedZone"]["Name"]).rstrip(".")
 
-    values = {"serviceDiscovery": {"zone": zone, "services": {}}, "site": {"zone": "scalability.expert"}, "fleets": {}}
+    values = {
+        "serviceDiscovery": {"zone": zone, "services": {}},
+        "sites": {"www": {"zone": "scalability.expert"}},
+        "fleets": {},
+    }
     found = zone_names.named(values, {"serviceDiscovery": name})
     assert found == {**values, "serviceDiscovery": {"zone": "unilans.net", "zoneId": zone, "services": {}}}
     with pytest.raises(

@@ -23,7 +23,7 @@ from tests.cloud.aws_cloud import Cloud, debian, running
 from tests.cloud.cloudapi_server import ACCOUNT, RSA_KEY, Front, Lab, private_text
 
 pytestmark = pytest.mark.clouds
-WEB = FleetSettings(name="web", cloud="aws", count=2, size="t3.micro", image="debian-12", joins=("site",))
+WEB = FleetSettings(name="web", cloud="aws", count=2, size="t3.micro", image="debian-12", joins=("site/www",))
 API = replace(WEB, name="api", count=1)
 
 

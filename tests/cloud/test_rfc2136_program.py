@@ -43,9 +43,9 @@ def emptied(server: DynamicServer) -> Iterator[None]:
 def settings(at_server: DynamicServer, **changed: Any) -> Settings:
     at = {"zone": ZONE, "provider": "rfc2136", "server": f"{at_server.address}:{at_server.port}", **changed}
     services = {"theService": {"port": 4218, "incarnations": {"v1": {"txt": {"path": "/ü"}}}}}
-    fleet = {"cloud": "joyent", "size": "g1", "image": "debian-12", "joins": ["site", "theService/v1"]}
+    fleet = {"cloud": "joyent", "size": "g1", "image": "debian-12", "joins": ["site/www", "theService/v1"]}
     return reader.read(
-        "local", {"site": at, "serviceDiscovery": {**at, "services": services}, "fleets": {"web": fleet}}
+        "local", {"sites": {"www": at}, "serviceDiscovery": {**at, "services": services}, "fleets": {"web": fleet}}
     )
 
 
@@ -89,13 +89,13 @@ class TestPreflight:
         monkeypatch.setattr(dynamic_zones, "_WITHIN_S", 0.0)
         found = faults(server, server="127.0.0.1:9")
         assert [each.partition(": ")[0] for each in found] == [
-            "rollcall:site.server",
+            "rollcall:sites.www.server",
             "rollcall:serviceDiscovery.server",
         ]
 
     def test_a_cname_in_the_way_is_named(self, server: DynamicServer) -> None:
         write(server, HOST, "CNAME", f"lb.{ZONE}.")
-        assert any("rollcall:site.host" in each and "CNAME to lb.example.org." in each for each in faults(server))
+        assert any("rollcall:sites.www.host" in each and "CNAME to lb.example.org." in each for each in faults(server))
 
 
 class TestStaticRecords:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.clouds
 NETWORKS = Names(
     public=("MNX-Triton-Public",), private=("MNX-Triton-Private",), fabrics={"My-Fabric-Network": "192.168.128.0/22"}
 )
-WEB = FleetSettings(name="web", cloud="joyent", count=1, size="g1.nano", image="debian-12", joins=("site",))
+WEB = FleetSettings(name="web", cloud="joyent", count=1, size="g1.nano", image="debian-12", joins=("site/www",))
 ORDERS = [
     ("My-Fabric-Network", "MNX-Triton-Public"),
     ("MNX-Triton-Public", "My-Fabric-Network"),

@@ -22,7 +22,7 @@ from rollcall.settings import STACK
 from tests.integration.deployed import HOST, Deployed
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples" / "review"
-SITE = "rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }"
+SITE = "rollcall:sites: { www: { zone: scalability.expert, host: www, ttl: 60 } }"
 DIRECTORY = (
     "rollcall:serviceDiscovery: { zone: unilans.net, services: { theService: { port: 4218, ttl: 10, incarnations: "
     "{ v1: { txt: { path: / } } } } } }"
@@ -51,8 +51,8 @@ class Change:
             f"  {SITE}".replace("ttl: 60", f"ttl: {self.ttl}"),
             *([f"  {DIRECTORY}"] if self.api else []),
             "  rollcall:fleets:",
-            f"    web-aws: {{ cloud: {self.cloud}, count: {self.aws}, size: {self.size}, image: debian-12, joins: [site] }}",
-            f"    web-joyent: {{ cloud: joyent, count: {self.joyent}, size: g1.micro, image: debian-12, joins: [site] }}",
+            f"    web-aws: {{ cloud: {self.cloud}, count: {self.aws}, size: {self.size}, image: debian-12, joins: [site/www] }}",
+            f"    web-joyent: {{ cloud: joyent, count: {self.joyent}, size: g1.micro, image: debian-12, joins: [site/www] }}",
             *([f"    {API}"] if self.api else []),
         ]
         target.write_text("\n".join([*lines, *salt]) + "\n")

@@ -51,11 +51,11 @@ TWO_CLOUDS = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 2
-  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, ttl: 60 }} }}
   rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
-    web-aws: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, timeout: {timeout}, joins: [site, theService/v1] }}
-    web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, timeout: {timeout}, joins: [site, theService/v1] }}
+    web-aws: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, timeout: {timeout}, joins: [site/www, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, timeout: {timeout}, joins: [site/www, theService/v1] }}
 """
 
 
@@ -104,13 +104,13 @@ config:
   aws:region: us-west-2
   rollcall:drainDelay: 2
   rollcall:rotationTrigger: "{rotation}"
-  rollcall:site: {{ zone: scalability.expert, host: www, proxied: true, protection: high, acceleration: true }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, proxied: true, protection: high, acceleration: true }} }}
   rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
-    web-aws: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
-    web-joyent: {{ cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
-    web-bare: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12-bare, joins: [site] }}
-    other: {{ cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site] }}
+    web-aws: {{ cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site/www, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: 2, size: g1.micro, image: debian-12, joins: [site/www, theService/v1] }}
+    web-bare: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12-bare, joins: [site/www] }}
+    other: {{ cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site/www] }}
 """
 
 

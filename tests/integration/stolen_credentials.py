@@ -92,16 +92,16 @@ def tried_at_aws(
     changes = {"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]}
     mark = [{"Key": "rollcall-drain", "Value": "true"}]
     tried: dict[str, Callable[[], Any]] = {
-        "own token": lambda: ssm.get_parameter(Name=f"{fleet}/cloudflare-token", WithDecryption=True),
-        "own certificate": lambda: ssm.get_parameter(Name=f"{fleet}/origin", WithDecryption=True),
+        "own token": lambda: ssm.get_parameter(Name=f"{fleet}/token-scalability_expert", WithDecryption=True),
+        "own certificate": lambda: ssm.get_parameter(Name=f"{fleet}/origin-www", WithDecryption=True),
         "own hosted zone": lambda: route53.list_resource_record_sets(HostedZoneId=zones[0]),
-        "other's token": lambda: ssm.get_parameter(Name=f"{other}/cloudflare-token", WithDecryption=True),
-        "other's certificate": lambda: ssm.get_parameter(Name=f"{other}/origin", WithDecryption=True),
-        "several at once": lambda: ssm.get_parameters(Names=[f"{fleet}/origin"], WithDecryption=True),
+        "other's token": lambda: ssm.get_parameter(Name=f"{other}/token-scalability_expert", WithDecryption=True),
+        "other's certificate": lambda: ssm.get_parameter(Name=f"{other}/origin-www", WithDecryption=True),
+        "several at once": lambda: ssm.get_parameters(Names=[f"{fleet}/origin-www"], WithDecryption=True),
         "all of a path": lambda: ssm.get_parameters_by_path(Path="/rollcall", Recursive=True, WithDecryption=True),
         "list parameters": lambda: ssm.describe_parameters(),
         "write a parameter": lambda: ssm.put_parameter(
-            Name=f"{fleet}/origin", Value="x", Type="SecureString", Overwrite=True
+            Name=f"{fleet}/origin-www", Value="x", Type="SecureString", Overwrite=True
         ),
         "own release": lambda: s3.get_object(Bucket=bucket, Key=held["Key"]),
         "replace the release": lambda: s3.put_object(Bucket=bucket, Key=held["Key"], Body=b"stolen"),

@@ -26,13 +26,13 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 1
-  rollcall:site: {{ zone: scalability.expert, host: {host}, ttl: 60, create: {create} }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: {host}, ttl: 60, create: {create} }} }}
   rollcall:serviceDiscovery:
     zone: unilans.net
     create: {create}
     services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{ txt: {{ path: / }} }} }} }} }}
   rollcall:fleets:
-    web: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, timeout: 10, joins: [site, theService/v1] }}
+    web: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, timeout: 10, joins: [site/www, theService/v1] }}
 """
 
 
@@ -121,17 +121,21 @@ def test_a_static_record_of_an_interrupted_up_is_found_again(stack: Stack) -> No
     stack.sandbox.localcloud("fault", "cloudflare:POST:dns_records", "lose", "times=1", capture=True)
     stack.run("up", "--yes", "--skip-preview", fails=True)
     (lost,) = stack.at_apex()
-    assert "site-apex" not in stack.resources()
+    assert "site-scalability.expert-apex" not in stack.resources()
 
     before = stack.sets()
     shown = stack.run("preview")
     assert "is a CNAME with this stack's comment and in no state: it is taken over" in shown
-    assert re.search(r"= .*site-apex +import", shown), shown
-    assert (stack.at_apex(), stack.sets(), "site-apex" in stack.resources()) == ([lost], before, False)
+    assert re.search(r"= .*site-scalability.expert-apex +import", shown), shown
+    assert (stack.at_apex(), stack.sets(), "site-scalability.expert-apex" in stack.resources()) == (
+        [lost],
+        before,
+        False,
+    )
 
     stack.again()
     assert stack.at_apex() == [lost]
-    assert stack.resources()["site-apex"]["id"] == lost["id"]
+    assert stack.resources()["site-scalability.expert-apex"]["id"] == lost["id"]
     # Nothing is imported a second time, and nothing that was imported is replaced.
     assert "unchanged" in stack.run("preview", "--expect-no-changes")
 
@@ -139,7 +143,9 @@ def test_a_static_record_of_an_interrupted_up_is_found_again(stack: Stack) -> No
 def test_what_was_forgotten_is_brought_in_line_in_the_same_up(stack: Stack) -> None:
     """The apex is known by its comment; sets of Route53 by what is in them."""
     before = stack.sets()
-    stack.forgotten("site-apex", "directory-services", "directory-theService-ptr", "directory-theService-v1-txt")
+    stack.forgotten(
+        "site-scalability.expert-apex", "directory-services", "directory-theService-ptr", "directory-theService-v1-txt"
+    )
     (lost,) = stack.at_apex()
     stack.configure(host="web")
     shown = stack.again()
@@ -154,13 +160,15 @@ def test_what_was_made_again_by_hand_is_taken_if_it_says_that_it_is_ours(stack: 
     stack.call("DELETE", f"/zones/{stack.zone()}/dns_records/{old['id']}")
     again = stack.by_hand(comment=apex_comment("local"))
     stack.again()
-    assert [each["id"] for each in stack.at_apex()] == [again] == [stack.resources()["site-apex"]["id"]]
+    assert (
+        [each["id"] for each in stack.at_apex()] == [again] == [stack.resources()["site-scalability.expert-apex"]["id"]]
+    )
     assert "unchanged" in stack.run("preview", "--expect-no-changes")
 
 
 def test_what_is_another_owners_is_refused_by_name_with_the_fix_and_keeps_every_byte(stack: Stack) -> None:
     (old,) = stack.at_apex()
-    stack.forgotten("site-apex", "directory-theService-ptr", "directory-theService-v1-txt")
+    stack.forgotten("site-scalability.expert-apex", "directory-theService-ptr", "directory-theService-v1-txt")
     stack.call("DELETE", f"/zones/{stack.zone()}/dns_records/{old['id']}")
     stack.by_hand(comment=apex_comment("other"))
     stack.change("UPSERT", PTR, "PTR", 300, "v9._theService._tcp.unilans.net.")
@@ -177,9 +185,14 @@ def test_what_is_another_owners_is_refused_by_name_with_the_fix_and_keeps_every_
 def test_records_made_by_hand_are_imported_by_the_documented_commands(stack: Stack) -> None:
     """Follows the test before: the foreign apex and PTR are to become the stack's."""
     (apex,) = stack.at_apex()
-    site, directory = stack.urn("Site", "site"), stack.urn("ServiceDirectory", "directory")
+    site, directory = stack.urn("SiteZone", "site-scalability.expert"), stack.urn("ServiceDirectory", "directory")
     imports = [
-        ["cloudflare:index/dnsRecord:DnsRecord", "site-apex", f"{stack.zone()}/{apex['id']}", f"site={site}"],
+        [
+            "cloudflare:index/dnsRecord:DnsRecord",
+            "site-scalability.expert-apex",
+            f"{stack.zone()}/{apex['id']}",
+            f"site={site}",
+        ],
         [
             "aws:route53/record:Record",
             "directory-theService-ptr",
@@ -222,11 +235,16 @@ def test_zones_made_by_hand_are_imported_into_a_stack_that_would_make_them(tmp_p
     with sandboxed("zones", config, machines=False) as sandbox:
         stack = Stack(sandbox, "")
         said = stack.run("preview", fails=True)
-        assert f"rollcall:site.create: the zone scalability.expert is there already, as {stack.zone()}" in said
+        assert f"rollcall:sites.www.create: the zone scalability.expert is there already, as {stack.zone()}" in said
         assert f"rollcall:serviceDiscovery.create: the zone unilans.net is there already, as {stack.hosted}" in said
         resources = [
-            {"type": "rollcall:index:Site", "name": "site", "component": True},
-            {"type": "cloudflare:index/zone:Zone", "name": "site-zone", "id": stack.zone(), "parent": "site"},
+            {"type": "rollcall:index:SiteZone", "name": "site-scalability.expert", "component": True},
+            {
+                "type": "cloudflare:index/zone:Zone",
+                "name": "site-scalability.expert-zone",
+                "id": stack.zone(),
+                "parent": "site-scalability.expert",
+            },
             {"type": "rollcall:index:ServiceDirectory", "name": "directory", "component": True},
             {"type": "aws:route53/zone:Zone", "name": "directory-zone", "id": stack.hosted, "parent": "directory"},
         ]

@@ -25,10 +25,10 @@ BEFORE = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 5
-  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
+  rollcall:sites: { www: { zone: scalability.expert, host: www, ttl: 60 } }
   rollcall:fleets:
-    web-aws: { cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site] }
-    web-joyent: { cloud: joyent, count: 0, size: g1.micro, image: debian-12, joins: [site] }
+    web-aws: { cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site/www] }
+    web-joyent: { cloud: joyent, count: 0, size: g1.micro, image: debian-12, joins: [site/www] }
 """
 AFTER = BEFORE.replace("cloud: aws, count: 0", "cloud: aws, count: 1").replace(
     "cloud: joyent, count: 0", "cloud: joyent, count: 1, adopt: { 0: old-web }"

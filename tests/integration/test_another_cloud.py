@@ -39,10 +39,10 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 1
-  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, ttl: 60 }} }}
   rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
-    web: {{ cloud: shed, count: {count}, size: {size}, image: bench-1, joins: [site, theService/v1], timeout: {timeout} }}
+    web: {{ cloud: shed, count: {count}, size: {size}, image: bench-1, joins: [site/www, theService/v1], timeout: {timeout} }}
 """
 # In config/models.py, what is there and what stands there then.
 NAMES = ('CLOUDS = ("aws", "joyent")', 'CLOUDS = ("aws", "joyent", "shed")')

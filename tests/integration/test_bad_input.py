@@ -19,10 +19,11 @@ from localcloud.runtime.sandbox import Sandbox, SandboxError
 from tests.integration.conftest import sandboxed
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
-SITE = "rollcall:site: { zone: scalability.expert, ttl: 60 }"
-FLEETS = "rollcall:fleets: { web: { cloud: aws, count: 1, size: t3.micro, image: debian-12, joins: [site] } }"
+SITE = "rollcall:sites: { www: { zone: scalability.expert, ttl: 60 } }"
+FLEETS = "rollcall:fleets: { web: { cloud: aws, count: 1, size: t3.micro, image: debian-12, joins: [site/www] } }"
 BOTH = (
-    FLEETS.removesuffix(" }") + ", api: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site] } }"
+    FLEETS.removesuffix(" }")
+    + ", api: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site/www] } }"
 )
 
 
@@ -55,14 +56,14 @@ def test_an_unknown_cloud_and_every_other_fault_are_named_at_once(clouds: Sandbo
     said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("cloud: aws", "cloud: gcp"))
     assert "2 errors, nothing was changed" in said
     assert "rollcall:fleets.web.cloud: 'gcp' is not one of aws, joyent. Set one of these." in said
-    assert "rollcall:site.ttl: 5 is a TTL that Cloudflare does not take" in said
+    assert "rollcall:sites.www.ttl: 5 is a TTL that Cloudflare does not take" in said
 
 
 def test_what_only_a_cloud_shows_is_named_with_the_rest(clouds: Sandbox) -> None:
     said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("t3.micro", "t3.gigantic"), "rollcall:drainDelai: 5")
     assert "3 errors, nothing was changed" in said
     assert "rollcall:drainDelai: is not a setting" in said and "did you mean drainDelay?" in said
-    assert "rollcall:site.ttl: 5 is a TTL that Cloudflare does not take" in said
+    assert "rollcall:sites.www.ttl: 5 is a TTL that Cloudflare does not take" in said
     assert "rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic'" in said
 
 
@@ -130,18 +131,20 @@ def by_hand(clouds: Sandbox, kind: str, content: str) -> Iterator[None]:
 def test_a_delegation_at_the_sites_host_is_named(clouds: Sandbox) -> None:
     with by_hand(clouds, "NS", "ns.elsewhere.example"):
         said = refused(clouds)
-    assert "rollcall:site.host: www.scalability.expert is delegated to ns.elsewhere.example by an NS record" in said
+    assert (
+        "rollcall:sites.www.host: www.scalability.expert is delegated to ns.elsewhere.example by an NS record" in said
+    )
 
 
 def test_what_each_cloud_would_refuse_is_named_before_anything_is_made(clouds: Sandbox) -> None:
     """A CNAME at the site's host, default tags that EC2 refuses, and a policy that is too large for IAM."""
     tags = 'aws:defaultTags: { tags: { cost center: "7", rollcall-drain: "true" } }'
     fleets = BOTH.replace(
-        "g1.micro, image: debian-12, joins: [site]", "g1.micro, image: debian-12, joins: [theService/v1]"
+        "g1.micro, image: debian-12, joins: [site/www]", "g1.micro, image: debian-12, joins: [theService/v1]"
     )
     with by_hand(clouds, "CNAME", "elsewhere.example"):
         said = refused(clouds, SITE, fleets, tags, directory("unilans.net", "shards: 40"))
-    assert "rollcall:site.host: www.scalability.expert is a CNAME to elsewhere.example already" in said
+    assert "rollcall:sites.www.host: www.scalability.expert is a CNAME to elsewhere.example already" in said
     assert "aws:defaultTags: the key 'cost center' cannot be on each EC2 instance" in said
     assert "aws:defaultTags: the key 'rollcall-drain' begins with rollcall-" in said
     assert "rollcall:fleets.api.joins: the fleet joins 40 SRV sets, so the policy of its IAM user would have" in said
@@ -149,7 +152,10 @@ def test_what_each_cloud_would_refuse_is_named_before_anything_is_made(clouds: S
 
 def test_machines_in_a_zone_that_is_to_be_made_are_refused(clouds: Sandbox) -> None:
     said = refused(clouds, SITE.replace("scalability.expert", "scalability.example").replace(" }", ", create: true }"))
-    assert "rollcall:site.create: the zone scalability.example is to be made, and no name in it resolves before" in said
+    assert (
+        "rollcall:sites.www.create: the zone scalability.example is to be made, and no name in it resolves before"
+        in said
+    )
 
 
 def test_a_second_make_of_the_same_checkout_is_refused_by_process_id(clouds: Sandbox) -> None:

@@ -32,15 +32,15 @@ pytestmark = [pytest.mark.machines, pytest.mark.engine, pytest.mark.prove]
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, ttl: 60 }} }}
   rollcall:serviceDiscovery:
     {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 20, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
     web-aws:
-      {{ cloud: aws, count: {aws}, size: {ec2}, image: {image}, joins: [site, theService/v1], weight: {weight},
+      {{ cloud: aws, count: {aws}, size: {ec2}, image: {image}, joins: [site/www, theService/v1], weight: {weight},
         priority: {priority} }}
-    web-joyent: {{ cloud: joyent, count: 2, size: {triton}, image: {image}, joins: [site, theService/v1] }}
-    mover: {{ cloud: {cloud}, count: 1, size: {mover}, image: {image}, joins: [site, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: 2, size: {triton}, image: {image}, joins: [site/www, theService/v1] }}
+    mover: {{ cloud: {cloud}, count: 1, size: {mover}, image: {image}, joins: [site/www, theService/v1] }}
 """
 FIRST: dict[str, Any] = {
     "aws": 2, "ec2": "t3.micro", "triton": "g1.micro", "image": "debian-12", "weight": 10, "priority": 10,

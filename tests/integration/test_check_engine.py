@@ -76,8 +76,8 @@ def test_what_config_set_writes_is_read_as_a_user_expects(pulumi: Pulumi, tmp_pa
     pulumi("config", "set", "rollcall:safeDeletes", "false")
     pulumi("config", "set", "rollcall:rotationTrigger", "2026")
     pulumi("config", "set", "--path", "rollcall:resolvers[0]", "192.0.2.53")
-    pulumi("config", "set", "--path", "rollcall:site.zone", "scalability.expert")
-    for key, value in {"cloud": "joyent", "size": "g1.nano", "image": "debian-12", "joins[0]": "site"}.items():
+    pulumi("config", "set", "--path", "rollcall:sites.www.zone", "scalability.expert")
+    for key, value in {"cloud": "joyent", "size": "g1.nano", "image": "debian-12", "joins[0]": "site/www"}.items():
         pulumi("config", "set", "--path", f"rollcall:fleets.web.{key}", value)
     pulumi("config", "set", "--path", "rollcall:fleets.web.count", "2")
     pulumi("config", "set", "--path", "--type", "string", "rollcall:fleets.web.imageRefresh", "2026")

@@ -117,7 +117,7 @@ def test_a_visitor_in_the_clear_is_sent_to_https_and_served_there(closed: Closed
 
 
 def test_the_key_is_on_the_machines_and_nowhere_a_user_of_them_could_read_it(closed: Closed) -> None:
-    pem = closed.aws("ssm").get_parameter(Name="/rollcall/local/web-aws/origin", WithDecryption=True)["Parameter"][
+    pem = closed.aws("ssm").get_parameter(Name="/rollcall/local/web-aws/origin-www", WithDecryption=True)["Parameter"][
         "Value"
     ]
     line = pem.splitlines()[1]
@@ -151,7 +151,7 @@ def test_a_door_that_a_user_opened_is_a_difference_and_up_closes_it(closed: Clos
 
 def test_a_machine_with_a_certificate_of_its_own_making_is_not_served(closed: Closed) -> None:
     wrong = next(each for each in closed.live if each["cloud"] == "joyent")
-    pem = "/etc/nginx/rollcall-origin.pem"
+    pem = "/etc/nginx/rollcall-origins/www.scalability.expert.pem"
     closed.inside(
         wrong["id"], "sh", "-c", f"cp -p {pem} /root/kept && cd /root && {FORGED} && cat k c >{pem} && nginx -s reload"
     )

@@ -22,12 +22,12 @@ HEAD = """config:
   aws:region: us-west-2
   rollcall:drainDelay: 1
 """
-SITE = "  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }\n"
+SITE = "  rollcall:sites: { www: { zone: scalability.expert, host: www, ttl: 60 } }\n"
 SERVICES = (
     "  rollcall:serviceDiscovery: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }"
     "\n"
 )
-BOTH = "site, theService/v1"
+BOTH = "site/www, theService/v1"
 
 
 def ec2(size: str = "t3.micro", joins: str = BOTH) -> str:
@@ -129,7 +129,7 @@ def test_an_up_after_a_rename_replaces_each_machine_and_those_before_leave(stack
 @pytest.mark.parametrize(
     "kept",
     [
-        (SITE, "  rollcall:fleets:\n", ec2("t3.small", "site"), triton("site")),
+        (SITE, "  rollcall:fleets:\n", ec2("t3.small", "site/www"), triton("site/www")),
         (SERVICES, "  rollcall:fleets:\n", ec2("t3.small", "theService/v1"), triton("theService/v1")),
         (SITE, SERVICES, "  rollcall:fleets:\n", triton()),
         (SITE, SERVICES, "  rollcall:fleets:\n", ec2("t3.small")),
@@ -158,7 +158,7 @@ def test_zones_that_were_deleted_keep_neither_a_preview_nor_destroy(stack: Stack
         assert f"({instance}) is not at www.scalability.expert A" in said
         assert f"({instance}) is not at v1._theservice._tcp.unilans.net SRV" in said
     assert f"the zone scalability.expert ({zone}) was deleted" in said
-    assert "rollcall:site.zone: scalability.expert is not in the account" in said
+    assert "rollcall:sites.www.zone: scalability.expert is not in the account" in said
     assert {"missing", "zone"} <= {*stack.differences()}
 
     said = stack.pulumi("destroy", "--yes", "--skip-preview")

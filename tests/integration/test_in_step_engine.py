@@ -27,9 +27,9 @@ PULUMIS = "kept by Rollcall's stack local"
 CONFIG = """config:
   aws:region: us-west-2
   rollcall:drainDelay: 1
-  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
+  rollcall:sites: { www: { zone: scalability.expert, host: www, ttl: 60 } }
   rollcall:fleets:
-    web: { cloud: aws, count: COUNT, size: SIZE, image: debian-12, joins: [site] }
+    web: { cloud: aws, count: COUNT, size: SIZE, image: debian-12, joins: [site/www] }
 """
 
 

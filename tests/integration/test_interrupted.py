@@ -27,11 +27,11 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 3
-  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, ttl: 60 }} }}
   rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
-    web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
-    web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 120, joins: [site, theService/v1] }}
+    web-aws: {{ cloud: aws, count: {aws}, size: {size}, image: debian-12, timeout: 120, joins: [site/www, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: {joyent}, size: g1.micro, image: debian-12, timeout: 120, joins: [site/www, theService/v1] }}
 """
 
 
@@ -129,7 +129,7 @@ def test_killed_before_the_first_machine(stack: Interrupted) -> None:
     stack.assert_tagged(set())
     # As if it had been killed a moment later: what has a fixed name is there, and no state knows of it.
     ssm = stack.aws("ssm")
-    left = "/rollcall/local/web-aws/cloudflare-token"
+    left = "/rollcall/local/web-aws/token-scalability_expert"
     ssm.put_parameter(Name=left, Type="SecureString", Value="of the killed one", Overwrite=True)
     stack.recover()
     assert ssm.get_parameter(Name=left, WithDecryption=True)["Parameter"]["Value"] != "of the killed one"

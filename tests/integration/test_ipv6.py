@@ -25,11 +25,11 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 2
-  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
+  rollcall:sites: { www: { zone: scalability.expert, host: www, ttl: 60 } }
   rollcall:serviceDiscovery: { zone: unilans.net, services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {} } } } }
   rollcall:fleets:
-    web: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site, theService/v1], ipv6: true }
-    old: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site, theService/v1] }
+    web: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site/www, theService/v1], ipv6: true }
+    old: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site/www, theService/v1] }
 """
 # Prints who answers theService at an address, or what came in the way.
 CALL = """

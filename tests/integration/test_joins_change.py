@@ -19,12 +19,12 @@ from tests.integration.log_inspection import Prober, config_file, requests_of
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 V1, V2 = "v1._theService._tcp.unilans.net", "v2._theService._tcp.unilans.net"
-EVERYWHERE = "site, theService/v1, theService/v2"
+EVERYWHERE = "site/www, theService/v1, theService/v2"
 CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 5
-  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, ttl: 60 }} }}
   rollcall:serviceDiscovery:
     {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}}, v2: {{}} }} }} }} }}
   rollcall:fleets:
@@ -99,7 +99,7 @@ def test_a_fleet_that_is_reached_by_ssh_no_more_stays_in_dns(joining: Joining) -
 
 @pytest.mark.parametrize(
     ("joins", "left"),
-    [("site, theService/v2", (V1,)), ("site", (V1, V2, "hosts"))],
+    [("site/www, theService/v2", (V1,)), ("site/www", (V1, V2, "hosts"))],
     ids=["one set of two", "all of Route53, and the right to it"],
 )
 def test_what_a_fleet_joins_no_more_is_left_by_machines_that_run_on(
@@ -133,7 +133,7 @@ def test_an_agent_that_lost_its_rights_asks_no_more(joining: Joining) -> None:
 def test_fleets_with_other_names_take_over_and_no_client_is_led_to_the_dead(joining: Joining) -> None:
     """The RollCalls of the new fleets are made while the machines of the old ones stand and serve, and before theirs go."""
     before = joining.in_state()
-    joining.configure("site, theService/v1", name="www")
+    joining.configure("site/www, theService/v1", name="www")
     prober = Prober(joining.ask_site, 0.2)
     with prober.running():
         wait_until("a client is at work", lambda: len(prober.answers) > 10, 20)

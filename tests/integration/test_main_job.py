@@ -115,7 +115,7 @@ def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed)
     )
     parameters = [each for page in pages for each in page["Parameters"]]
     kept = {each["Name"].rpartition("/")[2]: each["Value"] for each in parameters if each["Type"] == "SecureString"}
-    token = kept["cloudflare-token"]
+    token = kept["token-scalability_expert"]
     assert len(token) == 40, sorted(kept)
     state = deployed.sandbox.pulumi("stack", "export", "--stack", "local", capture=True).stdout
     assert token not in state and token not in deployed.output and token not in userdata.build()

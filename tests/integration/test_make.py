@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 CONFIG = """\
 config:
   aws:region: us-west-2
-  rollcall:site: { zone: scalability.expert, host: shop, ttl: 60 }
+  rollcall:sites: { www: { zone: scalability.expert, host: shop, ttl: 60 } }
   rollcall:serviceDiscovery:
     zone: unilans.net
     services:
       theService: { port: 4218, incarnations: { v1: {}, v2: {} } }
       other: { port: 8080, protocol: udp, check: "tcp:8080", incarnations: { blue: {} } }
   rollcall:fleets:
-    web: { cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site, theService/v1, other/blue] }
+    web: { cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site/www, theService/v1, other/blue] }
 """
 
 
@@ -94,7 +94,7 @@ def test_the_show_has_every_service_and_asks_nothing_of_a_site_without_machines(
 def test_plain_pulumi_works_from_the_checkout(made: Made) -> None:
     before = subprocess.check_output(["git", "status", "--porcelain"], cwd=ROOT, text=True)
     env = made.shell()
-    assert "shop.scalability.expert" in made.pulumi(env, "stack", "output", "site", "--json")
+    assert "shop.scalability.expert" in made.pulumi(env, "stack", "output", "sites", "--json")
     assert made.pulumi(env, "stack", "--show-name", folder=ROOT / "docs").strip() == "local"
     assert "unchanged" in made.pulumi(env, "preview", "--expect-no-changes")
     assert subprocess.check_output(["git", "status", "--porcelain"], cwd=ROOT, text=True) == before
@@ -145,10 +145,10 @@ def test_an_up_that_fails_shows_each_error_whole_and_names_the_log(
         made.config.write_text(CONFIG)
     said = capsys.readouterr().out
     assert "    error: the configuration has 2 errors, nothing was changed:\n" in said
-    assert "rollcall:site.ttl: 5 is" in said and "rollcall:fleets.web.cloud: 'gcp' is" in said
+    assert "rollcall:sites.www.ttl: 5 is" in said and "rollcall:fleets.web.cloud: 'gcp' is" in said
     log = made.sandbox.state / "logs" / "pulumi-up.log"
     assert f"Correct the errors above.\nRead {log} for all that it printed." in str(failed.value)
-    assert "rollcall:site.ttl: 5 is" in log.read_text()
+    assert "rollcall:sites.www.ttl: 5 is" in log.read_text()
 
 
 def test_an_engine_that_cannot_even_begin_has_the_last_lines_of_its_log_shown(

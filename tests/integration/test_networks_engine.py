@@ -19,13 +19,11 @@ pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 CONFIG = """config:
   aws:region: us-west-2
   rollcall:drainDelay: 0
-  rollcall:site: {{ zone: scalability.expert, ttl: 60 }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, ttl: 60 }} }}
   rollcall:fleets:
-    web: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site], timeout: 10{networks} }}
+    web: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site/www], timeout: 10{networks} }}
 {others}"""
-OTHER = (
-    "    {name}: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site], networks: {networks} }}\n"
-)
+OTHER = "    {name}: {{ cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site/www], networks: {networks} }}\n"
 KINDS = ("Machine", "Deregistration")
 
 

@@ -18,13 +18,13 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 0
-  rollcall:site: { zone: scalability.expert, host: www, ttl: 60 }
+  rollcall:sites: { www: { zone: scalability.expert, host: www, ttl: 60 } }
   rollcall:serviceDiscovery:
     zone: unilans.net
     services: { theService: { port: 4218, ttl: 5, incarnations: { v1: {}, v2: {} } } }
   rollcall:fleets:
-    web-aws: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 120, joins: [site] }
-    web-joyent: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 120, joins: [site] }
+    web-aws: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 120, joins: [site/www] }
+    web-joyent: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 120, joins: [site/www] }
     api: { cloud: aws, count: 1, size: t3.micro, image: debian-12, timeout: 120, joins: [theService/v1] }
     next: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, timeout: 120, joins: [theService/v2] }
 """

@@ -23,12 +23,12 @@ pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 CONFIG = """
 config:
   aws:region: us-west-2
-  rollcall:site: { zone: scalability.expert, host: www, proxied: true }
+  rollcall:sites: { www: { zone: scalability.expert, host: www, proxied: true } }
   rollcall:fleets:
-    web-aws: { cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site] }
-    web-joyent: { cloud: joyent, count: 0, size: g1.micro, image: debian-12, joins: [site] }
+    web-aws: { cloud: aws, count: 0, size: t3.micro, image: debian-12, joins: [site/www] }
+    web-joyent: { cloud: joyent, count: 0, size: g1.micro, image: debian-12, joins: [site/www] }
 """
-PARAMETER = "/rollcall/local/web-aws/origin"
+PARAMETER = "/rollcall/local/web-aws/origin-www"
 
 
 class Stack(Deployed):
@@ -114,7 +114,7 @@ def test_a_certificate_near_its_end_is_a_difference_and_up_makes_a_new_one_besid
     assert "renewal" not in stack.preview()
     stack.age(10)
     shown = stack.preview()
-    replaced = [line for line in shown.splitlines() if "origin-key" in line and "replace" in line]
+    replaced = [line for line in shown.splitlines() if "origin-www-key" in line and "replace" in line]
     assert any("~renewal" in line for line in replaced), shown
     said = stack.up()
     key, new = stack.parameter()

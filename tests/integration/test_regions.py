@@ -32,14 +32,14 @@ CONFIG = """\
 config:
   aws:region: us-west-2
   rollcall:drainDelay: 5
-  rollcall:site: {{ zone: scalability.expert, host: www, ttl: 60 }}
+  rollcall:sites: {{ www: {{ zone: scalability.expert, host: www, ttl: 60 }} }}
   rollcall:serviceDiscovery:
     {{ zone: unilans.net, services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
   rollcall:fleets:
-    home: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
-    away: {{ cloud: aws, region: {region}, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
-    here: {{ cloud: joyent, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
-    there: {{ cloud: joyent, region: {datacenter}, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
+    home: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [site/www, theService/v1] }}
+    away: {{ cloud: aws, region: {region}, size: t3.micro, image: debian-12, joins: [site/www, theService/v1] }}
+    here: {{ cloud: joyent, size: g1.micro, image: debian-12, joins: [site/www, theService/v1] }}
+    there: {{ cloud: joyent, region: {datacenter}, size: g1.micro, image: debian-12, joins: [site/www, theService/v1] }}
 """
 
 
@@ -131,7 +131,7 @@ def test_a_machine_knows_its_own_region_and_asks_its_parameter_store(spread: Spr
     away, there = spread.machine("away-0")["id"], spread.machine("there-0")["id"]
     assert spread.inside(away, "python3", "-c", ASK_METADATA).strip() == AWAY
     assert spread.inside(there, "mdata-get", "sdc:datacenter_name").strip() == THERE
-    assert "/rollcall/local/away/cloudflare-token" in spread.parameters(AWAY)
+    assert "/rollcall/local/away/token-scalability_expert" in spread.parameters(AWAY)
     assert not any("/local/away/" in name for name in spread.parameters(HOME))
 
 

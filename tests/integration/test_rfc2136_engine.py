@@ -26,7 +26,7 @@ HOST, SET = f"www.{ZONE}", f"v1._theservice._tcp.{ZONE}"
 CONFIG = """config:
   aws:region: us-west-2
   rollcall:drainDelay: 5
-  rollcall:site: {{ zone: {zone}, provider: rfc2136, server: "{server}", ttl: 60 }}
+  rollcall:sites: {{ www: {{ zone: {zone}, provider: rfc2136, server: "{server}", ttl: 60 }} }}
   rollcall:serviceDiscovery:
     zone: {zone}
     provider: rfc2136
@@ -34,8 +34,8 @@ CONFIG = """config:
     ttl: 60
     services: {{ theService: {{ port: 4218, ttl: 10, incarnations: {{ v1: {{ txt: {{ path: / }} }} }} }} }}
   rollcall:fleets:
-    web-aws: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [site, theService/v1] }}
-    web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, joins: [site, theService/v1] }}
+    web-aws: {{ cloud: aws, size: t3.micro, image: debian-12, joins: [site/www, theService/v1] }}
+    web-joyent: {{ cloud: joyent, count: {count}, size: g1.micro, image: debian-12, joins: [site/www, theService/v1] }}
 """
 FOREIGN = "192.0.2.99"
 

@@ -18,14 +18,14 @@ import pytest
 import requests
 
 from localcloud.runtime.prepare import ROOT
-from rollcall.edge import PEM
+from rollcall.edge import ORIGINS
 from tests.integration.conftest import wait_until
 from tests.integration.shared_stacks import ClosedSite, closed_site
 from tests.integration.stolen_credentials import role_credentials, tried_at_aws, tried_at_cloudflare
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 # What a machine's cloud keeps for it, by the names that components give.
-KEPT = ("cloudflare-token", "route53-key", "origin", "probe-key")
+KEPT = ("token-scalability_expert", "route53-key", "origin-www", "probe-key")
 # All that systemd and the programs have said, whoever may read it.
 SAID = "journalctl -a --no-pager -o cat; cat /run/rollcall/*.json; find /var/log /var/lib/cloud -type f -exec cat {} +"
 PACKED = f"({SAID}) 2>&1 | base64 -w0"
@@ -123,12 +123,12 @@ def stack() -> Searched:
 
 def test_the_search_finds_what_is_there(stack: Searched) -> None:
     """Where the machines need them, and where a test plants them, plain and packed."""
-    token, origin = stack.secrets["cloudflare-token first"], stack.secrets["origin first"]
+    token, origin = stack.secrets["token-scalability_expert first"], stack.secrets["origin-www first"]
     assert found({"token": token}, [("here", f"x{token}".encode())]) == ["token in here"]
     packed = base64.b64encode(f"machine's token: {token}, and more".encode())
     assert found({"token": token}, [("there", packed)]) == ["token in there"]
     instance = stack.machine("web-aws-0")["id"]
-    served = stack.inside(instance, "cat", str(PEM))
+    served = stack.inside(instance, "cat", str(ORIGINS / "www.scalability.expert.pem"))
     assert found({"origin": origin}, [("nginx's key", served.encode())])
     assert len(stack.arguments.seen) > 50 and any(b"nginx" in each for each in stack.arguments.seen)
 
@@ -148,8 +148,8 @@ def test_a_stolen_token_edits_records_of_one_zone_and_does_nothing_else(stack: S
         timeout=10,
     ).json()["result"]["id"]
     before = stack.zone_records()
-    token = stack.kept("cloudflare-token")
-    kept = stack.aws("ssm").get_parameter(Name="/rollcall/local/web-aws/cloudflare-token", WithDecryption=True)
+    token = stack.kept("token-scalability_expert")
+    kept = stack.aws("ssm").get_parameter(Name="/rollcall/local/web-aws/token-scalability_expert", WithDecryption=True)
     assert kept["Parameter"]["Value"] == token
     said = tried_at_cloudflare(stack.env["CLOUDFLARE_BASE_URL"], token, stack.zone(), made)
     assert said.pop("own token's id") == 200
@@ -179,7 +179,7 @@ def test_a_stolen_instance_role_reads_its_own_fleets_secrets_and_nothing_else(st
         )
     finally:
         route53.delete_hosted_zone(Id=second)
-    assert "/rollcall/local/other/cloudflare-token" in stack.parameters(), "nothing was there to be read"
+    assert "/rollcall/local/other/token-scalability_expert" in stack.parameters(), "nothing was there to be read"
     allowed = {what for what, code in said.items() if code == "yes"}
     assert allowed == {"own token", "own certificate", "own hosted zone", "own release"}
     denied = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
@@ -237,7 +237,7 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
 def _assert_revoked(stack: Searched, before: Mapping[str, str]) -> None:
     url = stack.env["CLOUDFLARE_BASE_URL"] + "/user/tokens/verify"
     for when, code in (("first", 401), ("second", 200)):
-        token = stack.secrets[f"cloudflare-token {when}"]
+        token = stack.secrets[f"token-scalability_expert {when}"]
         assert requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10).status_code == code, when
     iam = stack.aws("iam")
     users = [each["UserName"] for each in iam.list_users(PathPrefix="/rollcall/")["Users"]]
@@ -254,7 +254,7 @@ def test_no_secret_is_anywhere_after_destroy_and_none_is_valid(stack: Searched) 
     stack.output += stack.said("destroy")
     assert found(stack.secrets, stack.places()) == []
     url = stack.env["CLOUDFLARE_BASE_URL"]
-    token = {"Authorization": f"Bearer {stack.secrets['cloudflare-token second']}"}
+    token = {"Authorization": f"Bearer {stack.secrets['token-scalability_expert second']}"}
     assert requests.get(f"{url}/user/tokens/verify", headers=token, timeout=10).status_code == 401
     assert stack.aws("iam").list_users(PathPrefix="/rollcall/")["Users"] == []
     assert stack.triton("fwrules", "-j").strip() == ""

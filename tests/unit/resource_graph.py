@@ -123,33 +123,33 @@ def graph(cloud: Cloud) -> dict[str, dict[str, Any]]:
     return found
 
 
-_WEB = {"count": 2, "image": "debian-12", "joins": ["site"]}
+_WEB = {"count": 2, "image": "debian-12", "joins": ["site/www"]}
 _THE_SERVICE = {"port": 4218, "incarnations": {"v1": {"txt": {"path": "/", "quoted": 'a "b"'}}, "v2": {"shards": 2}}}
 CONFIGS: dict[str, dict[str, Any]] = {
     "aws": {
-        "site": {"zone": "scalability.expert", "protection": "high", "acceleration": True},
+        "sites": {"www": {"zone": "scalability.expert", "protection": "high", "acceleration": True}},
         "fleets": {"web": {"cloud": "aws", "size": "t3.micro", **_WEB}},
     },
     "account": {
-        "site": {"zone": "scalability.expert", "zoneId": "f" * 32},
+        "sites": {"www": {"zone": "scalability.expert", "zoneId": "f" * 32}},
         "serviceDiscovery": {"zone": "unilans.net", "zoneId": "Z1", "services": {"theService": _THE_SERVICE}},
         "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
     },
     "joyent": {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}},
         "fleets": {"web": {"cloud": "joyent", "size": "g1.micro", **_WEB}},
     },
     "closed": {
-        "site": {"zone": "scalability.expert", "proxied": True},
+        "sites": {"www": {"zone": "scalability.expert", "proxied": True}},
         "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
-            "web-aws": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"]},
+            "web-aws": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site/www", "theService/v1"]},
             "web-joyent": {
                 "cloud": "joyent",
                 "size": "g1.micro",
                 **_WEB,
                 "count": 1,
-                "joins": ["site", "theService/v1"],
+                "joins": ["site/www", "theService/v1"],
             },
         },
     },
@@ -164,12 +164,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
     "regions": {
-        "site": {"zone": "scalability.expert", "proxied": True},
+        "sites": {"www": {"zone": "scalability.expert", "proxied": True}},
         "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
             "home": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1},
             "away": {
-                **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site", "theService/v1"]},
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site/www", "theService/v1"]},
                 "region": "eu-west-1",
             },
             "beside": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "region": "eu-west-1"},
@@ -178,18 +178,18 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
     "ipv6": {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}},
         "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "fleets": {
             "web": {
-                **{"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site", "theService/v1"]},
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site/www", "theService/v1"]},
                 **{"count": 1, "ipv6": True},
             },
-            "plain": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site", "theService/v1"]},
+            "plain": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site/www", "theService/v1"]},
         },
     },
     "workloads": {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}},
         "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "workloads": {
             "www": {"files": str(Path(__file__).resolve().parents[2] / "userdata/workloads/site"), "nginx": {}},
@@ -203,7 +203,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
                 "cloud": "aws",
                 "size": "t3.micro",
                 **_WEB,
-                "joins": ["site", "theService/v1"],
+                "joins": ["site/www", "theService/v1"],
                 "runs": ["www", "api"],
             },
             "there": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["theService/v2"], "runs": ["api"]},
@@ -211,7 +211,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
     "dynamic": {
-        "site": {"zone": "example.org", "provider": "rfc2136", "server": "192.0.2.53", "host": "www.eu"},
+        "sites": {"www": {"zone": "example.org", "provider": "rfc2136", "server": "192.0.2.53", "host": "www.eu"}},
         "serviceDiscovery": {
             "zone": "example.org",
             "provider": "rfc2136",
@@ -219,12 +219,45 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "services": {"theService": _THE_SERVICE},
         },
         "fleets": {
-            "web": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "joins": ["site", "theService/v1"]},
+            "web": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "joins": ["site/www", "theService/v1"]},
             "api": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["theService/v2"]},
         },
     },
+    "sites": {
+        "sites": {
+            "www": {"zone": "scalability.expert", "proxied": True},
+            "shop": {
+                "zone": "scalability.expert",
+                "host": "shop",
+                "proxied": True,
+                "apex": False,
+                "protection": "high",
+            },
+            "docs": {
+                "zone": "example.org",
+                "host": "docs",
+                "provider": "rfc2136",
+                "server": "192.0.2.53",
+                "port": 8080,
+                "check": "workload:docs",
+            },
+        },
+        "workloads": {"docs": {"run": "python3 -m http.server 8080", "check": {"http": ":8080/"}}},
+        "fleets": {
+            "web": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site/www", "site/shop"], "count": 1},
+            "all": {
+                "cloud": "joyent",
+                "size": "g1.micro",
+                **_WEB,
+                "count": 1,
+                "joins": ["site/www", "site/shop", "site/docs"],
+                "runs": ["site", "docs"],
+            },
+            "docs": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site/docs"], "runs": ["docs"]},
+        },
+    },
     "secrets": {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}},
         "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "workloads": {
             "shop": {
@@ -240,12 +273,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
     "new": {
-        "site": {
-            "zone": "scalability.expert",
-            "create": True,
-            "proxied": True,
-            "protection": "high",
-            "acceleration": True,
+        "sites": {
+            "www": {
+                "zone": "scalability.expert",
+                "create": True,
+                "proxied": True,
+                "protection": "high",
+                "acceleration": True,
+            }
         },
         "serviceDiscovery": {"zone": "unilans.net", "create": True, "services": {"theService": _THE_SERVICE}},
         "fleets": {
@@ -253,10 +288,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
                 "cloud": "aws",
                 "size": "t3.micro",
                 **_WEB,
-                "joins": ["site", "theService/v1"],
+                "joins": ["site/www", "theService/v1"],
                 "imageRefresh": "2",
             },
-            "far": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["site", "theService/v2"]},
+            "far": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["site/www", "theService/v2"]},
             "own": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "image": "ami-0123456789abcdef0"},
         },
     },

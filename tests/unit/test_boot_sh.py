@@ -329,7 +329,8 @@ class TestBoot:
         done = host.boot()
         assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("INFO boot: done\n")
         assert host.calls("systemctl") == [f"systemctl {each}" for each in ("daemon-reload", *SITE, *AGENT)]
-        assert "add_header X-Served-By i-0123 always;" in host.read("/etc/nginx/conf.d/rollcall.conf")
+        assert "add_header X-Served-By i-0123 always;" in host.read("/etc/nginx/rollcall-site.conf")
+        assert "include /etc/nginx/rollcall-site.conf;" in host.read("/etc/nginx/conf.d/rollcall.conf")
         # Before systemd reads its units again.
         lines = host.read(NGINX).splitlines()
         assert {"BindReadOnlyPaths=-/var/www/rollcall", "IPAddressDeny=169.254.169.254 fd00:ec2::254"} <= {*lines}
@@ -459,7 +460,7 @@ class TestBoot:
         host.is_("aws i-0123 www")
         host.workload("nginx changed /opt/rollcall/workloads/www/current/files/public nginx")
         assert host.boot().returncode == 0
-        served = host.read("/etc/nginx/conf.d/rollcall.conf")
+        served = host.read("/etc/nginx/rollcall-site.conf")
         assert "root /opt/rollcall/workloads/www/current/files/public;" in served and "X-Served-By i-0123" in served
         calls = host.calls("systemctl")
         assert calls.index("systemctl restart nginx.service") == 3 and calls[1] == "systemctl daemon-reload"

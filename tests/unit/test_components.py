@@ -16,7 +16,9 @@ HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
 
 
-@pytest.mark.parametrize("cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads", "dynamic"])
+@pytest.mark.parametrize(
+    "cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads", "dynamic", "sites"]
+)
 def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:
     found = graphs[cloud]["graph"]
     golden = GOLDEN / f"{cloud}.json"
@@ -35,21 +37,25 @@ def test_two_builds_ask_for_the_same(graphs: Graphs) -> None:
 
 def test_off_means_that_no_zone_setting_is_touched() -> None:
     from components.config.models import SiteSettings
+    from components.config.site_zones import ZoneSettings
     from components.resources.site import zone_settings
 
-    assert zone_settings(SiteSettings(zone="scalability.expert")) == {}
-    on = zone_settings(SiteSettings(zone="scalability.expert", protection="high", acceleration=True))
+    plain, other = SiteSettings(zone="scalability.expert"), SiteSettings(zone="scalability.expert", host="shop")
+    assert zone_settings(ZoneSettings(sites=(plain, other))) == {}
+    asking = SiteSettings(zone="scalability.expert", protection="high", acceleration=True)
+    on = zone_settings(ZoneSettings(sites=(plain, asking)))
     assert on["security_level"] == "high" and on["http3"] == "on"
 
 
 def test_every_setting_is_one_that_the_free_plan_may_edit() -> None:
     from components.config.models import PROTECTIONS, SiteSettings
+    from components.config.site_zones import ZoneSettings
     from components.resources.site import zone_settings
     from localcloud.cloudflare.settings import SETTINGS
 
     for protection in PROTECTIONS:
         asked = SiteSettings(zone="scalability.expert", protection=protection, acceleration=True)
-        for name, value in zone_settings(asked).items():
+        for name, value in zone_settings(ZoneSettings(sites=(asked,))).items():
             setting = SETTINGS[name]
             assert setting.accepts(value) and "free" in setting.plans, name
             assert "free" in setting.only.get(value, ("free",)), (name, value)

@@ -132,7 +132,9 @@ class TestOfARecord:
         assert clean(lines(found, Kind.LEFTOVER)[0]) and clean(lines(found, Kind.STALE)[0])
 
     def test_that_is_to_be_adopted(self) -> None:
-        given = adopt.verdict(Record(name="www", type="TXT", content=EVIL, comment=EVIL, zone="z", id="1"), "local", [])
+        given = adopt.verdict(
+            Record(name="www", type="TXT", content=EVIL, comment=EVIL, zone="z", id="1"), "local", [], ()
+        )
         assert given is not None and clean(adopt.shown([given], False), lines=True)
 
 

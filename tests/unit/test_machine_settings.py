@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rollcall.settings import CloudflareJoin, MachineSettings, Route53Join, SettingsError, format_join, parse_join
 from tests.unit.agent.told import as_keys
 
-SITE = CloudflareJoin(zone="a" * 32, host="www.scalability.expert", token="/rollcall/local/cloudflare-token")
+SITE = CloudflareJoin(zone="a" * 32, host="www.scalability.expert", token="/rollcall/local/token-scalability_expert")
 SERVICE = Route53Join(
     zone="Z0123456789ABCDEFGHIJ", domain="unilans.net", service="_theService._tcp", incarnation="v1", port=4218
 )

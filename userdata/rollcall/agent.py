@@ -42,7 +42,8 @@ TICK = 2.0
 REREAD = 10.0
 CONFIRM = 600.0
 # At Cloudflare only the API shows the ownership mark of a record, and the addresses of a proxied name. Each member asks the API as often as
-# it asks DNS. All members together ask at most twice a second, half of Cloudflare's limit (1,200 requests in five minutes).
+# it asks DNS. All members together ask at most twice a second, half of Cloudflare's limit (1,200 requests in five minutes), which is one
+# for all zones and tokens of a user or account: https://developers.cloudflare.com/fundamentals/api/reference/limits/
 EACH_MEMBER = 0.5
 MARK_SETTLES_S = 30.0
 FIRST_LATE_S = 15.0
@@ -190,14 +191,15 @@ class Agent:
         return min((each.others for each in self.memberships if each.joined), default=None)
 
     @property
-    def site(self) -> Join | None:
-        """The settings of the site, if this machine joins it."""
+    def sites(self) -> tuple[Join, ...]:
+        """The settings of the sites that this machine joins."""
         joins = self._settings.joins if self._settings else ()
-        return next((each for each in joins if not each.HAS_HOSTS), None)
+        return tuple(each for each in joins if not each.HAS_HOSTS)
 
-    def origin(self) -> str:
-        """Return the site's private key and certificate as the cloud has them now; empty if the site has none."""
-        return self.cloud.secret(self.site.origin_secret) if self.site and self.site.origin_secret else ""
+    def origins(self) -> list[edge.Origin]:
+        """Return the private key and certificate of each closed site as the cloud has them now."""
+        closed = [each for each in self.sites if each.origin_secret]
+        return [edge.Origin(each.visited_as, self.cloud.secret(each.origin_secret)) for each in closed]
 
     def tick(self) -> None:
         """Do all work that is due now.
@@ -366,7 +368,7 @@ class Agent:
             membership.silent.pop(address, None)
             return True
         first = membership.silent.setdefault(address, now)
-        return patient and now - first < max(MARK_SETTLES_S, 2 * EACH_MEMBER * membership.registry.size)
+        return patient and now - first < max(MARK_SETTLES_S, 2 * _each_in_turn_s(membership))
 
     def _attend(self, membership: Membership) -> None:
         drain = self._drains()
@@ -434,7 +436,7 @@ class Agent:
         join, fewest = membership.join, min(membership.join.floors.values())
         if join.CONFIRMED_BY_DNS and membership.others < fewest:
             return LONGEST
-        return max(WATCH, EACH_MEMBER * membership.registry.size)
+        return max(WATCH, _each_in_turn_s(membership))
 
     def _kept(self) -> Membership | None:
         """Return a membership in which this machine stays although it is unhealthy."""
@@ -872,7 +874,7 @@ class _Loop:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._edge_due = 0.0
-        self._site: Join | None = None
+        self._sites: tuple[Join, ...] | None = None
         self._socket: socket.socket | None = None
         self._socket_due = 0.0
         self._failed: dict[str, str] = {}
@@ -902,11 +904,11 @@ class _Loop:
     def _refresh_edge(self) -> None:
         agent = self._agent
         if ("site" in agent.workloads or edge.CONFIG.exists()) and (
-            agent.site != self._site or time.monotonic() >= self._edge_due
+            agent.sites != self._sites or time.monotonic() >= self._edge_due
         ):
-            self._site = agent.site
+            self._sites = agent.sites
             self._edge_due = time.monotonic() + EDGE_AGAIN
-            if edge.refresh(agent.origin):
+            if edge.refresh(agent.origins):
                 self._edge_due = time.monotonic() + EDGE_DAILY
 
     def _open_probe_socket(self) -> None:
@@ -989,4 +991,9 @@ def notify(line: str) -> None:
 
 def _confirm_after(membership: Membership) -> float:
     """Return after how many seconds to ask the API again whether the DNS record is still there."""
-    return CONFIRM if membership.join.CONFIRMED_BY_DNS else max(WATCH, EACH_MEMBER * membership.registry.size)
+    return CONFIRM if membership.join.CONFIRMED_BY_DNS else max(WATCH, _each_in_turn_s(membership))
+
+
+def _each_in_turn_s(membership: Membership) -> float:
+    """Return how long it takes until each machine has asked the API once. Machines of other sites use the same limit."""
+    return EACH_MEMBER * membership.registry.size * membership.join.api_shares

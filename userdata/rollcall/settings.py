@@ -120,6 +120,16 @@ class Join:
         """The name of the secret with the key and certificate for TLS to an edge; empty if there is no edge."""
         return ""
 
+    @property
+    def api_shares(self) -> int:
+        """How many record sets share what the provider's API allows to all machines of the stack."""
+        return 1
+
+    @property
+    def visited_as(self) -> tuple[str, ...]:
+        """The names that the edge asks for by TLS."""
+        return (self.name,)
+
     def without_floors(self: _J) -> _J:
         """Return the same membership without a setting about the other machines of its record set."""
         raise NotImplementedError
@@ -246,7 +256,8 @@ class CloudflareJoin(SiteJoin):
     """A site in the Cloudflare zone with id `zone`.
 
     `ttl` is in seconds (1: automatic). `token` names the secret with the API token (an SSM parameter on EC2, a metadata key on Joyent).
-    `origin` names the secret with the private key and certificate (PEM) for TLS to Cloudflare's edge. `check` is `http:PORT:PATH`,
+    `origin` names the secret with the private key and certificate (PEM) for TLS to Cloudflare's edge. `apex`: visitors of
+    the zone's apex come there, too. `sites` is how many sites of the stack share the limits of the API. `check` is `http:PORT:PATH`,
     `tcp:PORT` or `command:PATH`. The machine is healthy after `rise` good checks in a row, and unhealthy after `fall` bad ones.
     """
 
@@ -262,6 +273,8 @@ class CloudflareJoin(SiteJoin):
     rise: int = 1
     fall: int = FALL
     origin: str = ""
+    apex: bool = False
+    sites: int = 1
     ipv6: bool = False
     labels: int = 1
     floor: int = 1
@@ -287,6 +300,17 @@ class CloudflareJoin(SiteJoin):
     @property
     def origin_secret(self) -> str:
         return self.origin
+
+    @property
+    def api_shares(self) -> int:
+        return self.sites
+
+    def without_floors(self) -> CloudflareJoin:
+        return replace(self, floor=1, floor6=1, sites=1)
+
+    @property
+    def visited_as(self) -> tuple[str, ...]:
+        return (self.host, self.domain) if self.apex else (self.host,)
 
 
 @dataclass(frozen=True, kw_only=True)

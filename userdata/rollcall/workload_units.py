@@ -117,7 +117,7 @@ StateDirectory=workload-{name}
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 AmbientCapabilities=CAP_NET_BIND_SERVICE
 ProtectSystem=strict
-InaccessiblePaths=-/etc/nginx/rollcall-origin.pem
+InaccessiblePaths=-/etc/nginx/rollcall-origins
 {confinement.lines(f"/opt/rollcall/workloads/{name}")}"""
 
 

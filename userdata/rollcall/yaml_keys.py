@@ -39,5 +39,5 @@ def _doubled(node: Any, path: tuple[str, ...], file: str) -> Iterator[str]:
 
 
 def _shown(path: tuple[str, ...]) -> str:
-    """Return a key as the configuration names it: `rollcall:site.zone`, `aws:region`."""
+    """Return a key as the configuration names it: `rollcall:sites.www.zone`, `aws:region`."""
     return ".".join(path[1:] if path[0] == "config" and len(path) > 1 else path)

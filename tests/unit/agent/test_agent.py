@@ -179,16 +179,25 @@ class TestStanding:
         guest.pass_time(WATCH * MOST + TICK)
         assert guest.standing == {HOST: ADDRESS}
 
-    @pytest.mark.parametrize("proxied", [False, True])
-    def test_the_members_of_a_large_set_ask_twice_a_second_together(self, tmp_path: Path, proxied: bool) -> None:
-        guest = Guest(tmp_path, proxied=proxied)
-        guest.dns.size = 300
+    @pytest.mark.parametrize(("proxied", "sites", "size"), [(False, 1, 300), (True, 1, 300), (False, 10, 30)])
+    def test_the_members_of_large_sets_ask_twice_a_second_together(
+        self, tmp_path: Path, proxied: bool, sites: int, size: int
+    ) -> None:
+        """Cloudflare's limit is one for all sites of a stack: ten with 30 machines each are as one with 300."""
+        guest = Guest(tmp_path, proxied=proxied, sites=sites)
+        guest.dns.size = size
         guest.pass_time(TICK)
         every = 300 * EACH_MEMBER
         guest.pass_time(every * LEAST - TICK)
         assert guest.dns.count("join") == 1
         guest.pass_time(every * (MOST - LEAST) + 2 * TICK)
         assert guest.dns.count("join") == 2
+
+    def test_another_number_of_sites_in_the_stack_changes_no_record(self, joined: Guest) -> None:
+        joined.tell(joins=(joined.join_of(sites=3),))
+        joined.pass_time(REREAD + TICK)
+        assert joined.standing == {HOST: ADDRESS} and joined.dns.count("leave") == 0
+        assert joined.agent.memberships[0].join.api_shares == 3
 
 
 class TestAddress:

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from rollcall import edge
+from rollcall.edge import Origin
 from rollcall.errors import TransientError
 from tests.unit.agent.fakes import Scripted
 
@@ -111,47 +112,85 @@ def test_what_was_believed_stays_when_the_answer_is(
 
 
 PEM = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"
+NEXT = PEM.replace("abc", "def")
+
+
+def closed(pem: str = PEM, host: str = "www.example.org", *more: str) -> Origin:
+    return Origin((host, *more), pem)
 
 
 @pytest.fixture
-def pem(place: Edge, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = place.config.with_name("rollcall-origin.pem")
-    monkeypatch.setattr(edge, "PEM", path)
+def origins(place: Edge, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = place.config.with_name("rollcall-origins")
+    monkeypatch.setattr(edge, "ORIGINS", path)
     return path
 
 
-def test_tls_to_the_edge_is_served_with_what_the_cloud_keeps(place: Edge, pem: Path) -> None:
-    assert edge.refresh(lambda: PEM) is True and place.reloads == 1
-    assert pem.read_text() == PEM and pem.stat().st_mode & 0o777 == 0o600
-    text = place.config.read_text()
-    assert text.startswith(LINES) and "listen 443 ssl default_server;" in text and f"ssl_certificate {pem};" in text
-    assert "PRIVATE KEY" not in text
-    assert edge.refresh(lambda: PEM) is True and place.reloads == 1, "nothing new"
+def names(origins: Path) -> list[str]:
+    return sorted(each.name for each in origins.iterdir())
 
 
-def test_a_renewed_certificate_is_taken_up(place: Edge, pem: Path) -> None:
-    edge.refresh(lambda: PEM)
-    assert edge.refresh(lambda: PEM.replace("abc", "def")) is True and place.reloads == 2
-    assert "def" in pem.read_text()
+def test_tls_to_the_edge_is_served_with_what_the_cloud_keeps(place: Edge, origins: Path) -> None:
+    assert edge.refresh(lambda: [closed(PEM, "www.example.org", "example.org")]) is True and place.reloads == 1
+    pem = origins / "www.example.org.pem"
+    assert pem.read_text() == PEM and pem.stat().st_mode & 0o777 == 0o600 and origins.stat().st_mode & 0o777 == 0o700
+    text = (origins / "www.example.org.conf").read_text()
+    assert "listen 443 ssl default_server;" in text and f"ssl_certificate {pem};" in text
+    assert "server_name www.example.org example.org;" in text
+    assert "PRIVATE KEY" not in text and place.config.read_text() == LINES
+    assert edge.refresh(lambda: [closed(PEM, "www.example.org", "example.org")]) is True and place.reloads == 1
 
 
-def test_a_renewed_certificate_that_nginx_did_not_take_is_tried_again(place: Edge, pem: Path) -> None:
-    edge.refresh(lambda: PEM)
+def test_each_closed_site_has_its_own_certificate_and_one_answers_an_edge_that_names_none(
+    place: Edge, origins: Path
+) -> None:
+    assert edge.refresh(lambda: [closed(), closed(NEXT, "shop.example.net")]) is True and place.reloads == 1
+    assert (origins / "shop.example.net.pem").read_text() == NEXT
+    first, second = ((origins / f"{each}.conf").read_text() for each in ("www.example.org", "shop.example.net"))
+    assert first.count("default_server") == 2 and "default_server" not in second
+    assert (
+        f"ssl_certificate {origins / 'shop.example.net.pem'};" in second and "server_name shop.example.net;" in second
+    )
+
+
+def test_a_site_that_is_left_takes_its_key_along_and_the_other_one_stays(place: Edge, origins: Path) -> None:
+    edge.refresh(lambda: [closed(), closed(NEXT, "shop.example.net")])
+    assert edge.refresh(lambda: [closed(NEXT, "shop.example.net")]) is True and place.reloads == 2
+    assert names(origins) == ["shop.example.net.conf", "shop.example.net.pem"]
+    assert "default_server" in (origins / "shop.example.net.conf").read_text()
+    assert edge.refresh() is True and names(origins) == [] and place.config.read_text() == LINES
+
+
+def test_a_renewed_certificate_is_taken_up(place: Edge, origins: Path) -> None:
+    edge.refresh(lambda: [closed()])
+    assert edge.refresh(lambda: [closed(NEXT)]) is True and place.reloads == 2
+    assert "def" in (origins / "www.example.org.pem").read_text()
+
+
+def test_what_nginx_did_not_take_is_tried_again(place: Edge, origins: Path) -> None:
     place.reload_works(False)
-    assert edge.refresh(lambda: PEM.replace("abc", "def")) is False
+    assert edge.refresh(lambda: [closed()]) is False and not list(origins.glob("*.conf"))
     place.reload_works(True)
-    assert edge.refresh(lambda: PEM.replace("abc", "def")) is True and place.reloads == 3
+    assert edge.refresh(lambda: [closed()]) is True and place.reloads == 2
+    place.reload_works(False)
+    assert edge.refresh(lambda: [closed(NEXT), closed(PEM, "shop.example.net")]) is False
+    assert [each.name for each in origins.glob("*.conf")] == ["www.example.org.conf"]
+    place.reload_works(True)
+    assert edge.refresh(lambda: [closed(NEXT), closed(PEM, "shop.example.net")]) is True and place.reloads == 4
+    assert len(names(origins)) == 4
 
 
-def test_a_secret_that_cannot_be_read_leaves_what_was(place: Edge, pem: Path, caplog: pytest.LogCaptureFixture) -> None:
-    edge.refresh(lambda: PEM)
+def test_a_secret_that_cannot_be_read_leaves_what_was(
+    place: Edge, origins: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge.refresh(lambda: [closed()])
     before = place.config.read_text()
 
-    def refused() -> str:
+    def refused() -> list[Origin]:
         raise TransientError("reason=no-secret")
 
     assert edge.refresh(refused) is False
-    assert (place.config.read_text(), pem.read_text(), place.reloads) == (before, PEM, 1)
+    assert (place.config.read_text(), (origins / "www.example.org.pem").read_text(), place.reloads) == (before, PEM, 1)
     assert "abc" not in caplog.text
 
 

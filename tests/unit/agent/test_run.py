@@ -28,7 +28,7 @@ class Scripted:
 
     def __init__(self, join: list[CloudflareJoin | None]) -> None:
         self._told = iter(join)
-        self.site: CloudflareJoin | None = None
+        self.sites: tuple[CloudflareJoin, ...] = ()
         self.left = self.interrupted = 0
         self.memberships: list[Any] = []
         self.cached_s = 0.0
@@ -38,12 +38,13 @@ class Scripted:
 
     def tick(self) -> None:
         try:
-            self.site = next(self._told)
+            given = next(self._told)
+            self.sites = (given,) if given else ()
         except StopIteration:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def origin(self) -> str:
-        return self.site.origin if self.site else ""
+    def origins(self) -> list[str]:
+        return [each.origin for each in self.sites if each.origin]
 
     def interrupt(self) -> None:
         self.interrupted += 1
@@ -65,12 +66,12 @@ class Scripted:
 
 
 @pytest.fixture
-def refreshed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def refreshed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What nginx was set up with, each time."""
-    found: list[str] = []
+    found: list[list[str]] = []
 
-    def refresh(origin: Callable[[], str]) -> bool:
-        found.append(origin())
+    def refresh(origins: Callable[[], list[str]]) -> bool:
+        found.append(origins())
         return True
 
     monkeypatch.setattr("rollcall.edge.refresh", refresh)
@@ -89,14 +90,14 @@ def run(agent: Any) -> int:
             signal.signal(each, handler)
 
 
-def test_nginx_is_set_up_once_and_again_when_the_site_is_told_otherwise(refreshed: list[str]) -> None:
+def test_nginx_is_set_up_once_and_again_when_the_site_is_told_otherwise(refreshed: list[list[str]]) -> None:
     agent = Scripted([SITE, SITE, SITE, CLOSED, CLOSED])
     assert run(agent) == 0 and agent.left == 0
-    assert refreshed == ["", "pem"]
+    assert refreshed == [[], ["pem"]]
 
 
 def test_what_is_asked_when_the_machine_stops_is_given_up(
-    refreshed: list[str], monkeypatch: pytest.MonkeyPatch
+    refreshed: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents, "system_is_stopping", lambda: True)
     agent = Scripted([None])
@@ -111,7 +112,7 @@ def test_what_is_asked_when_the_machine_stops_is_given_up(
     assert run(agent) == 0 and (agent.interrupted, agent.left) == (1, 1)
 
 
-def test_a_machine_that_joins_no_site_sets_nothing_up(refreshed: list[str]) -> None:
+def test_a_machine_that_joins_no_site_sets_nothing_up(refreshed: list[list[str]]) -> None:
     agent = Scripted([None, None])
     agent.workloads = ("the-service",)  # type: ignore[assignment]
     assert run(agent) == 0
@@ -119,7 +120,7 @@ def test_a_machine_that_joins_no_site_sets_nothing_up(refreshed: list[str]) -> N
 
 
 def test_a_machine_that_starts_looks_four_times_as_often_until_it_has_joined_all(
-    refreshed: list[str], monkeypatch: pytest.MonkeyPatch
+    refreshed: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
 
@@ -161,7 +162,7 @@ class TestShuttingDown:
     @pytest.mark.parametrize(("cached", "delay"), [(5.0, 5.0), (300.0, agents.STOP_DELAY_LIMIT_S), (0.0, 0.0)])
     def test_caches_are_waited_for_once_the_machine_has_left_and_then_its_hosts_go(
         self,
-        refreshed: list[str],
+        refreshed: list[list[str]],
         waited: list[float],
         monkeypatch: pytest.MonkeyPatch,
         cached: float,
@@ -174,14 +175,14 @@ class TestShuttingDown:
         assert run(agent) == 0 and agent.events == ["left", f"hosts removed after {delay:.0f} s"]
 
     def test_where_the_record_could_not_be_removed_nothing_is_waited_for(
-        self, refreshed: list[str], waited: list[float]
+        self, refreshed: list[list[str]], waited: list[float]
     ) -> None:
         agent = Scripted([None])
         agent.cached_s, agent.leaves = 5.0, False
         assert run(agent) == 1 and waited == []
 
     def test_an_agent_that_ends_alone_ends_at_once(
-        self, refreshed: list[str], waited: list[float], monkeypatch: pytest.MonkeyPatch
+        self, refreshed: list[list[str]], waited: list[float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(agents, "system_is_stopping", lambda: False)
         agent = Scripted([None])

@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[3]
 GOOD = """\
 config:
   aws:region: us-west-2
-  rollcall:site: { zone: scalability.expert }
+  rollcall:sites: { www: { zone: scalability.expert } }
   rollcall:fleets:
-    web: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site] }
+    web: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site/www] }
 """
 
 
@@ -48,10 +48,10 @@ def test_the_stacks_of_this_project_have_no_error(stack: str) -> None:
         (("count: 2", 'count: "2"'), "rollcall:fleets.web.count", "without quotes"),
         (("count: 2", "ipv6: yes"), "rollcall:fleets.web.ipv6", "'yes' is not a boolean"),
         (("count: 2", "count: 2, count: 3"), "rollcall:fleets.web.count", "is written 2 times in Pulumi.prod.yaml"),
-        (("rollcall:site", "rollcall:sit"), "rollcall:sit", "did you mean site?"),
-        (("rollcall:site", "rolcall:site"), "rolcall:site", "is in the namespace rolcall"),
+        (("rollcall:sites", "rollcall:sit"), "rollcall:sit", "did you mean sites?"),
+        (("rollcall:sites", "rolcall:site"), "rolcall:site", "is in the namespace rolcall"),
         (("aws:region", "aws:regoin"), "aws:region", "is not set (aws:regoin is set"),
-        (("[site]", "[sit]"), "rollcall:fleets.web.joins", "'sit' leads nowhere"),
+        (("[site/www]", "[site/ww]"), "rollcall:fleets.web.joins", "'site/ww' leads nowhere (did you mean site/www?)"),
         (("config:", "config:\n  aws:secretKey: abcdef"), "aws:secretKey", "is in plain text"),
         (("config:", "config:\n  aws:assumeRoles: [{ roleArn: x }]"), "aws:assumeRoles[0].roleArn", "is not the ARN"),
         (("config:", "config:\n  rollcall:machineToken: abcdef"), "rollcall:machineToken", "is in plain text"),
@@ -77,7 +77,7 @@ def test_of_what_is_encrypted_nothing_is_known(root: Path) -> None:
 
 
 SHOP = (
-    GOOD.replace("[site]", "[site], runs: [shop]")
+    GOOD.replace("[site/www]", "[site/www], runs: [shop]")
     + """\
   rollcall:workloads:
     shop: { run: python3 -m shop, secrets: { DATABASE_URL: { secure: v1:abcdefgh } } }
@@ -112,13 +112,13 @@ def test_an_environment_may_have_what_the_file_has_not(root: Path) -> None:
 def test_every_stack_is_checked_unless_one_is_named(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (root / "Pulumi.bad.yaml").write_text(GOOD.replace("count: 2", "count: -1").replace("[site]", "[a]"))
+    (root / "Pulumi.bad.yaml").write_text(GOOD.replace("count: 2", "count: -1").replace("[site/www]", "[a]"))
     monkeypatch.chdir(root)
     assert main([]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "bad: 2 errors",
         "  - rollcall:fleets.web.count: -1 is out of range (0 to 1000). Set a number in this range.",
-        "  - rollcall:fleets.web.joins: 'a' leads nowhere. Name one of site.",
+        "  - rollcall:fleets.web.joins: 'a' leads nowhere. Name one of site/www.",
         "prod: no error",
     ]
     assert main(["--stack", "prod"]) == 0 and main(["--stack", "organization/rollcall/prod"]) == 0

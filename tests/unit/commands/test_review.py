@@ -188,7 +188,7 @@ def test_what_is_dangerous_is_under_its_own_heading() -> None:
     text = comment(
         *machines("delete", "web-0", "web-1"),
         event("delete", ROLL_CALL, "web", old=roll),
-        event("delete", "cloudflare:index/dnsRecord:DnsRecord", "site-apex", old=record),
+        event("delete", "cloudflare:index/dnsRecord:DnsRecord", "site-scalability.expert-apex", old=record),
         event("delete", "cloudflare:index/zone:Zone", "site-zone", old={}, both={"protect": True}),
         event("update", ROLL_CALL, "other", old={"safe_deletes": True}, new={"safe_deletes": False}),
         event("update", "aws:ec2/securityGroup:SecurityGroup", "web-group", old={"ingress": []},

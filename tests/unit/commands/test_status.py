@@ -171,9 +171,9 @@ def test_nothing_deployed_is_reported() -> None:
 
 
 CONFIG = {
-    "rollcall:site": json.dumps({"zone": "scalability.expert", "host": "www"}),
+    "rollcall:sites": json.dumps({"www": {"zone": "scalability.expert", "host": "www"}}),
     "rollcall:fleets": json.dumps(
-        {"web": {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}}
+        {"web": {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}}
     ),
 }
 PLACES = [
@@ -345,7 +345,10 @@ class TestFourSets:
         assert found["zone"] == ("the zone scalability.expert (z) was deleted",) and "missing" in found
 
     def test_a_zone_by_its_id_is_not_looked_up_since_it_may_be_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        config = {**CONFIG, "rollcall:site": json.dumps({"zone": "0123456789abcdef0123456789abcdef", "host": "www"})}
+        config = {
+            **CONFIG,
+            "rollcall:sites": json.dumps({"www": {"zone": "0123456789abcdef0123456789abcdef", "host": "www"}}),
+        }
         assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN], config) == {}
 
     def test_a_configuration_with_a_fault_cannot_be_compared(

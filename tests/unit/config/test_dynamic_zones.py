@@ -13,12 +13,12 @@ from rollcall.settings import KINDS, Rfc2136Join, Rfc2136SiteJoin, format_join, 
 
 SITE: dict[str, Any] = {"zone": "example.org", "provider": "rfc2136", "server": "192.0.2.53"}
 SERVICES = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
-FLEET = {"cloud": "joyent", "size": "g1.micro", "image": "debian-12", "joins": ["site", "theService/v1"]}
+FLEET = {"cloud": "joyent", "size": "g1.micro", "image": "debian-12", "joins": ["site/www", "theService/v1"]}
 
 
-def faults(site: dict[str, Any] | None = None, serviceDiscovery: dict[str, Any] | None = None) -> tuple[str, ...]:
+def faults(sites: dict[str, Any] | None = None, serviceDiscovery: dict[str, Any] | None = None) -> tuple[str, ...]:
     given = {
-        "site": {**SITE, **(site or {})},
+        "sites": {"www": {**SITE, **(sites or {})}},
         "serviceDiscovery": {**SITE, "services": SERVICES, **(serviceDiscovery or {})},
     }
     try:
@@ -42,10 +42,10 @@ def test_a_server_is_all_that_it_takes() -> None:
         ({"provider": "bind"}, "provider: 'bind' is "),
     ],
 )
-@pytest.mark.parametrize("key", ["site", "serviceDiscovery"])
+@pytest.mark.parametrize("key", ["sites", "serviceDiscovery"])
 def test_a_key_that_is_wrong_is_an_error(key: str, changed: dict[str, Any], fault: str) -> None:
     found = faults(**{key: changed})
-    assert len(found) == 1 and found[0].startswith(f"rollcall:{key}.{fault}"), found
+    assert len(found) == 1 and found[0].startswith(f"rollcall:{key}{'.www' * (key == 'sites')}.{fault}"), found
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_a_key_that_is_wrong_is_an_error(key: str, changed: dict[str, Any], faul
     ],
 )
 def test_what_is_cloudflare_s_is_an_error_of_a_site(changed: dict[str, Any], key: str) -> None:
-    found = faults(site=changed)
-    assert len(found) == 1 and found[0].startswith(f"rollcall:site.{key}: "), found
+    found = faults(sites=changed)
+    assert len(found) == 1 and found[0].startswith(f"rollcall:sites.www.{key}: "), found
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ def test_the_floor_is_three_in_ten_rounded_up_or_what_is_asked_for(wanted: int, 
 
 def settings_of(*fleets: tuple[int, list[str], bool], **more: Any) -> Settings:
     config = copy.deepcopy(GOOD)
+    if not any("site/www" in joins for _, joins, _ in fleets):
+        del config["sites"]
     config["fleets"] = {
         f"web-{at}": {
             "cloud": ("aws", "joyent")[at % 2] if not ipv6 else "aws",
@@ -60,15 +62,18 @@ def settings_of(*fleets: tuple[int, list[str], bool], **more: Any) -> Settings:
         }
         for at, (count, joins, ipv6) in enumerate(fleets)
     }
-    config["site"].update(more)
+    config.get("sites", {"www": {}})["www"].update(more)
     return read("local", config)
 
 
 def test_all_clouds_and_fleets_of_a_record_set_count_together() -> None:
-    settings = settings_of((4, ["site"], True), (6, ["site", "theService/v1"], False), (9, ["theService/v1"], False))
-    assert floors.of_site(settings) == (3, 2)
+    settings = settings_of(
+        (4, ["site/www"], True), (6, ["site/www", "theService/v1"], False), (9, ["theService/v1"], False)
+    )
+    assert floors.of_site(settings, settings.sites[0]) == (3, 2)
     assert floors.of_service(settings, "theService/v1", 1, 1, 0) == 5
-    assert floors.of_site(settings_of((4, ["site"], True), (6, ["site"], False), minRegistered=5)) == (5, 4)
+    settings = settings_of((4, ["site/www"], True), (6, ["site/www", "theService/v1"], False), minRegistered=5)
+    assert floors.of_site(settings, settings.sites[0]) == (5, 4)
 
 
 @pytest.mark.parametrize(("shard", "found"), [(0, 2), (1, 1), (2, 1)])
@@ -78,9 +83,9 @@ def test_each_shard_has_its_own_floor(shard: int, found: int) -> None:
 
 
 def test_more_than_join_are_refused_with_the_key_and_the_fix() -> None:
-    (fault,) = faults({**GOOD, "site": {**GOOD["site"], "minRegistered": 5}})
+    (fault,) = faults({**GOOD, "sites": {"www": {**GOOD["sites"]["www"], "minRegistered": 5}}})
     assert fault == (
-        "rollcall:site.minRegistered: is 5, and 4 machines join the site. Set 4 at most, or raise the counts."
+        "rollcall:sites.www.minRegistered: is 5, and 4 machines join site/www. Set 4 at most, or raise the counts."
     )
     config = copy.deepcopy(GOOD)
     config["serviceDiscovery"]["services"]["theService"]["minRegistered"] = 3
@@ -89,15 +94,15 @@ def test_more_than_join_are_refused_with_the_key_and_the_fix() -> None:
         "rollcall:serviceDiscovery.services.theService.minRegistered: is 3, and 2 machines join theService/v1"
     )
     for each in (0, -1, "many", 401):
-        (fault,) = faults({**GOOD, "site": {**GOOD["site"], "minRegistered": each}})
-        assert fault.startswith("rollcall:site.minRegistered: ")
+        (fault,) = faults({**GOOD, "sites": {"www": {**GOOD["sites"]["www"], "minRegistered": each}}})
+        assert fault.startswith("rollcall:sites.www.minRegistered: ")
 
 
 def test_where_no_machine_joins_yet_any_number_will_do() -> None:
     config = copy.deepcopy(GOOD)
     for each in config["fleets"].values():
         each["count"] = 0
-    assert faults({**config, "site": {**config["site"], "minRegistered": 5}}) == ()
+    assert faults({**config, "sites": {"www": {**config["sites"]["www"], "minRegistered": 5}}}) == ()
 
 
 OWNER = Owner("local", "web", "0", "aaaaaa", "i-00000000000000001")

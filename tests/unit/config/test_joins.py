@@ -17,8 +17,8 @@ from components.resources import memberships
 from rollcall.settings import CloudflareJoin, Rfc2136Join, Rfc2136SiteJoin, Route53Join, parse_join
 from tests.unit.config.test_models import GOOD
 
-# What only one provider has: the zone's id or server, the names of secrets, the proxy.
-OWN = {"zone", "server", "key", "token", "proxied", "origin"}
+# What only one provider has: the zone's id or server, the names of secrets, the proxy, the limits of the API.
+OWN = {"zone", "server", "key", "token", "proxied", "origin", "apex", "sites"}
 
 
 @pytest.fixture
@@ -32,8 +32,7 @@ def fleet_of(settings: Settings, join: str) -> FleetSettings:
 
 @pytest.mark.parametrize("kind", [CloudflareJoin, Rfc2136SiteJoin])
 def test_the_list_has_every_setting_of_a_site(settings: Settings, kind: Any) -> None:
-    assert settings.site is not None
-    found: dict[str, Any] = site_join(dict, settings.site, ipv6=False, floors=(1, 1))
+    found: dict[str, Any] = site_join(dict, settings.sites[0], ipv6=False, floors=(1, 1))
     assert {*found} == {each.name for each in fields(kind)} - OWN
 
 

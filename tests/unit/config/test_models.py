@@ -22,19 +22,19 @@ from components.config.models import (
 from components.config.reader import read
 
 GOOD: dict[str, Any] = {
-    "site": {"zone": "scalability.expert", "host": "www", "ttl": 120},
+    "sites": {"www": {"zone": "scalability.expert", "host": "www", "ttl": 120}},
     "serviceDiscovery": {
         "zone": "unilans.net",
         "services": {"theService": {"protocol": "tcp", "port": 4218, "incarnations": {"v1": {"txt": {"path": "/"}}}}},
     },
     "fleets": {
-        "web-aws": {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]},
+        "web-aws": {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]},
         "web-joyent": {
             "cloud": "joyent",
             "count": 2,
             "size": "g1.micro",
             "image": "debian-12",
-            "joins": ["site", "theService/v1"],
+            "joins": ["site/www", "theService/v1"],
         },
     },
 }
@@ -62,44 +62,51 @@ def faults(config: dict[str, Any], stack: str = "local") -> tuple[str, ...]:
     return ()
 
 
-@pytest.mark.parametrize(("key", "id_"), [("site", "0" * 32), ("serviceDiscovery", "Z0123456789ABCDEFGHIJ")])
+@pytest.mark.parametrize(("key", "id_"), [("sites/www", "0" * 32), ("serviceDiscovery", "Z0123456789ABCDEFGHIJ")])
 def test_a_zone_that_is_to_be_made_has_no_id_yet(key: str, id_: str) -> None:
-    given = {**GOOD, key: {**GOOD[key], "zoneId": id_}}
+    given = changed(f"{key}/zoneId", id_)
     assert faults(given) == ()
-    (fault,) = faults({**given, key: {**given[key], "create": True}})
+    place = given["sites"]["www"] if key == "sites/www" else given[key]
+    (fault,) = faults(
+        given
+        | ({"sites": {"www": {**place, "create": True}}} if key == "sites/www" else {key: {**place, "create": True}})
+    )
     assert (
-        f"rollcall:{key}.zoneId: names a zone that exists, and create: true makes another. Keep one of the two."
+        f"rollcall:{key.replace('/', '.')}.zoneId: names a zone that exists, and create: true makes another. Keep one of the two."
         in fault
     )
-    (fault,) = faults({**GOOD, "site": {**GOOD["site"], "accountId": "0" * 32}})
-    assert "rollcall:site.accountId: is where a new zone is made, and create is off. Take it out" in fault
-    account = {"create": True, "accountId": "0" * 32} if key == "site" else {"create": True}
-    assert faults({**GOOD, key: {**GOOD[key], **account}}) == ()
+    (fault,) = faults(changed("sites/www/accountId", "0" * 32))
+    assert "rollcall:sites.www.accountId: is where a new zone is made, and create is off. Take it out" in fault
+    made = changed(f"{key}/create", True)
+    if key == "sites/www":
+        made["sites"]["www"]["accountId"] = "0" * 32
+    assert faults(made) == ()
 
 
 def test_what_both_articles_need_is_read_with_the_articles_defaults() -> None:
     settings = read("local", GOOD)
-    assert settings.site is not None and settings.site.fqdn == "www.scalability.expert"
-    assert (settings.site.proxied, settings.site.protection, settings.site.acceleration) == (False, "off", False)
-    assert settings.joins == ("site", "theService/v1")
+    (site,) = settings.sites
+    assert site.fqdn == "www.scalability.expert"
+    assert (site.proxied, site.protection, site.acceleration) == (False, "off", False)
+    assert settings.joins == ("site/www", "theService/v1")
     assert [fleet.name for fleet in settings.fleets_of("aws")] == ["web-aws"]
 
 
 # path in GOOD, a wrong value, a right one beside it (in which nothing else differs), and what the fault must name
 SSH = {"user": "admin", "keyName": "operators", "from": ["198.51.100.0/24"]}
 TABLE = [
-    ("site/zone", "Scalability.expert", "scalability.example", "rollcall:site.zone"),
-    ("site/zone", "scalability", "scalability.expert", "rollcall:site.zone"),
-    ("site/zoneId", "Z0123", "0" * 32, "rollcall:site.zoneId"),
+    ("sites/www/zone", "Scalability.expert", "scalability.example", "rollcall:sites.www.zone"),
+    ("sites/www/zone", "scalability", "scalability.expert", "rollcall:sites.www.zone"),
+    ("sites/www/zoneId", "Z0123", "0" * 32, "rollcall:sites.www.zoneId"),
     ("serviceDiscovery/zoneId", "0" * 32, "Z0123456789ABCDEFGHIJ", "rollcall:serviceDiscovery.zoneId"),
-    ("site/host", "www_1", "www.eu", "rollcall:site.host"),
-    ("site/ttl", 59, 60, "60 to 86400"),
-    ("site/ttl", 86401, 86400, "rollcall:site.ttl"),
-    ("site/ttl", "120", 1, "rollcall:site.ttl"),
-    ("site/proxied", "yes", True, "Set true or false"),
-    ("site/protection", "strong", "high", "off, low, medium, high, under_attack"),
-    ("site/acceleration", 1, True, "rollcall:site.acceleration"),
-    ("site/maxRecords", 4, 200, "record"),
+    ("sites/www/host", "www_1", "www.eu", "rollcall:sites.www.host"),
+    ("sites/www/ttl", 59, 60, "60 to 86400"),
+    ("sites/www/ttl", 86401, 86400, "rollcall:sites.www.ttl"),
+    ("sites/www/ttl", "120", 1, "rollcall:sites.www.ttl"),
+    ("sites/www/proxied", "yes", True, "Set true or false"),
+    ("sites/www/protection", "strong", "high", "off, low, medium, high, under_attack"),
+    ("sites/www/acceleration", 1, True, "rollcall:sites.www.acceleration"),
+    ("sites/www/maxRecords", 4, 200, "record"),
     ("serviceDiscovery/zone", "unilans", "unilans.net", "rollcall:serviceDiscovery.zone"),
     ("serviceDiscovery/services/theService/port", 0, 1, "rollcall:serviceDiscovery.services.theService.port"),
     ("serviceDiscovery/services/theService/port", 65536, 65535, "1 to 65535"),
@@ -136,7 +143,7 @@ TABLE = [
     ),
     ("serviceDiscovery/zone", f"{'a' * 60}.{'b' * 60}.{'c' * 60}.{'d' * 60}", "unilans.org", "too long for DNS"),
     ("serviceDiscovery/services/theService/check", "tcp:70000", "tcp:65535", "1 to 65535"),
-    ("site/check", "http:0:/", "http:1:/", "1 to 65535"),
+    ("sites/www/check", "http:0:/", "http:1:/", "1 to 65535"),
     (
         "serviceDiscovery/services/theService/check",
         "command:/" + "x" * 220,
@@ -146,9 +153,14 @@ TABLE = [
     ("fleets/web-aws/cloud", "gcp", "aws", "one of aws, joyent"),
     ("fleets/web-aws/count", -1, 0, "0 to 1000"),
     ("fleets/web-aws/count", "2", 2, "rollcall:fleets.web-aws.count"),
-    ("fleets/web-aws/joins", ["sit"], ["site"], "'sit' leads nowhere. Name one of site, theService/v1"),
-    ("fleets/web-aws/joins", ["site", "site"], ["site", "theService/v1"], "twice"),
-    ("fleets/web-aws/joins", [], ["site"], "is an empty list"),
+    (
+        "fleets/web-aws/joins",
+        ["site/wwww"],
+        ["site/www"],
+        "'site/wwww' leads nowhere (did you mean site/www?). Name one of site/www, theService/v1",
+    ),
+    ("fleets/web-aws/joins", ["site/www", "site/www"], ["site/www", "theService/v1"], "twice"),
+    ("fleets/web-aws/joins", [], ["site/www"], "is an empty list"),
     ("fleets/web-aws/timeout", 9, 10, "10 to 3600 seconds"),
     ("fleets/web-aws/weight", 65536, 65535, "rollcall:fleets.web-aws.weight"),
     ("fleets/web-aws/priority", -1, 0, "rollcall:fleets.web-aws.priority"),
@@ -203,12 +215,14 @@ def test_a_machine_with_ipv6_takes_two_records_of_the_site_s_plan() -> None:
     fleets = {"web": {**GOOD["fleets"]["web-aws"], "count": 4}}
     for ipv6, records in ((False, 9), (True, 17)):
         fleets["web"]["ipv6"] = ipv6
-        config = {**changed("fleets", fleets), "site": {"zone": "scalability.expert", "maxRecords": records}}
+        config = {**changed("fleets", fleets), "sites": {"www": {"zone": "scalability.expert", "maxRecords": records}}}
         assert faults(config) == ()
-        config["site"]["maxRecords"] -= 1
+        config["sites"]["www"]["maxRecords"] -= 1
         (fault,) = faults(config)
         assert (
-            "4 machines that join the site with 8 records" if ipv6 else "4 machines that join the site, and"
+            "4 machines that join sites in scalability.expert with 8 records"
+            if ipv6
+            else "4 machines that join sites in scalability.expert, and"
         ) in fault
 
 
@@ -226,7 +240,7 @@ def test_ec2_refuses_a_group_whose_name_begins_with_sg() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "site/zone",
+        "sites/www/zone",
         "serviceDiscovery/services/theService/port",
         "fleets/web-aws/size",
         "fleets/web-aws/image",
@@ -238,7 +252,7 @@ def test_what_is_missing_is_named(path: str) -> None:
 
 
 def test_a_misspelt_key_is_a_fault_that_suggests_the_right_one() -> None:
-    assert any("did you mean proxied?" in fault for fault in faults(changed("site/prxied", True)))
+    assert any("did you mean proxied?" in fault for fault in faults(changed("sites/www/prxied", True)))
 
 
 def test_a_service_name_over_15_characters_is_refused() -> None:
@@ -258,7 +272,7 @@ def test_services_that_dns_or_the_state_cannot_hold_apart_are_refused() -> None:
 
 
 def test_all_faults_are_reported_at_once() -> None:
-    config = changed("site/ttl", 5)
+    config = changed("sites/www/ttl", 5)
     config["fleets"]["web-aws"]["cloud"] = "gcp"
     config["fleets"]["web-joyent"]["count"] = -5
     found = faults(config)
@@ -272,11 +286,11 @@ def test_a_stack_name_that_makes_the_ownership_text_too_long_is_refused() -> Non
 
 def test_what_a_machine_could_not_be_told_of_a_closed_site_is_refused() -> None:
     config = copy.deepcopy(GOOD)
-    config["site"].update(proxied=True, check="http:80:/" + "health" * 6)
+    config["sites"]["www"].update(proxied=True, check="http:80:/" + "health" * 6)
     assert faults(config) == ()
     config["fleets"]["a-fleet-with-quite-a-long-name"] = config["fleets"].pop("web-aws")
     assert any("256" in fault and "a-fleet-with" in fault for fault in faults(config))
-    config["site"]["proxied"] = False
+    config["sites"]["www"]["proxied"] = False
     assert faults(config) == ()
 
 
@@ -286,7 +300,8 @@ def test_no_fleet_at_all_is_refused_with_an_example() -> None:
 
 @pytest.mark.parametrize("value", ["text", 5, ["a"]])
 def test_a_section_that_is_no_mapping_is_refused_and_not_a_crash(value: object) -> None:
-    assert faults({**GOOD, "site": value})
+    assert faults({**GOOD, "sites": value})
+    assert faults({**GOOD, "sites": {"www": value}})
     assert faults({**GOOD, "fleets": value})
 
 

@@ -22,9 +22,9 @@ from components.config.models import KEYS
 from components.config.reader import decoded, plain, read, read_whole, rollcall_keys
 
 ROOT = Path(__file__).parents[3]
-FLEET: dict[str, Any] = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+FLEET: dict[str, Any] = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
 GOOD: dict[str, Any] = {
-    "site": {"zone": "scalability.expert"},
+    "sites": {"www": {"zone": "scalability.expert"}},
     "serviceDiscovery": {
         "zone": "unilans.net",
         "services": {"theService": {"port": 4218, "incarnations": {"v1": {"txt": {"path": "/"}}}}},
@@ -60,16 +60,16 @@ def faults(config: Any, hidden: tuple[str, ...] = ()) -> list[str]:
 
 def test_errors_of_every_section_are_named_at_once() -> None:
     config = copy.deepcopy(GOOD)
-    config["site"].update(zone="X", ttl=5, prxied=True, create="yes")
+    config["sites"]["www"].update(zone="X", ttl=5, prxied=True, create="yes")
     config["serviceDiscovery"]["services"]["theService"].update(port="4218", protocol="sctp")
     config["serviceDiscovery"]["services"]["theService"]["incarnations"]["v1"].update(shards=1.0, txt=["a"])
-    config["fleets"]["web"].update(count=-1, cloud="gcp", joins="site", ssh={"usr": "admin"})
+    config["fleets"]["web"].update(count=-1, cloud="gcp", joins="site/www", ssh={"usr": "admin"})
     config["fleets"]["api"] = []
     config["joyent"]["url"] = "us-east-1"
     config.update(drainDelay=None, drainDelai=5, safeDeletes="off", resolvers=["x", 5])
     assert sorted(each.partition(": ")[0].removeprefix("rollcall:") for each in faults(config)) == sorted(
         [
-            *("site.zone", "site.ttl", "site.prxied", "site.create"),
+            *(f"sites.www.{each}" for each in ("zone", "ttl", "prxied", "create")),
             *(f"serviceDiscovery.services.theService.{each}" for each in ("port", "protocol")),
             *(f"serviceDiscovery.services.theService.incarnations.v1.{each}" for each in ("shards", "txt")),
             *(f"fleets.web.{each}" for each in ("count", "cloud", "joins", "ssh.usr")),
@@ -92,20 +92,24 @@ def test_errors_of_every_section_are_named_at_once() -> None:
         ("fleets/web/count", [2], "a list is not a whole number. Set one from 0 to 1000."),
         ("fleets/web/count", 10**200, "the number is out of range (0 to 1000). Set a number in this range."),
         ("fleets/web/timeout", 5, "5 is out of range (10 to 3600 seconds). Set a number in this range."),
-        ("site/proxied", "yes", "'yes' is not a boolean. Set true or false, without quotes."),
-        ("site/proxied", 1, "1 is not a boolean. Set true or false, without quotes."),
-        ("site/zone", None, "is missing. Set it, as scalability.expert."),
-        ("site/zone", 5, "5 is not a text. Put it in quotes (`--type string` of `pulumi config set`)."),
-        ("site/zone", {"a": "b"}, "a mapping is not a text. Write one text."),
-        ("site/protection", "hihg", "'hihg' is not one of off, low, medium, high, under_attack (did you mean high?). Set one of these."),
-        ("site/protection", ["high"], "a list is not one of off, low, medium, high, under_attack. Set one of these."),
+        ("sites/www/proxied", "yes", "'yes' is not a boolean. Set true or false, without quotes."),
+        ("sites/www/proxied", 1, "1 is not a boolean. Set true or false, without quotes."),
+        ("sites/www/zone", None, "is missing. Set it, as scalability.expert."),
+        ("sites/www/zone", 5, "5 is not a text. Put it in quotes (`--type string` of `pulumi config set`)."),
+        ("sites/www/zone", {"a": "b"}, "a mapping is not a text. Write one text."),
+        (
+            "sites/www/protection",
+            "hihg",
+            "'hihg' is not one of off, low, medium, high, under_attack (did you mean high?). Set one of these.",
+        ),
+        ("sites/www/protection", ["high"], "a list is not one of off, low, medium, high, under_attack. Set one of these."),
         ("fleets/web", ["a"], "a list is not a mapping. Write it as {key: value, …}."),
         ("fleets", ["web"], "a list is not a mapping. Write it as {key: value, …}."),
-        ("fleets/web/joins", "site", "'site' is not a list. Set it to a list, as [site]."),
-        ("fleets/web/joins", {"site": 1}, "a mapping is not a list. Set it to a list, as [site]."),
+        ("fleets/web/joins", "site/www", "'site/www' is not a list. Set it to a list, as [site/www]."),
+        ("fleets/web/joins", {"site/www": 1}, "a mapping is not a list. Set it to a list, as [site/www]."),
         (f"{V1}/txt", [], "a list is not a mapping. Write it as {key: value, …}."),
-        ("site", "scalability.expert", "'scalability.expert' is not a mapping. Write it as {key: value, …}."),
-        ("site", False, "false is not a mapping. Write it as {key: value, …}."),
+        ("sites", "scalability.expert", "'scalability.expert' is not a mapping. Write it as {key: value, …}."),
+        ("sites", False, "false is not a mapping. Write it as {key: value, …}."),
         ("serviceDiscovery/services", None, "is missing. Set it, as {theService: {incarnations: {v1: {}}, port: 4218}}."),
         ("resolvers", [f"192.0.2.{at}" for at in range(9)], "names 9. Name 8 at the most."),
     ],
@@ -119,8 +123,8 @@ def test_a_wrong_type_or_value_is_one_message_with_the_fix(path: str, value: obj
     [
         ("drainDelai", "drainDelay"),
         ("machinToken", "machineToken"),
-        ("site/zoneID", "zoneId"),
-        ("site/zone_id", "zoneId"),
+        ("sites/www/zoneID", "zoneId"),
+        ("sites/www/zone_id", "zoneId"),
         ("joyent/key_id", "keyId"),
         ("serviceDiscovery/servces", "services"),
         ("serviceDiscovery/services/theService/incarnation", "incarnations"),
@@ -142,7 +146,7 @@ def test_what_the_program_fills_in_is_no_setting(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["fleets/web/count", "fleets/web/ipv6", "site/ttl", "drainDelay", "joyent", f"{V1}", "resolvers"]
+    "path", ["fleets/web/count", "fleets/web/ipv6", "sites/www/ttl", "drainDelay", "joyent", f"{V1}", "resolvers"]
 )
 def test_null_is_the_default(path: str) -> None:
     assert faults(changed(path, None)) == []
@@ -193,8 +197,8 @@ def test_a_whole_key_is_read_as_the_engine_hands_it_over(key: str, text: str, va
         ("drainDelay", "five", "'five' is not a whole number"),
         ("drainDelay", "five " * 1000, "a text of 5000 characters is not a whole number"),
         ("safeDeletes", "yes", "'yes' is not a boolean"),
-        ("site", "scalability.expert", "'scalability.expert' is not a mapping"),
-        ("site", '{"zone": ', "'{\"zone\": ' is not a mapping"),
+        ("sites", "scalability.expert", "'scalability.expert' is not a mapping"),
+        ("sites", '{"zone": ', "'{\"zone\": ' is not a mapping"),
         ("fleets", "[" * 100_000, "a text of 100000 characters is not a mapping"),
     ],
 )
@@ -231,17 +235,17 @@ TOKEN = "v1Q9bX0Zk3Jd8Lw2Pq7Rt5Ys1Uc4Ve6Xf0Ag9BhMn"
     [
         *(
             (key, SECRET)
-            for key in ("site", "serviceDiscovery", "fleets", "joyent", "drainDelay", "safeDeletes", "resolvers")
+            for key in ("sites", "serviceDiscovery", "fleets", "joyent", "drainDelay", "safeDeletes", "resolvers")
         ),
-        ("site/zone", SECRET),
-        ("site/check", SECRET),
-        ("site/protection", SECRET),
-        ("site/ttl", SECRET),
-        ("site/proxied", SECRET),
+        ("sites/www/zone", SECRET),
+        ("sites/www/check", SECRET),
+        ("sites/www/protection", SECRET),
+        ("sites/www/ttl", SECRET),
+        ("sites/www/proxied", SECRET),
         ("fleets/web/image", SECRET),
         ("fleets/web/region", SECRET),
         ("fleets/web/joins", [SECRET]),
-        ("fleets/web/joins", ["site", SECRET, SECRET]),
+        ("fleets/web/joins", ["site/www", SECRET, SECRET]),
         ("fleets/web/ssh/from", [SECRET]),
         ("fleets/api/region", f"{SECRET}_"),
         ("fleets/api/adopt", {"0": SECRET, "1": SECRET}),
@@ -249,7 +253,7 @@ TOKEN = "v1Q9bX0Zk3Jd8Lw2Pq7Rt5Ys1Uc4Ve6Xf0Ag9BhMn"
         ("joyent/url", SECRET),
         ("resolvers", [SECRET]),
         (f"{V1}/txt", {"k": f"password={SECRET}"}),
-        ("site/check", f"command:/{'x' * 240}{SECRET}"),
+        ("sites/www/check", f"command:/{'x' * 240}{SECRET}"),
         ("serviceDiscovery/services/theService/check", f"command:/{'x' * 240}{SECRET}"),
     ],
 )
@@ -265,7 +269,8 @@ def test_the_value_of_a_secret_key_is_in_no_message_and_no_traceback(path: str, 
 
 
 @pytest.mark.parametrize(
-    "path", ["site/zone", "site/protection", "drainDelay", "fleets/web/count", "fleets/web/image", "safeDeletes"]
+    "path",
+    ["sites/www/zone", "sites/www/protection", "drainDelay", "fleets/web/count", "fleets/web/image", "safeDeletes"],
 )
 def test_what_looks_like_a_token_is_not_shown_wherever_it_is(path: str) -> None:
     (fault,) = faults(changed(path, TOKEN))
@@ -279,10 +284,12 @@ def test_the_examples_of_the_models_are_right() -> None:
         for key in model.get("required", ()):
             node = model["properties"][key]
             assert node["examples"], f"{name}.{key}"
-    whole, _ = read_whole("local", {"site": {}, "serviceDiscovery": {}, "fleets": {"web": {}}})
-    assert whole.site is None
-    whole, found = read_whole("local", {"site": {"host": "www"}, "serviceDiscovery": {"ttl": 5}, "fleets": {"web": {}}})
-    assert whole.site is not None and whole.service_discovery is not None and whole.fleets[0].joins == ("site",)
+    whole, _ = read_whole("local", {"sites": {}, "serviceDiscovery": {}, "fleets": {"web": {}}})
+    assert whole.sites == ()
+    whole, found = read_whole(
+        "local", {"sites": {"www": {"host": "www"}}, "serviceDiscovery": {"ttl": 5}, "fleets": {"web": {}}}
+    )
+    assert len(whole.sites) == 1 and whole.service_discovery is not None and whole.fleets[0].joins == ("site/www",)
     assert len(found) == 7 and all(": is missing. Set it, as " in each for each in found)
 
 
@@ -293,7 +300,7 @@ SCALAR = (
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from(["site", "aws", "192.0.2.1", "\ud800", "x" * 300, "tcp:80"])
+    | st.sampled_from(["site/www", "aws", "192.0.2.1", "\ud800", "x" * 300, "tcp:80"])
 )
 VALUE = st.recursive(
     SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEY, inner, max_size=3), max_leaves=6
@@ -329,7 +336,8 @@ def test_any_value_at_any_key_is_read_or_named_by_its_key(data: st.DataObject) -
     # What is wrong with a service may be said of a fleet that joins it.
     named = {
         plain(str(path[0])).replace("\x00", r"\0"),
-        *(("fleets",) if path[0] in ("site", "serviceDiscovery") else ()),
+        *(("fleets",) if path[0] in ("sites", "serviceDiscovery") else ()),
+        *(("sites",) if path[0] in ("fleets", "serviceDiscovery") else ()),
     }
     assert all(each.startswith(tuple(f"rollcall:{name}" for name in named)) for each in found), (path, found)
 

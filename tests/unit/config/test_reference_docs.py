@@ -29,9 +29,9 @@ def test_the_files_are_what_the_models_say(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("table", "row"),
     [
-        ("site", "| `zone` | needed | a text |"),
-        ("site", "| `host` | `www` | a text |"),
-        ("site", "| `proxied` | `false` | `true`, `false` |"),
+        ("sites", "| `zone` | needed | a text |"),
+        ("sites", "| `host` | `www` | a text |"),
+        ("sites", "| `proxied` | `false` | `true`, `false` |"),
         ("fleets", "| `count` | `1` | 0 to 1000 |"),
         ("fleets", "| `timeout` | `300` | 10 to 3600 seconds |"),
         ("fleets", "| `region` | none | a text |"),
@@ -57,7 +57,7 @@ def test_what_the_models_no_longer_have_goes_and_a_missing_part_is_named() -> No
     made = document("<!-- keys: joyent -->\n| key |\n|---|\n| `token` | gone |\n\nAfter.\n", schema)
     assert "token" not in made and made.endswith("|\n\nAfter.\n") and made.count("\n| `") == 3
     missing = lacking(made, schema)
-    assert "site: no such table" in missing and "rollcall:safeDeletes: has no section. Write one." in missing
+    assert "sites: no such table" in missing and "rollcall:safeDeletes: has no section. Write one." in missing
     assert not any(each.startswith("joyent") for each in missing)
 
 
@@ -87,9 +87,9 @@ def test_an_editor_knows_the_sample_stacks(stack: str) -> None:
     judge()(yaml.safe_load(text))
 
 
-FLEET = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+FLEET = {"cloud": "aws", "count": 2, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
 GOOD: dict[str, Any] = {
-    "rollcall:site": {"zone": "scalability.expert", "maxRecords": 5000},
+    "rollcall:sites": {"www": {"zone": "scalability.expert", "maxRecords": 5000}},
     "rollcall:fleets": {"web": FLEET},
 }
 
@@ -101,12 +101,12 @@ GOOD: dict[str, Any] = {
         ("rollcall:drainDelay", -1, 5),
         ("rollcall:drainDelay", "five", "5"),
         ("rollcall:safeDeletes", "no", "false"),
-        ("rollcall:site/zone", "scalability", "0" * 32),
-        ("rollcall:site/prxied", True, None),
-        ("rollcall:site/proxied", "yes", True),
+        ("rollcall:sites/www/zone", "scalability", "0" * 32),
+        ("rollcall:sites/www/prxied", True, None),
+        ("rollcall:sites/www/proxied", "yes", True),
         ("rollcall:fleets/web/cloud", "gcp", "joyent"),
         ("rollcall:fleets/web/count", 1001, 1000),
-        ("rollcall:fleets/web/joins", [], ["site"]),
+        ("rollcall:fleets/web/joins", [], ["site/www"]),
         ("rollcall:fleets/web/ssh", {"user": "-o"}, {"user": "admin"}),
         ("rollcall:machineToken", "plain", {"secure": "v1:abc"}),
         ("rollcall:fleets/web/name", "web", None),
@@ -152,5 +152,5 @@ def test_the_project_declares_the_keys_with_the_models_defaults() -> None:
     for name in KEYS:
         default = declared[f"rollcall:{name}"]["default"]
         assert plain(getattr(whole, snake(name))) == default or (
-            default == {} and name in ("site", "serviceDiscovery", "fleets", "workloads", "joyent")
+            default == {} and name in ("sites", "serviceDiscovery", "fleets", "workloads", "joyent")
         )

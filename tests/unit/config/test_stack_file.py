@@ -13,7 +13,7 @@ from rollcall.yaml_keys import duplicates
 FLEETS = """\
 config:
   aws:region: us-west-2
-  rollcall:site: { zone: scalability.expert, ttl: 60 }
+  rollcall:sites: { www: { zone: scalability.expert, ttl: 60 } }
   rollcall:fleets:
     web: { cloud: aws, count: 2 }
 """
@@ -25,7 +25,7 @@ config:
         (f"{FLEETS}    web: {{ cloud: joyent, count: 3 }}\n", "rollcall:fleets.web", 2, "5, 6"),
         (f"{FLEETS}  aws:region: eu-west-1\n", "aws:region", 2, "2, 6"),
         (f"{FLEETS}  rollcall:fleets: {{}}\n", "rollcall:fleets", 2, "4, 6"),
-        (FLEETS.replace("ttl: 60", "ttl: 60, ttl: 120, ttl: 1"), "rollcall:site.ttl", 3, "3, 3, 3"),
+        (FLEETS.replace("ttl: 60", "ttl: 60, ttl: 120, ttl: 1"), "rollcall:sites.www.ttl", 3, "3, 3, 3"),
         (FLEETS.replace("count: 2", "ssh: { from: [a], from: [b] }"), "rollcall:fleets.web.ssh.from", 2, "5, 5"),
         (FLEETS.replace("count: 2", "x: [{ a: 1 }, { b: 1, b: 2 }]"), "rollcall:fleets.web.x[1].b", 2, "5, 5"),
         (FLEETS.replace("count: 2", '"cloud": joyent'), "rollcall:fleets.web.cloud", 2, "5, 5"),
@@ -57,7 +57,7 @@ def test_the_projects_file_and_the_stacks_are_read(tmp_path: Path) -> None:
     assert faults(tmp_path, "prod") == []
     (tmp_path / "Pulumi.yaml").write_text("name: rollcall\nname: other\n")
     (tmp_path / "Pulumi.prod.yaml").write_text(f"{FLEETS}  aws:region: eu-west-1\n")
-    (tmp_path / "Pulumi.other.yaml").write_text(f"{FLEETS}  rollcall:site: {{}}\n")
+    (tmp_path / "Pulumi.other.yaml").write_text(f"{FLEETS}  rollcall:sites: {{ www: {{}} }}\n")
     found = faults(tmp_path, "prod")
     assert [each.partition(": ")[0] for each in found] == ["name", "aws:region"]
     (tmp_path / "Pulumi.yaml").write_text("name: rollcall\nstackConfigDir: stacks\n")
@@ -124,12 +124,12 @@ def test_what_is_encrypted_is_left_out_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: rollcall\n")
     (tmp_path / "Pulumi.prod.yaml").write_text(
         "environment: [shop]\nconfig:\n  rollcall:machineToken: { secure: v1:abc }\n"
-        "  rollcall:site: { zone: { secure: v1:abc }, ttl: 60 }\n  rollcall:resolvers: [a, { secure: v1:abc }]\n"
+        "  rollcall:sites: { www: { zone: { secure: v1:abc }, ttl: 60 } }\n  rollcall:resolvers: [a, { secure: v1:abc }]\n"
     )
     found = read(tmp_path, "prod")
-    assert found.secrets == (("rollcall:machineToken",), ("rollcall:site", "zone"), ("rollcall:resolvers", 1))
-    assert found.texts == {"rollcall:site": '{"zone": null, "ttl": 60}', "rollcall:resolvers": '["a", null]'}
-    assert found.is_secret("rollcall:site") and not found.is_secret("rollcall:fleets") and found.is_partial
+    assert found.secrets == (("rollcall:machineToken",), ("rollcall:sites", "www", "zone"), ("rollcall:resolvers", 1))
+    assert found.texts == {"rollcall:sites": '{"www": {"zone": null, "ttl": 60}}', "rollcall:resolvers": '["a", null]'}
+    assert found.is_secret("rollcall:sites") and not found.is_secret("rollcall:fleets") and found.is_partial
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from components.config.reader import read
 
 SHA = "0123456789abcdef" * 4
 GOOD: dict[str, Any] = {
-    "site": {"zone": "scalability.expert"},
+    "sites": {"www": {"zone": "scalability.expert"}},
     "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
     "workloads": {
         "www": {"files": "workloads/www", "nginx": {"root": "public"}},
@@ -31,7 +31,7 @@ GOOD: dict[str, Any] = {
             "cloud": "aws",
             "size": "t3.micro",
             "image": "debian-12",
-            "joins": ["site", "theService/v1"],
+            "joins": ["site/www", "theService/v1"],
             "runs": ["shop", "www"],
         }
     },
@@ -163,7 +163,7 @@ def test_a_wrong_value_is_one_error_with_its_fix(path: str, value: object, fault
 
 
 def test_a_proxied_site_needs_nginx_which_has_its_tls() -> None:
-    config = changed("site/proxied", True)
+    config = changed("sites/www/proxied", True)
     assert faults(config) == ()
     config["fleets"]["shop"]["runs"] = ["shop"]
     (found,) = faults(config)
@@ -223,18 +223,18 @@ def test_no_text_of_the_settings_has_a_secret() -> None:
 
 
 def test_the_check_of_a_workload_is_that_of_each_join_that_has_none() -> None:
-    config = changed("site/check", "tcp:80")
+    config = changed("sites/www/check", "tcp:80")
     settings = read("local", config)
     (fleet,) = settings.fleets
-    site, directory = settings.site_of(fleet), settings.service_discovery_of(fleet)
-    assert site and directory and site.health.check == "tcp:80"
+    (site,), directory = settings.sites_of(fleet), settings.service_discovery_of(fleet)
+    assert directory and site.health.check == "tcp:80"
     assert [each.health.check for each in directory.services] == ["http:8080:/healthz"]
     # Without a workload of the fleet's own all is as it was.
-    del config["fleets"]["shop"]["runs"], config["site"]["check"]
+    del config["fleets"]["shop"]["runs"], config["sites"]["www"]["check"]
     settings = read("local", config)
     (fleet,) = settings.fleets
-    site, directory = settings.site_of(fleet), settings.service_discovery_of(fleet)
-    assert site and directory and site.health.check == "http:80:/"
+    (site,), directory = settings.sites_of(fleet), settings.service_discovery_of(fleet)
+    assert directory and site.health.check == "http:80:/"
     assert [each.health.check for each in directory.services] == ["tcp:4218"]
 
 
@@ -253,8 +253,8 @@ def test_a_join_has_all_checks_of_the_workload(check: object, words: str) -> Non
     assert faults(config) == ()
     settings = read("local", config)
     (fleet,) = settings.fleets
-    site = settings.site_of(fleet)
-    assert site and site.health.check == words
+    (site,) = settings.sites_of(fleet)
+    assert site.health.check == words
 
 
 def test_a_roll_call_waits_longer_than_a_hook_may_take() -> None:
@@ -285,7 +285,7 @@ def test_a_hook_needs_one_bucket_for_all_machines() -> None:
 def test_several_checks_leave_open_which_one_a_join_has() -> None:
     config = changed("workloads/www/check", {"tcp": ":80"})
     (found,) = faults(config)
-    assert found.startswith(f"{F}: has workloads with several checks. Set check of the site and of the services")
-    config["site"]["check"] = "tcp:80"
+    assert found.startswith(f"{F}: has workloads with several checks. Set check of the sites and of the services")
+    config["sites"]["www"]["check"] = "tcp:80"
     config["serviceDiscovery"]["services"]["theService"]["check"] = "tcp:4218"
     assert faults(config) == ()

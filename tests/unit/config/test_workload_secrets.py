@@ -20,9 +20,11 @@ PLAIN = [
 
 
 def settings(**more: Any) -> Settings:
-    fleet = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"], "runs": ["shop"]}
+    fleet = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www"], "runs": ["shop"]}
     shop = {"run": "python3 -m shop", **more}
-    return read("local", {"site": {"zone": "s.example"}, "workloads": {"shop": shop}, "fleets": {"web": fleet}})
+    return read(
+        "local", {"sites": {"www": {"zone": "s.example"}}, "workloads": {"shop": shop}, "fleets": {"web": fleet}}
+    )
 
 
 def file(*secrets: tuple[str | int, ...], **shop: Any) -> StackFile:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 # key, value, and what stays of it (None: nothing)
 TABLE: list[tuple[str, Any, Any]] = [
-    ("rollcall:site", {"zone": "scalability.expert"}, {"zone": "scalability.expert"}),
+    ("rollcall:sites", {"zone": "scalability.expert"}, {"zone": "scalability.expert"}),
     ("rollcall:safeDeletes", False, False),
     ("rollcall:drainDelay", 0, 0),
     ("aws:region", "eu-west-1", "eu-west-1"),
@@ -30,7 +30,7 @@ TABLE: list[tuple[str, Any, Any]] = [
     ("pulumi:disable-default-providers", ["aws"], None),
     ("rollcall:joyent", {"url": "https://cloudapi.example", "account": "me", "keyId": "SHA256:x"}, {}),
     ("rollcall:token", {"secure": "v1:abc"}, None),
-    ("rollcall:site", {"zone": "z.example", "token": {"secure": "v1:abc"}}, {"zone": "z.example"}),
+    ("rollcall:sites", {"zone": "z.example", "token": {"secure": "v1:abc"}}, {"zone": "z.example"}),
 ]
 
 
@@ -123,7 +123,7 @@ def test_every_stack_of_the_project_is_whole_and_rehearsed_as_it_is_written(stac
 def test_production_has_protection_and_acceleration_on_and_the_default_has_them_off() -> None:
     stacks = {name: yaml.safe_load((ROOT / f"Pulumi.{name}.yaml").read_text())["config"] for name in ("local", "prod")}
     sites = {
-        name: read(name, {key[9:]: value for key, value in given.items() if key.startswith("rollcall:")}).site
+        name: read(name, {key[9:]: value for key, value in given.items() if key.startswith("rollcall:")}).sites[0]
         for name, given in stacks.items()
     }
     prod, local = sites["prod"], sites["local"]

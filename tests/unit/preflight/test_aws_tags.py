@@ -15,15 +15,15 @@ from rollcall.settings import DRAIN
 from tests.unit.graphs import Graphs
 
 MARKS = {"rollcall-stack": "local", "rollcall-project": "rollcall", "managed-by": "pulumi"}
-EC2 = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+EC2 = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
 TRITON = {**EC2, "cloud": "joyent", "size": "g1.micro"}
 SERVICE = {"theService": {"port": 4218, "incarnations": {f"v{each}": {} for each in range(1, 10)}}}
-JOINS = ["site", *(f"theService/v{each}" for each in range(1, 10))]
+JOINS = ["site/www", *(f"theService/v{each}" for each in range(1, 10))]
 
 
 def settings(fleet: Mapping[str, Any] = EC2, *, create: bool = False) -> Settings:
     machine_settings = {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}} if "site/www" in fleet["joins"] else {},
         "serviceDiscovery": {"zone": "unilans.net", "create": create, "services": SERVICE},
         "fleets": {"web": fleet},
     }
@@ -158,13 +158,13 @@ def test_the_kinds_and_our_keys_are_those_of_the_program(graphs: Graphs) -> None
         if name.startswith("aws:") and "tags" in inputs:
             made.setdefault(words[name.partition("::")[0]], set()).update(inputs["tags"])
     fleets = {
-        "all": {**EC2, "joins": ["site", "theService/v1"]},
-        "far": {**TRITON, "joins": ["site", "theService/v2"]},
+        "all": {**EC2, "joins": ["site/www", "theService/v1"]},
+        "far": {**TRITON, "joins": ["site/www", "theService/v2"]},
     }
     machine_settings = read(
         "local",
         {
-            "site": {"zone": "scalability.expert"},
+            "sites": {"www": {"zone": "scalability.expert"}},
             "serviceDiscovery": {"zone": "unilans.net", "create": True, "services": SERVICE},
             "fleets": fleets,
         },

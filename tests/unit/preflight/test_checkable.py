@@ -9,9 +9,9 @@ import pytest
 from components.config.reader import read_whole
 from components.preflight.checkable import part, without_cloud
 
-FLEET = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+FLEET = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
 TOLD: dict[str, Any] = {
-    "site": {"zone": "scalability.expert"},
+    "sites": {"www": {"zone": "scalability.expert"}},
     "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
     "fleets": {"web": FLEET, "api": {**FLEET, "cloud": "joyent", "size": "g1.micro"}},
 }
@@ -34,7 +34,7 @@ def asked(machine_settings: dict[str, Any]) -> str:
     settings, faults = read_whole("local", machine_settings)
     assert faults
     rest = part(settings, faults)
-    site = ["site"] if rest.site else []
+    site = ["site"] if rest.sites else []
     directory = ["serviceDiscovery"] if rest.service_discovery else []
     services = ["services"] if rest.service_discovery and rest.service_discovery.services else []
     return " ".join([*site, *directory, *services, *(each.name for each in rest.fleets)])
@@ -45,11 +45,11 @@ def asked(machine_settings: dict[str, Any]) -> str:
     [
         ("drainDelai", 5, ALL),
         ("drainDelay", -1, ALL),
-        ("site.ttl", 5, ALL),
-        ("site.tll", 5, ALL),
-        ("site.check", "nothing", ALL),
-        ("site.zone", "no zone", ALL.replace("site ", "")),
-        ("site.accountId", "x", ALL.replace("site ", "")),
+        ("sites.www.ttl", 5, ALL),
+        ("sites.www.tll", 5, ALL),
+        ("sites.www.check", "nothing", ALL),
+        ("sites.www.zone", "no zone", ALL.replace("site ", "")),
+        ("sites.www.accountId", "x", ALL.replace("site ", "")),
         ("serviceDiscovery.ttl", -1, ALL),
         ("serviceDiscovery.zoneId", "x", ALL.replace("serviceDiscovery services ", "")),
         ("serviceDiscovery.services.theService.port", 0, ALL.replace("services ", "")),

@@ -18,9 +18,9 @@ OWN = {"aws": "us-west-2", "joyent": "us-central-1"}
 
 
 def settings(cloud: str, region: str | None) -> Settings:
-    fleet = {"cloud": cloud, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+    fleet = {"cloud": cloud, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
     given = {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}},
         "fleets": {"web": {**fleet, **({"region": region} if region else {})}},
     }
     return read("prod", given)
@@ -47,14 +47,14 @@ def test_naming_the_stacks_own_place_says_the_same_as_naming_none(
 
 
 def test_fleets_are_distinguished_by_where_they_are() -> None:
-    fleet = {"size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+    fleet = {"size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
     fleets = {
         "a": {"cloud": "aws", **fleet},
         "b": {"cloud": "aws", "region": "eu-west-1", **fleet},
         "c": {"cloud": "joyent", "region": "eu-west-1", **fleet},
         "d": {"cloud": "aws", "region": "eu-west-1", **fleet},
     }
-    given = read("prod", {"site": {"zone": "scalability.expert"}, "fleets": fleets})
+    given = read("prod", {"sites": {"www": {"zone": "scalability.expert"}}, "fleets": fleets})
     found = {
         cloud: {region: [each.name for each in fleets] for region, fleets in given.by_region(cloud).items()}
         for cloud in ("aws", "joyent")
@@ -104,7 +104,7 @@ def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
 
 
 def test_the_program_shows_no_value_of_a_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {"rollcall:site": '{"zone": "hunter2"}', "rollcall:drainDelay": "hunter3", "rollcall:fleets": "hunter4"}
+    given = {"rollcall:sites": '{"zone": "hunter2"}', "rollcall:drainDelay": "hunter3", "rollcall:fleets": "hunter4"}
     monkeypatch.setattr(checks, "config", given.get)
     monkeypatch.setattr(checks, "is_secret", lambda key: key != "rollcall:drainDelay")
     monkeypatch.setattr(checks, "config_keys", lambda: sorted(given))

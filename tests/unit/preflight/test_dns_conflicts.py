@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from components.config.models import Settings
 from components.config.reader import read
-from components.preflight.dns_conflicts import CHALLENGES, Present, Wanted, faults, of_directory, of_site
+from components.config.site_zones import zones_of
+from components.preflight.dns_conflicts import CHALLENGES, Present, Wanted, faults, of_directory, of_sites
 from components.resources.service_directory import static_records
 from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, Route53Join, challenge_name
@@ -14,17 +15,21 @@ OWNER = Owner("local", "web", "0", "0a1b2c", "i-0123456789abcdef0")
 
 
 def settings(**fleet: object) -> Settings:
-    web = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site"]}
+    web = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
     services = {
         "theService": {"port": 4218, "incarnations": {"v1": {}, "v2": {"shards": 2}}},
         "other": {"port": 80, "protocol": "udp", "check": "tcp:80", "incarnations": {"a": {}}},
     }
     join = {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}},
         "serviceDiscovery": {"zone": ZONE, "services": services},
         "fleets": {"web": {**web, **fleet}},
     }
     return read("local", join)
+
+
+def at_sites(given: Settings) -> list[Wanted]:
+    return [each for zone in zones_of(given) for each in of_sites(given, zone)]
 
 
 def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
@@ -45,23 +50,23 @@ def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
 
 def test_the_names_of_challenges_are_looked_for_above_them() -> None:
     join = settings()
-    assert join.service_discovery is not None and join.site is not None
-    at_site = challenge_name(OWNER, CloudflareJoin(zone="z", host=join.site.fqdn, token="t"))
+    assert join.service_discovery is not None
+    at_site = challenge_name(OWNER, CloudflareJoin(zone="z", host=join.sites[0].fqdn, token="t"))
     in_zone = challenge_name(OWNER, Route53Join(zone="Z", domain=ZONE, service="s", incarnation="v1", port=1))
-    names = [each.name for each in (*of_site(join), *of_directory(join.service_discovery)) if not each.types]
+    names = [each.name for each in (*at_sites(join), *of_directory(join.service_discovery)) if not each.types]
     assert any(at_site == f"{OWNER.generation}.{each}" for each in names) and CHALLENGES in at_site
     assert any(in_zone == f"{OWNER.generation}.{each}" for each in names)
 
 
 def test_a_fleet_with_ipv6_wants_both_families() -> None:
-    assert of_site(settings())[0].types == ("A",)
-    assert of_site(settings(ipv6=True))[0].types == ("A", "AAAA")
-    assert of_site(settings(joins=["theService/v1"])) == [] == of_site(settings(count=0))
+    assert at_sites(settings())[0].types == ("A",)
+    assert at_sites(settings(ipv6=True))[0].types == ("A", "AAAA")
+    assert at_sites(settings(count=0)) == []
 
 
 def test_a_dname_above_hides_and_one_at_the_name_does_not() -> None:
     alias = {"DNAME": Present(value="elsewhere.example")}
-    wanted = Wanted(key="rollcall:site.host", name=f"a.b.{ZONE}", types=("A",), otherwise="x")
+    wanted = Wanted(key="rollcall:sites.www.host", name=f"a.b.{ZONE}", types=("A",), otherwise="x")
     for above in (ZONE, f"b.{ZONE}"):
         (fault,) = faults(ZONE, [wanted], lambda name, above=above: alias if name == above else {})  # type: ignore[misc]
         assert f"{above} is a DNAME to elsewhere.example, which hides this zone's records at a.b.{ZONE}" in fault

@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import struct_pb2
 
 from components.config.models import IncarnationSettings, ServiceDiscoverySettings, ServiceSettings, SiteSettings
+from components.config.site_zones import ZoneSettings
 from components.dns import route53_zones
 from components.preflight import existing_resources
 from components.preflight.state import PriorState
@@ -17,7 +18,14 @@ from components.resources.service_directory import static_records
 from components.resources.site import apex_comment
 from rollcall.cloudflare import Record
 
-SITE = SiteSettings(zone="scalability.expert")
+SITE = SiteSettings(name="www", zone="scalability.expert")
+APEX_NAME = "site-scalability.expert-apex"
+
+
+def zone(**changed: Any) -> ZoneSettings:
+    return ZoneSettings(sites=(replace(SITE, **changed),))
+
+
 OURS = Record(
     name="scalability.expert",
     type="CNAME",
@@ -36,21 +44,28 @@ SERVICE = ServiceSettings(
 )
 DIRECTORY = ServiceDiscoverySettings(zone="unilans.net", services=(SERVICE,))
 APEX = "cloudflare:index/dnsRecord:DnsRecord"
-SET = "aws:route53/record:Record"
+SET, HOSTED_ZONE = "aws:route53/record:Record", "aws:route53/zone:Zone"
 DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 INSTANCE = "aws:ec2/instance:Instance"
 
 
 def held(**resources: Mapping[str, Any]) -> PriorState:
-    """A state as the engine sends it: `held(site_apex=…)`, by name with `_` for `-`."""
-    kinds = {"site": APEX, "directory": SET, "web": INSTANCE, "api": DEREGISTRATION, "ssh": "command:local:Command"}
+    """A state as the engine sends it: `held(apex=…)`, by name with `_` for `-`, without the words before a zone's."""
+    kinds = {
+        "apex": APEX,
+        "zone": "cloudflare:index/zone:Zone",
+        "ssl": "cloudflare:index/zoneSetting:ZoneSetting",
+        "directory": SET,
+        "web": INSTANCE,
+        "api": DEREGISTRATION,
+        "ssh": "command:local:Command",
+    }
     kinds["roll"] = "pulumi-python:dynamic/rollcall:RollCall"
     sent = struct_pb2.Struct()
     for name, outputs in resources.items():
-        kind = kinds[name.partition("_")[0]]
-        if name in ("site_zone", "site_ssl"):
-            kind = f"cloudflare:index/{'zone:Zone' if name == 'site_zone' else 'zoneSetting:ZoneSetting'}"
-        urn = f"urn:pulumi:local::rollcall::rollcall:index:X${kind}::{name.replace('_', '-')}"
+        kind = HOSTED_ZONE if name == "directory_zone" else kinds[name.partition("_")[0]]
+        resource = f"site-scalability.expert-{name}" if name in ("apex", "zone", "ssl") else name.replace("_", "-")
+        urn = f"urn:pulumi:local::rollcall::rollcall:index:X${kind}::{resource}"
         sent.update({urn: {"type": kind, "outputs": outputs}})
     return PriorState(sent.fields)
 
@@ -64,11 +79,11 @@ def test_machines_that_the_state_drains_over_ssh_are_known_by_their_commands() -
 
 
 def test_settings_that_a_site_leaves_behind_when_it_is_proxied_no_more_are_reported() -> None:
-    state = held(site_ssl={"value": "strict"})
-    (note,) = existing_resources.settings_left(SITE, state).notes
+    state = held(ssl={"value": "strict"})
+    (note,) = existing_resources.settings_left(zone(), state).notes
     assert "always_use_https off" in note and "apex: false" in note
-    assert existing_resources.settings_left(replace(SITE, proxied=True), state) == existing_resources.ExistingReport()
-    assert existing_resources.settings_left(SITE, EMPTY) == existing_resources.ExistingReport()
+    assert existing_resources.settings_left(zone(proxied=True), state) == existing_resources.ExistingReport()
+    assert existing_resources.settings_left(zone(), EMPTY) == existing_resources.ExistingReport()
 
 
 def test_a_fleet_is_in_the_state_as_long_as_a_machine_of_it_is() -> None:
@@ -103,25 +118,23 @@ def test_machines_that_were_made_under_another_name_of_the_stack_are_known_and_t
 
 class TestApex:
     def test_ours_in_no_state_is_taken_over_by_its_id(self) -> None:
-        found = existing_resources.apex(SITE, "local", [OURS], EMPTY)
-        assert found.taken == {"site-apex": "z/r"} and not found.faults and "taken over" in found.notes[0]
+        found = existing_resources.apex(zone(), "local", [OURS], EMPTY)
+        assert found.taken == {APEX_NAME: "z/r"} and not found.faults and "taken over" in found.notes[0]
 
     def test_ours_with_another_content_is_taken_over_as_well(self) -> None:
-        assert existing_resources.apex(SITE, "local", [replace(OURS, content="web.scalability.expert")], EMPTY).taken
+        assert existing_resources.apex(zone(), "local", [replace(OURS, content="web.scalability.expert")], EMPTY).taken
 
     @pytest.mark.parametrize("outputs", [{"id": "r"}, {}])
     def test_what_the_state_has_is_left_to_the_engine(self, outputs: Mapping[str, Any]) -> None:
         """An import of what the state has would be a replacement, which deletes it; so would a guess where the id is not told."""
         for record in (OURS, replace(OURS, comment="by hand"), replace(OURS, content="elsewhere.example")):
             assert (
-                existing_resources.apex(SITE, "local", [record], held(site_apex=outputs))
+                existing_resources.apex(zone(), "local", [record], held(apex=outputs))
                 == existing_resources.ExistingReport()
             )
 
     def test_ours_that_was_made_again_by_hand_is_taken_over(self) -> None:
-        assert existing_resources.apex(SITE, "local", [OURS], held(site_apex={"id": "gone"})).taken == {
-            "site-apex": "z/r"
-        }
+        assert existing_resources.apex(zone(), "local", [OURS], held(apex={"id": "gone"})).taken == {APEX_NAME: "z/r"}
 
     @pytest.mark.parametrize(
         ("other", "said"),
@@ -139,17 +152,17 @@ class TestApex:
         ],
     )
     def test_what_is_not_ours_is_refused_with_the_fix(self, other: Record, said: str) -> None:
-        found = existing_resources.apex(SITE, "local", [other], EMPTY)
+        found = existing_resources.apex(zone(), "local", [other], EMPTY)
         assert not found.taken and len(found.faults) == 1
         assert said in found.faults[0] and "apex: false" in found.faults[0]
 
     def test_other_types_do_not_matter_nor_anything_where_no_apex_is_kept(self) -> None:
         assert (
-            existing_resources.apex(SITE, "local", [replace(OURS, type="MX"), replace(OURS, type="TXT")], EMPTY)
+            existing_resources.apex(zone(), "local", [replace(OURS, type="MX"), replace(OURS, type="TXT")], EMPTY)
             == existing_resources.ExistingReport()
         )
         assert (
-            existing_resources.apex(replace(SITE, apex=False), "local", [replace(OURS, comment="")], EMPTY)
+            existing_resources.apex(zone(apex=False), "local", [replace(OURS, comment="")], EMPTY)
             == existing_resources.ExistingReport()
         )
 
@@ -203,10 +216,13 @@ class TestDirectory:
 
 
 def test_a_zone_that_would_be_made_a_second_time_is_refused() -> None:
-    found = existing_resources.zones("c1", "Z1", held(site_zone={}), ("scalability.expert", "unilans.net"))
-    (fault,) = found.faults
+    nothing = existing_resources.ExistingReport()
+    (fault,) = existing_resources.directory_zone(DIRECTORY, "Z1", held(zone={})).faults
     assert fault.startswith("rollcall:serviceDiscovery.create: the zone unilans.net is there already, as Z1")
-    assert existing_resources.zones(None, None, EMPTY, ("", "")) == existing_resources.ExistingReport()
+    assert existing_resources.directory_zone(DIRECTORY, "Z1", held(directory_zone={})) == nothing
+    (fault,) = existing_resources.site_zone(zone(create=True), "c1", EMPTY).faults
+    assert fault.startswith("rollcall:sites.www.create: the zone scalability.expert is there already, as c1")
+    assert existing_resources.site_zone(zone(create=True), "c1", held(zone={})) == nothing
 
 
 def test_an_instance_without_our_generation_is_replaced_and_others_are_not() -> None:
@@ -220,6 +236,6 @@ def test_an_instance_without_our_generation_is_replaced_and_others_are_not() -> 
 def test_a_state_with_secrets_is_read_without_them() -> None:
     """The engine sends a secret as an object with a signature; the whole of the outputs may be one."""
     secret = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "value": "word"}
-    state = held(site_apex={"id": "r", "meta": secret, "data": [secret, {"a": 1}], "none": None})
-    assert state.outputs(APEX, "site-apex") == {"id": "r", "meta": None, "data": [None, {"a": 1.0}], "none": None}
-    assert state.outputs(APEX, "other") is None and (APEX, "site-apex") in state
+    state = held(apex={"id": "r", "meta": secret, "data": [secret, {"a": 1}], "none": None})
+    assert state.outputs(APEX, APEX_NAME) == {"id": "r", "meta": None, "data": [None, {"a": 1.0}], "none": None}
+    assert state.outputs(APEX, "other") is None and (APEX, APEX_NAME) in state

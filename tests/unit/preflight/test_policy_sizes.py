@@ -21,7 +21,8 @@ def settings(cloud: str, shards: int, joins: list[str] | None = None, **more: An
     fleet = {"cloud": cloud, "size": "s", "image": "debian-12", "joins": joins or ["theService/v1"], **more}
     services = {"theService": {"port": 4218, "incarnations": {f"v{each}": {"shards": shards} for each in range(1, 4)}}}
     directory = {"zone": "unilans.net", "services": services}
-    return read("local", {"site": {"zone": "s.example"}, "serviceDiscovery": directory, "fleets": {"web": fleet}})
+    sites = {"www": {"zone": "s.example"}} if "site/www" in fleet["joins"] else {}
+    return read("local", {"sites": sites, "serviceDiscovery": directory, "fleets": {"web": fleet}})
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -78,7 +79,7 @@ def test_a_zone_that_is_to_be_made_counts_with_the_longest_id() -> None:
     assert bool(faults(given, zone="", region="")) == (length > MOST["user"])
 
 
-@pytest.mark.parametrize("joins", [["site"], ["site", "theService/v1"]])
+@pytest.mark.parametrize("joins", [["site/www"], ["site/www", "theService/v1"]])
 def test_who_has_no_policy_or_a_short_one_is_no_fault(joins: list[str]) -> None:
     more: Mapping[str, Any] = {"count": 0}
     assert faults(settings("joyent", 1, joins, **more), zone="", region="us-west-2") == []

@@ -11,7 +11,7 @@ from components.config.models import FleetSettings, SshSettings
 from components.preflight.quotas import Births, Found, Quota, births, over
 from components.resources.fleets.revision import is_of, version
 
-WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site",))
+WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site/www",))
 QUOTA = Quota(what="vCPUs in us-west-2", value=12, used=6, fix="ask for {need}")
 
 # machines that are there (their name, and whether they fit), and what is made, replaced, there

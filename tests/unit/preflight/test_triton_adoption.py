@@ -21,9 +21,9 @@ BY = Adopter(stack="local", mark="rollcall/local", networks=["Joyent-SDC-Public"
 
 def fleet(**adopt: str) -> FleetSettings:
     values = {
-        "site": {"zone": "scalability.expert"},
+        "sites": {"www": {"zone": "scalability.expert"}},
         "fleets": {
-            "web": {"cloud": "joyent", "count": 2, "size": "g1.nano", "image": "debian-12", "joins": ["site"],
+            "web": {"cloud": "joyent", "count": 2, "size": "g1.nano", "image": "debian-12", "joins": ["site/www"],
                     "adopt": {key.removeprefix("m"): name for key, name in adopt.items()}},
         },
     }  # fmt: skip
@@ -104,6 +104,6 @@ def test_what_was_adopted_before_is_nothing_to_tell_of(cloud: FakeCloud) -> None
     ],
 )
 def test_a_mistake_in_the_configuration_is_named(cloud: str, adopt: Any, said: str) -> None:
-    result_of = {"cloud": cloud, "count": 2, "size": "s", "image": "debian-12", "joins": ["site"], "adopt": adopt}
+    result_of = {"cloud": cloud, "count": 2, "size": "s", "image": "debian-12", "joins": ["site/www"], "adopt": adopt}
     with pytest.raises(ConfigurationError, match=said):
-        read("local", {"site": {"zone": "scalability.expert"}, "fleets": {"web": result_of}})
+        read("local", {"sites": {"www": {"zone": "scalability.expert"}}, "fleets": {"web": result_of}})

@@ -32,7 +32,7 @@ OPEN_FABRIC = network(6, "Open-Fabric", public=True, subnet="10.2.0.0/24")
 
 def web(*names: str) -> FleetSettings:
     return FleetSettings(
-        name="web", cloud="joyent", count=2, size="g1.micro", image="debian-12", joins=("site",), networks=names
+        name="web", cloud="joyent", count=2, size="g1.micro", image="debian-12", joins=("site/www",), networks=names
     )
 
 
@@ -120,7 +120,7 @@ def test_two_public_networks_are_one_too_many() -> None:
 def test_machines_without_a_public_network_could_register_nothing(name: str) -> None:
     said = refused([PUBLIC, OTHER, PRIVATE, FABRIC], name)
     assert said.startswith(f"rollcall:fleets.web.networks: names no public network ({name}")
-    assert "machines register public addresses for site." in said
+    assert "machines register public addresses for site/www." in said
     assert said.endswith("the data centre us-central-1 has MNX-Triton-Public (public), Other-Public (public).")
 
 

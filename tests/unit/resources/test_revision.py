@@ -19,7 +19,7 @@ from components.resources.fleets.revision import (
     version,
 )
 
-WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site",))
+WEB = FleetSettings(name="web", cloud="aws", count=3, size="t3.micro", image="debian-12", joins=("site/www",))
 
 # what changes, whether it replaces the machine, whether the machine's tag shows it
 ROWS: list[tuple[dict[str, Any], bool, bool]] = [

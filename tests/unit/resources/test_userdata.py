@@ -302,23 +302,23 @@ class TestTriton:
     def test_what_is_left_is_enough_for_the_settings_and_the_secrets(self, capsys: pytest.CaptureFixture[str]) -> None:
         with capsys.disabled():
             print(f"\nuser-script: {len(json.dumps(userdata.build()))} bytes as JSON of {LARGEST_BODY}")
-        assert userdata.triton_fault(LARGEST_BODY) == ""
+        assert userdata.triton_fault(LARGEST_BODY, userdata.settings_room()) == ""
 
     def test_more_than_it_takes_is_a_fault_with_its_numbers(self, copied: Path) -> None:
         (copied / "workloads" / "noise").write_bytes(os.urandom(30_000))
-        fault = userdata.triton_fault(LARGEST_BODY)
+        fault = userdata.triton_fault(LARGEST_BODY, userdata.settings_room())
         size = len(json.dumps(userdata.build()))
         assert fault.startswith(f"userdata: the boot script and the release take {size} bytes of the request")
-        over = size - (LARGEST_BODY - 10_240)
+        over = size - (LARGEST_BODY - userdata.settings_room())
         assert over > 0 and fault.endswith(f"Shorten what is below userdata/ by {over} bytes, packed, or more.")
 
     @pytest.mark.parametrize("clouds", [("aws",), ("joyent",), ("aws", "joyent")])
     def test_each_cloud_s_limit_is_checked_before_anything_is_made(
         self, monkeypatch: pytest.MonkeyPatch, clouds: tuple[str, ...]
     ) -> None:
-        fleet = {"size": "s", "image": "debian-12", "joins": ["site"]}
+        fleet = {"size": "s", "image": "debian-12", "joins": ["site/www"]}
         fleets = {f"web-{cloud}": {**fleet, "cloud": cloud} for cloud in clouds}
-        given = read("local", {"site": {"zone": "s.example"}, "fleets": fleets})
+        given = read("local", {"sites": {"www": {"zone": "s.example"}}, "fleets": fleets})
         assert size_faults(given) == []
         monkeypatch.setattr(userdata, "LIMIT", 100)
         monkeypatch.setattr(userdata, "_SETTINGS_ROOM", 90_000)

@@ -53,8 +53,8 @@ def test_a_role_reads_the_secrets_of_its_own_fleets_workloads_and_no_others(grap
         return found
 
     shop = ["arn:shops-shop.API_KEY", "arn:shops-shop.DATABASE_URL"]
-    assert readable("shops") == ["arn:shops-cloudflare-token", "arn:shops-probe-key", *shop]
-    assert readable("plains") == ["arn:plains-cloudflare-token", "arn:plains-probe-key"]
+    assert readable("shops") == ["arn:shops-probe-key", *shop, "arn:shops-token-scalability_expert"]
+    assert readable("plains") == ["arn:plains-probe-key", "arn:plains-token-scalability_expert"]
 
 
 def test_machines_of_all_fleets_take_their_turns(graphs: Graphs) -> None:

@@ -58,7 +58,7 @@ def test_it_is_confined_to_its_own_files() -> None:
     assert {"BindReadOnlyPaths=-/opt/rollcall/workloads/shop", "ProtectSystem=strict", "DynamicUser=yes"} <= {*found}
     assert "IPAddressDeny=169.254.169.254 fd00:ec2::254" in found and "@" not in "\n".join(found)
     hidden = " ".join(each for each in found if each.startswith("InaccessiblePaths="))
-    assert "-/etc/nginx/rollcall-origin.pem" in hidden and "-/var/lib/rollcall" in hidden
+    assert "-/etc/nginx/rollcall-origins" in hidden and "-/var/lib/rollcall" in hidden
 
 
 def test_another_value_is_the_same_release_and_another_secret_is_another(tmp_path: Any) -> None:

@@ -131,9 +131,9 @@ def workload(folder: Path, text: str | None, **more: object) -> list[str]:
     if text is not None:
         (folder / "shop/deploy/shop.service").write_text(text)
     told = {
-        "site": {"zone": "s.example"},
+        "sites": {"www": {"zone": "s.example"}},
         "workloads": {"shop": {"files": "shop", "unit": "deploy/shop.service", **more}},
-        "fleets": {"web": {"cloud": "aws", "size": "t", "image": "debian-12", "joins": ["site"], "runs": ["shop"]}},
+        "fleets": {"web": {"cloud": "aws", "size": "t", "image": "debian-12", "joins": ["site/www"], "runs": ["shop"]}},
     }
     return definitions.packed(read("local", told), folder)[1]
 
