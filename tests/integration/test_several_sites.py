@@ -160,12 +160,15 @@ def test_a_crashed_machine_leaves_every_site_and_the_others_stay(sites: Sites) -
         for host in (WWW, SHOP, NEWS)
     }
     bind = sites.at_bind() - {crashed["addresses"][0]}
+    answers = {host: {*addresses} for host, addresses in left.items()}
     sites.sandbox.localcloud("crash", crashed["id"])
     took = wait_until(
         "it is gone from all sites",
-        lambda: {host: sites.at(host) for host in left} == left and sites.at_bind() == bind,
+        # Not by the API, whose limit the operator shares with the machines.
+        lambda: {host: {*sites.dig(host, "A")} for host in left} == answers and sites.at_bind() == bind,
         90,
     )
+    assert {host: sites.at(host) for host in left} == left
     print(f"\na crashed machine's records were gone from three sites in two zones after {took:.0f} s")
 
 
