@@ -5,36 +5,25 @@ Pure functions of the stack's configuration. A value of another shape than expec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from localcloud.machines.image import ImageError, release_of
 
-_SITES, _DIRECTORIES = ("site", "sites"), ("serviceDiscovery",)
-
 
 def zones(config: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the names of zones that the stack uses and does not create, for `cloudflare` and `route53`."""
-    found: dict[str, set[str]] = {"cloudflare": set(), "route53": set()}
-    for provider, keys in (("cloudflare", _SITES), ("route53", _DIRECTORIES)):
-        for key in keys:
-            for each in _with_zone(config.get(f"rollcall:{key}")):
-                if each.get("provider", provider) == provider and each.get("create") is not True:
-                    found[provider].add(each["zone"].lower())
+    sites, directory = config.get("rollcall:sites"), config.get("rollcall:serviceDiscovery")
+    named = {"cloudflare": [*sites.values()] if isinstance(sites, Mapping) else [], "route53": [directory]}
+    found: dict[str, set[str]] = {provider: set() for provider in named}
+    for provider, values in named.items():
+        for each in values:
+            if not isinstance(each, Mapping) or not isinstance(each.get("zone"), str):
+                continue
+            if each.get("provider", provider) == provider and each.get("create") is not True:
+                found[provider].add(each["zone"].lower())
     # A name has a dot; an id of a zone has none.
     return {provider: sorted(each for each in names if "." in each) for provider, names in found.items()}
-
-
-def _with_zone(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield this mapping, or the mappings in it, that have a zone's name."""
-    if not isinstance(value, Mapping):
-        return
-    if isinstance(value.get("zone"), str):
-        yield value
-        return
-    for each in value.values():
-        if isinstance(each, Mapping) and isinstance(each.get("zone"), str):
-            yield each
 
 
 def packages(config: Mapping[str, Any]) -> dict[str, list[str]]:

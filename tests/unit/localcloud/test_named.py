@@ -15,14 +15,15 @@ SITE: dict[str, Any] = {"zone": "Shop.example", "host": "www"}
     ("config", "cloudflare", "route53"),
     [
         ({}, [], []),
-        ({"rollcall:site": SITE}, ["shop.example"], []),
-        ({"rollcall:site": {**SITE, "create": True}}, [], []),
-        ({"rollcall:site": {**SITE, "provider": "rfc2136"}}, [], []),
-        ({"rollcall:site": {**SITE, "zone": "023e105f4ecef8ad9ca31a8372d0c353"}}, [], []),
+        ({"rollcall:sites": {"www": SITE}}, ["shop.example"], []),
+        ({"rollcall:sites": {"www": {**SITE, "create": True}}}, [], []),
+        ({"rollcall:sites": {"www": {**SITE, "provider": "rfc2136"}}}, [], []),
+        ({"rollcall:sites": {"www": {**SITE, "zone": "023e105f4ecef8ad9ca31a8372d0c353"}}}, [], []),
         ({"rollcall:sites": {"www": SITE, "docs": {"zone": "docs.example"}}}, ["docs.example", "shop.example"], []),
         ({"rollcall:serviceDiscovery": {"zone": "i.example", "services": {}}}, [], ["i.example"]),
         ({"rollcall:serviceDiscovery": {"zone": "Z0123456789"}}, [], []),
-        ({"rollcall:site": None, "rollcall:serviceDiscovery": "text", "rollcall:sites": {"a": 1}}, [], []),
+        ({"rollcall:sites": None, "rollcall:serviceDiscovery": None}, [], []),
+        ({"rollcall:serviceDiscovery": "text", "rollcall:sites": {"a": 1, "b": {"zone": 2}}}, [], []),
     ],
 )
 def test_zones(config: dict[str, Any], cloudflare: list[str], route53: list[str]) -> None:
