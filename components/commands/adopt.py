@@ -247,8 +247,8 @@ def _adopt(chosen: argparse.Namespace) -> int:
                 continue
             fleets, records = {each.name for each in settings.fleets_at(site.join)}, listed.list()
             proposed = [(each, verdict(each, stack, machines, fleets)) for each in records]
-            verdicts += [said for _, said in proposed if said is not None]
-            marks = {record.id: said.becomes for record, said in proposed if said is not None and said.becomes}
+            verdicts += [each for _, each in proposed if each is not None]
+            marks = {record.id: each.becomes for record, each in proposed if each is not None and each.becomes}
             changed = write(listed, records, marks) if chosen.yes else {}
             left |= {f"{site.fqdn} {record}": reason for record, reason in changed.items()}
             written += [mark for record, mark in marks.items() if chosen.yes and record not in changed]

@@ -11,6 +11,7 @@ import pytest
 
 from components.config.models import FleetSettings, Settings
 from components.config.reader import read
+from components.joyent.machine_checks import LARGEST_BODY
 from components.preflight import checks
 from components.resources import userdata
 from components.resources.origin_tls import OriginKeyProvider
@@ -44,8 +45,11 @@ def closed_sites(count: int, cloud: str = "joyent") -> Settings:
     return read("local", {"sites": sites, "fleets": {"web": fleet}})
 
 
-def test_ten_closed_sites_fit_the_request_that_makes_a_triton_machine() -> None:
-    assert checks.size_faults(closed_sites(10)) == []
+def test_closed_sites_fit_the_request_that_makes_a_triton_machine_or_are_refused_beforehand() -> None:
+    assert checks.size_faults(closed_sites(5)) == []
+    room = userdata.workload_room(LARGEST_BODY, userdata.settings_room())
+    fits = checks._origins_size(*_of(closed_sites(10))) <= room
+    assert bool(checks.size_faults(closed_sites(10))) is not fits
 
 
 def test_closed_sites_that_do_not_fit_are_an_error_with_what_is_left() -> None:
