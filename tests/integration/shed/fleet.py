@@ -69,7 +69,7 @@ class Machine(Resource, module="shed", name="Machine"):  # type: ignore[call-arg
 
 
 class ShedFleet(Fleet):
-    """Machines in the shed, each in its bracket."""
+    """Machines in the shed, each with its Deregistration."""
 
     def make(self) -> None:
         self.access = Location(cloud="shed")
