@@ -51,7 +51,7 @@ _MACHINES = {
     "pulumi-python:dynamic/joyent:Machine": ("joyent", "JoyentFleet"),
 }
 _BESIDE = "a machine's own value comes beside it, then delete this one"
-_WITHIN_SERVICE = f"members stand in names of their own below {LABEL}; {_BESIDE}"
+_WITHIN_SERVICE = f"the host of a member is a name below {LABEL}; {_BESIDE}"
 
 
 @dataclass(frozen=True, kw_only=True)
