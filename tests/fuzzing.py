@@ -402,10 +402,10 @@ class Fuzzed:
     """What came out that should not have, with the first seed that showed it."""
 
 
-def fuzz(target: Target, seconds: float, first: int = 0) -> Fuzzed:
-    """Feed the target for so long, each run with a seed of its own, counted from `first`."""
+def fuzz(target: Target, seconds: float, first: int = 0, least: int = 0) -> Fuzzed:
+    """Feed the target for so long and at least so often. Each run has a seed of its own, counted from `first`."""
     end, seed, findings = time.monotonic() + seconds, first, dict[str, int]()
-    while time.monotonic() < end:
+    while time.monotonic() < end or seed - first < least:
         try:
             target(random.Random(seed))  # noqa: S311
         except Exception as finding:  # noqa: BLE001 - anything that comes out here is what is looked for

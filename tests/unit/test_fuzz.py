@@ -21,6 +21,5 @@ OPEN: dict[str, str] = {}
     ],
 )
 def test_nothing_comes_out_that_should_not(name: str) -> None:
-    found = fuzz(TARGETS[name], 1.0, SEED)
-    assert found.runs > 100
-    assert not found.findings
+    # A busy computer takes longer for as many runs.
+    assert not fuzz(TARGETS[name], 1.0, SEED, least=100).findings
