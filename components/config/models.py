@@ -284,8 +284,8 @@ _MinRegistered = Annotated[
         strict=True,
         ge=1,
         le=400,
-        description="this many machines of a record set stay in DNS even if they are unhealthy, on all clouds and in all fleets"
-        " together. At least 30 % of the wanted machines stay, even if this number is smaller"
+        description="this many machines of a record set stay in DNS even if they are unhealthy. Machines of all clouds and all fleets"
+        " count. At least 30 % of the wanted machines stay, even if `minRegistered` is smaller"
         " ([the floor](agents.md#unhealthy-machines))",
     ),
 ]
@@ -329,7 +329,8 @@ class SiteSettings(Section):
             strict=True,
             ge=1,
             le=65535,
-            description="the port that visitors use, which is opened; a proxied site's machines are asked at 443 only",
+            description="the port that visitors use. The machines' firewall opens it."
+            " Leave it out for a proxied site: the edge asks its machines at 443",
         ),
     ] = SITE_PORT
     ttl: Annotated[
@@ -772,7 +773,8 @@ class CheckSettings(Section):
         str | None,
         _COMMAND_CHECK,
         Field(
-            description="a command that exits with 0, as the workload's user and confined as the workload, for example `./healthy --quick`",
+            description="a command that must exit with 0. It runs as the workload's user, with the workload's confinement."
+            " An example is `./healthy --quick`",
             examples=["./healthy --quick"],
         ),
     ] = None
@@ -792,7 +794,7 @@ class CheckSettings(Section):
             strict=True,
             ge=2,
             le=300,
-            description="how long to wait between two runs of a command; the other checks are made each 2 seconds",
+            description="how long to wait between two runs of a command; the agent makes the other checks every 2 seconds",
             json_schema_extra={**_SECONDS, "shown": "`5`"},
         ),
     ] = None

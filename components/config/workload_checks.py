@@ -130,7 +130,7 @@ def _checks(key: str, definition: WorkloadSettings, add: Add) -> None:
         if [check.http, check.tcp, check.command].count(None) != 2:
             add(where, "has not one of http, tcp and command", "Write one, as {http: ':8080/healthz'}")
         if check.command is None and check.interval is not None:
-            add(f"{where}.interval", "is for a command", "Take it out: other checks are made each 2 seconds")
+            add(f"{where}.interval", "is for a command", "Take it out: the agent makes other checks every 2 seconds")
         if definition.nginx is not None and check.grace is not None:
             add(f"{where}.grace", "is for a workload with run or unit", "Take it out")
         if definition.nginx is not None and check.command is not None:

@@ -27,8 +27,8 @@ def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str
     if seconds <= _LIMIT_S:
         return ()
     return (
-        f"rollcall:serviceDiscovery.zone: by the SOA of {settings.zone} resolvers remember for {seconds} s that a name is not there. An "
-        f"incarnation that somebody asked for while it had no machine is found up to {seconds} s after its first one has registered. "
+        f"rollcall:serviceDiscovery.zone: by the SOA of {settings.zone} resolvers remember for {seconds} s that a name does not exist. "
+        f"If a client asks for an incarnation before its first machine has registered, it may find this machine up to {seconds} s late. "
         f"Set rollcall:serviceDiscovery.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to {_LIMIT_S} or less.",
     )
 

@@ -28,8 +28,8 @@ def test_the_lesser_of_its_ttl_and_its_minimum_counts(ttl: int, minimum: int, se
 def test_a_preview_names_the_zone_and_the_seconds_and_what_to_do() -> None:
     (said,) = soa.warnings(DIRECTORY, lambda name: {"SOA": answered()} if name == "unilans.net." else {})
     assert said == (
-        "rollcall:serviceDiscovery.zone: by the SOA of unilans.net resolvers remember for 900 s that a name is not there. An incarnation "
-        "that somebody asked for while it had no machine is found up to 900 s after its first one has registered. Set "
+        "rollcall:serviceDiscovery.zone: by the SOA of unilans.net resolvers remember for 900 s that a name does not exist. If a client "
+        "asks for an incarnation before its first machine has registered, it may find this machine up to 900 s late. Set "
         "rollcall:serviceDiscovery.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to 60 or less."
     )
 
