@@ -88,7 +88,7 @@ def test_all_that_the_engine_printed_is_in_the_log(made: Made) -> None:
 def test_the_show_has_every_service_and_asks_nothing_of_a_site_without_machines(made: Made) -> None:
     for name in ("v1._theService._tcp", "v2._theService._tcp", "blue._other._udp"):
         assert f"  {name}.unilans.net has no machine\n" in made.up
-    assert "shop.scalability.expert: no fleet with machines joins the site." in made.up
+    assert "shop.scalability.expert: no fleet with machines joins site/www." in made.up
 
 
 def test_plain_pulumi_works_from_the_checkout(made: Made) -> None:
