@@ -248,7 +248,7 @@ def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: S
 def test_cloudflares_configuration_counts_before_the_environment_on_both_sides(shop: Shop) -> None:
     environ = shop.sandbox.environment()
     site = {"web": {**FLEET, "cloud": "joyent", "size": "g1.micro", "count": 0, "joins": ["site/www"]}}
-    given_settings = {"rollcall:sites": {"zone": "scalability.expert", "ttl": 60}, "rollcall:fleets": site}
+    given_settings = {"rollcall:sites": {"www": {"zone": "scalability.expert", "ttl": 60}}, "rollcall:fleets": site}
     salt = [line for line in shop.file.read_text().splitlines() if line.startswith("encryptionsalt")]
     shop.file.write_text(yaml.safe_dump({"config": given_settings}) + "".join(f"{line}\n" for line in salt))
 
