@@ -371,7 +371,8 @@ class SiteSettings(Section):
         bool,
         Field(
             strict=True,
-            description="a proxied CNAME from the zone's apex to the host; of several sites of a zone, `false` in all but one",
+            description="a proxied CNAME from the zone's apex to the host. If a zone has several sites, set `false` at all of them except"
+            " one",
         ),
     ] = True
     create: Annotated[
@@ -836,7 +837,8 @@ class BeforeSettings(Section):
             strict=True,
             ge=10,
             le=7200,
-            description="how long it may take; then it has failed. If its machine crashes, another one runs it again a minute after this",
+            description="how long it may take; then it has failed. If the machine that runs it crashes, another one waits until this time"
+            " and one minute more have passed, and runs it again",
             json_schema_extra=_SECONDS,
         ),
     ] = 180
