@@ -30,6 +30,8 @@ from tests.tutorial_page import PAGE, blocks, missing
 pytestmark = [
     pytest.mark.machines,
     pytest.mark.engine,
+    # It boots 24 machines. tests/unit/test_tutorial_page.py looks at the page in each run.
+    pytest.mark.prove,
     pytest.mark.skipif(os.geteuid() != 0, reason="machines take root"),
 ]
 STACK, ZONE = "mine", "services.example.com"

@@ -106,10 +106,10 @@ def test_a_thread_repeats_it_until_nothing_asks(
     monkeypatch.setattr("rollcall.command_checks._UNUSED_S", 0.2)
     made = CommandCheck(unit_of("shop", 1), "./healthy", interval=0.01, timeout=1, home=tmp_path, run=systemd)
     assert made() is None
-    assert came_true(lambda: made() == "", 10)
+    # On a busy computer the thread may end between two of these calls. The next one starts it again.
+    assert came_true(lambda: made() == "" and len(systemd.ran) > 1, 10)
     thread = made._thread
     assert thread and came_true(lambda: not thread.is_alive(), 10)
-    assert len(systemd.ran) > 1
 
 
 @pytest.fixture
