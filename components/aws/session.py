@@ -21,6 +21,9 @@ from urllib.request import getproxies_environment
 
 import boto3
 import botocore.session
+
+# Only the package is imported, which is loaded under one lock. Two threads that begin at two of its modules may each see half of the other.
+import requests
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
@@ -28,7 +31,6 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
 )
 from botocore.exceptions import NoCredentialsError, PartialCredentialsError
-from requests.utils import should_bypass_proxies
 
 from components.aws.account_settings import AWS_KEYS, AssumedRole, AwsSettings, Get, read, region_around
 from components.config.errors import ConfigurationError
@@ -143,7 +145,7 @@ class _Core(botocore.session.Session):
         client = super().create_client(
             service_name, *words, config=_config(settings, proxies).merge(client_config), **given
         )
-        if proxies and should_bypass_proxies(client.meta.endpoint_url, settings.no_proxy or None):
+        if proxies and requests.utils.should_bypass_proxies(client.meta.endpoint_url, settings.no_proxy or None):
             # botocore itself cannot exclude hosts from a proxy that it got as a setting.
             client = super().create_client(
                 service_name, *words, config=_config(settings, {}).merge(client_config), **given
