@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 
+from components.commands.review.events import UNKNOWNS
 from components.joyent.session import session_of
 from rollcall.agent import Agent
 from rollcall.ownership import Owner
@@ -222,9 +223,10 @@ _FORMS: tuple[tuple[re.Pattern[str], Callable[[int], str]], ...] = (
 def normalised(text: str) -> str:
     """Ids and addresses that differ from run to run, numbered in the order in which they stand."""
     for form, name in _FORMS:
-        found = list(dict.fromkeys(each[0] for each in form.finditer(text)))
+        # The engine's placeholders of unknown values have the form of ids and mean the same in every run.
+        found = [each for each in dict.fromkeys(each[0] for each in form.finditer(text)) if each not in UNKNOWNS]
         numbers = {each: name(at) for at, each in enumerate(found, 1)}
-        text = form.sub(lambda each, numbers=numbers: numbers[each[0]], text)  # type: ignore[misc]
+        text = form.sub(lambda each, numbers=numbers: numbers.get(each[0], each[0]), text)  # type: ignore[misc]
     return text
 
 

@@ -20,7 +20,7 @@ _SECRET_TYPE = "1b47061264138c4ac30d75fd1eb44270"
 SECRET = "[secret]"
 UNKNOWN = "known once it is made"
 # Placeholders of values that are not known before the deployment.
-_UNKNOWNS = (
+UNKNOWNS = (
     "04da6b54-80e4-46f7-96ec-b56ff0331ba9",
     "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
     "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
@@ -189,7 +189,7 @@ def plain(value: Any, key: str = "") -> Any:
         return {name: plain(item, name) for name, item in value.items() if name != "__provider"}
     if isinstance(value, list):
         return [plain(item, key) for item in value]
-    if value in _UNKNOWNS:
+    if value in UNKNOWNS:
         return UNKNOWN
     if isinstance(value, str) and value and key not in _SHOWN_KEYS and _HIDDEN_KEYS.search(key):
         return SECRET
