@@ -153,5 +153,5 @@ def test_values_of_a_services_set_stay_foreign_to_the_byte(
     found = result_of(monkeypatch, capsys, [kept(0)], "--yes")
     (entry,) = found["records"]
     assert entry["value"] == "1 2 4218 By-Hand.unilans.net." and entry["becomes"] == ""
-    assert "names of their own below rc" in entry["reason"]
+    assert "the host of a member is a name below rc" in entry["reason"]
     assert route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"] == before
