@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pydantic.alias_generators import to_camel
+
 from components.config.errors import at, near
 from components.config.models import (
     CLOSED_PORT,
@@ -16,7 +18,15 @@ from components.config.models import (
     Settings,
     SiteSettings,
 )
-from components.config.site_zones import OF_THE_ZONE, ZoneSettings, records_of, zones_of
+from components.config.site_zones import (
+    DEFAULTS,
+    OF_THE_ZONE,
+    ZoneSettings,
+    machines_in,
+    records_needed,
+    records_of,
+    zones_of,
+)
 from components.config.workload_checks import Add
 
 _FLEETS, _SITES = "rollcall:fleets", "rollcall:sites"
@@ -136,7 +146,7 @@ def _agrees(zone: ZoneSettings, add: Add) -> bool:
         set_by, value = zone.site_with(name), getattr(zone, name)
         for each in _others_with(zone, name, value):
             problem = f"differs from that of {set_by.name}, which is in the same zone"
-            add(f"{each.key}.{zone.key(name).rpartition('.')[2]}", problem, "Set it at one of the two sites")
+            add(f"{each.key}.{to_camel(name)}", problem, "Set it at one of the two sites")
     if not zone.is_dynamic and zone.apex is not None:
         for each in (one for one in zone.sites if one.apex and one is not zone.apex):
             problem = f"is on, and that of {zone.apex.name} is, too, and the zone {zone.zone} has one apex"
@@ -145,8 +155,7 @@ def _agrees(zone: ZoneSettings, add: Add) -> bool:
 
 
 def _others_with(zone: ZoneSettings, name: str, value: object) -> Iterator[SiteSettings]:
-    unset = type(zone.sites[0]).__dataclass_fields__[name].default
-    return (each for each in zone.sites if getattr(each, name) not in (unset, value))
+    return (each for each in zone.sites if getattr(each, name) not in (DEFAULTS[name], value))
 
 
 def _has_fault(zone: ZoneSettings, name: str, add: Add) -> bool:
@@ -154,15 +163,14 @@ def _has_fault(zone: ZoneSettings, name: str, add: Add) -> bool:
 
 
 def _plan(settings: Settings, zone: ZoneSettings, add: Add) -> None:
-    """Check that the zone can have the largest fleet twice, since a replacement doubles a fleet for a while."""
+    """Check that the zone's plan holds the records of a replacement."""
     records = records_of(settings, zone)
-    members = sum(fleet.count for fleet in settings.fleets if zone.joins & {*fleet.joins})
-    largest = max(records, default=0)
-    if sum(records) + largest + 1 > zone.max_records:
+    members = machines_in(settings, zone)
+    if records_needed(settings, zone) > zone.max_records:
         each = f" with {sum(records)} records" if sum(records) != members else ""
         add(
             _FLEETS,
-            f"has {members} machines that join sites in {zone.zone}{each}, and a replacement adds up to {largest}; "
+            f"has {members} machines that join sites in {zone.zone}{each}, and a replacement adds up to {max(records, default=0)}; "
             f"the zone's plan holds {zone.max_records} records",
             f"Lower the counts, or set {zone.key('max_records')} to what your plan holds",
         )

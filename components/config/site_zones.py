@@ -11,7 +11,7 @@ from components.config.models import Settings, SiteSettings
 
 # The keys that concern the whole zone. Each is set at one site of the zone, or has the same value at several.
 OF_THE_ZONE = ("server", "zone_id", "create", "account_id", "protection", "acceleration", "max_records")
-_DEFAULTS = {each.name: each.default for each in fields(SiteSettings)}
+DEFAULTS = {each.name: each.default for each in fields(SiteSettings)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class ZoneSettings:
 
     def site_with(self, name: str) -> SiteSettings:
         """Return the site that sets this field, or the first one."""
-        return next((each for each in self.sites if getattr(each, name) != _DEFAULTS[name]), self.sites[0])
+        return next((each for each in self.sites if getattr(each, name) != DEFAULTS[name]), self.sites[0])
 
     def key(self, name: str) -> str:
         """Return the key of the configuration that sets this field: `rollcall:sites.www.zoneId`."""
@@ -105,3 +105,12 @@ def records_of(settings: Settings, zone: ZoneSettings) -> list[int]:
     """Return how many records the machines of each fleet have in the zone."""
     each_has = [len(zone.joins & {*fleet.joins}) * (2 if fleet.ipv6 else 1) for fleet in settings.fleets]
     return [fleet.count * records for fleet, records in zip(settings.fleets, each_has, strict=True)]
+
+
+def records_needed(settings: Settings, zone: ZoneSettings) -> int:
+    """Return the most records that the stack has in the zone: each machine's, the largest fleet's twice, and the apex.
+
+    A replacement doubles a fleet for a while.
+    """
+    records = records_of(settings, zone)
+    return sum(records) + max(records, default=0) + 1

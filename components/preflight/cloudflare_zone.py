@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.config.models import Settings
-from components.config.site_zones import ZoneSettings, records_of
+from components.config.site_zones import ZoneSettings, records_needed, records_of
 from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
 from components.preflight.dns_conflicts import CHALLENGES
 from components.resources.site import apex_comment
@@ -127,12 +127,6 @@ def room_fault(api: CloudflareApi, settings: Settings, zone: ZoneSettings, found
         f"{key}: the zone has {others} records of others, and the stack takes up to {needed} while its largest fleet is "
         f"replaced; the plan holds {limit}. Delete some, lower the counts, or set {key} to what the plan holds."
     )
-
-
-def records_needed(settings: Settings, zone: ZoneSettings) -> int:
-    """Return the most records that the stack has in the zone: each machine's, the largest fleet's twice, and the apex."""
-    records = records_of(settings, zone)
-    return sum(records) + max(records, default=0) + 1
 
 
 def _limit_of_plan(zone: FoundZone) -> int:
