@@ -10,14 +10,14 @@ import hashlib
 import json
 import logging
 import os
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from rollcall.aws import AwsClient, AwsRefusedError, InstanceRole
+from rollcall.command_checks import Run, failure, run_command, shown
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.files import write_whole
 from rollcall.imds import InstanceMetadata
@@ -31,7 +31,6 @@ ASK_S = 10.0
 _SYSTEMD_S, _STORE_WITHIN_S = 30.0, 20.0
 _LINES, _LINE_CHARS = 3, 120
 log = logging.getLogger("rollcall")
-Run = Callable[[Sequence[str], float], "subprocess.CompletedProcess[str]"]
 
 
 def unit_of(workload: str) -> str:
@@ -133,7 +132,7 @@ class Hook:
         self.digest = digest
         self._workload, self._timeout, self._claims, self._machine = workload, timeout, claims, machine
         self._key, self._done_file = f"before/{workload}/{digest}", done / f"{workload}-{digest}"
-        self._clock, self._run = clock, run or _run
+        self._clock, self._run = clock, run or run_command
         self._thread: threading.Thread | None = None
         # The claim of this machine, and how its run ended: an empty text is success.
         self._mine = ""
@@ -203,17 +202,14 @@ class Hook:
             and self._run(["systemctl", "start", unit], limit).returncode == 0
         ):
             return ""
-        found = self._shown(unit)
-        kind = found.get("Result", "")
-        status = f"status={found.get('ExecMainStatus', '')}" if kind == "exit-code" else f"result={kind}"
+        status = failure(self._shown(unit))
         self._run(["journalctl", "--sync"], limit)
         words = ["journalctl", "--output=cat", f"--lines={_LINES}", f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"]
         lines = self._run(words, limit).stdout.splitlines()[-_LINES:]
         return f"{status} said={' / '.join(line.strip()[:_LINE_CHARS] for line in lines)!a}"
 
     def _shown(self, unit: str) -> dict[str, str]:
-        words = ["systemctl", "show", "--property=ActiveState,Result,ExecMainStatus", unit]
-        return dict(line.partition("=")[::2] for line in self._run(words, _SYSTEMD_S).stdout.splitlines())
+        return shown(self._run, unit, _SYSTEMD_S)
 
     def _report(self) -> str:
         """Write to the claim how the run has ended. If another machine has taken the claim meanwhile, its result counts."""
@@ -267,7 +263,3 @@ def _parsed(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise FatalError(f"reason=garbled-claim said={text[:80]!r}")
     return found
-
-
-def _run(words: Sequence[str], limit: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=limit, check=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 OUTPUT = Path("/run/rollcall/checks")
@@ -36,7 +36,7 @@ class CommandCheck:
         self, unit: str, command: str, *, interval: float, timeout: float, home: Path = OUTPUT, run: Run | None = None
     ) -> None:
         self._unit, self._command, self._interval, self._timeout = unit, command, interval, timeout
-        self._file, self._run = home / unit.removesuffix(".service"), run or _run
+        self._file, self._run = home / unit.removesuffix(".service"), run or run_command
         self._result: tuple[int, str] = (0, "")
         self._seen, self._last_call = 0, 0.0
         self._thread: threading.Thread | None = None
@@ -70,13 +70,7 @@ class CommandCheck:
         limit = self._timeout + _SYSTEMD_S
         if self._run(["systemctl", "start", self._unit], limit).returncode == 0:
             return ""
-        shown = self._run(
-            ["systemctl", "show", "--property=Result", "--property=ExecMainStatus", self._unit], limit
-        ).stdout
-        found = dict(line.partition("=")[::2] for line in shown.splitlines())
-        kind = found.get("Result", "")
-        status = f"status={found.get('ExecMainStatus', '')}" if kind == "exit-code" else f"result={kind}"
-        return f"{status} said={_last_line(self._file)}"
+        return f"{failure(shown(self._run, self._unit, limit))} said={_last_line(self._file)}"
 
 
 def _last_line(file: Path) -> str:
@@ -90,5 +84,17 @@ def _last_line(file: Path) -> str:
     return ascii(next((line for line in reversed(lines) if line), "")[:_SHOWN_CHARS])
 
 
-def _run(words: Sequence[str], limit: float) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=limit, check=False)
+def shown(run: Run, unit: str, limit: float) -> dict[str, str]:
+    """Return what systemd says of a unit: `ActiveState`, `Result` and `ExecMainStatus`."""
+    words = ["systemctl", "show", "--property=ActiveState,Result,ExecMainStatus", unit]
+    return dict(line.partition("=")[::2] for line in run(words, limit).stdout.splitlines())
+
+
+def failure(found: Mapping[str, str]) -> str:
+    """Return how a unit has failed, from what systemd says of it."""
+    kind = found.get("Result", "")
+    return f"status={found.get('ExecMainStatus', '')}" if kind == "exit-code" else f"result={kind}"
+
+
+def run_command(words: Sequence[str], limit: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=limit, check=False)
