@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc]
 def test_the_program_in_the_manual_describes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     recorder = Recorder()
+    # A test that ran before may have ended the thread's loop, as asyncio.run() does.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(recorder, project="trial", stack="dev", preview=False)
     pulumi.runtime.set_all_config({"trial:publicKey": "ssh-ed25519 AAAA", "trial:apiToken": "secret"})
 
