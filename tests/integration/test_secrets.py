@@ -198,10 +198,17 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
     stop = threading.Event()
     restarts: list[str] = []
 
+    failed: list[BaseException] = []
+
     def move(instance: str) -> None:
-        while not stop.wait(1):
-            stack.inside(instance, "systemctl", "restart", "rollcall-leave")
-            restarts.append(instance)
+        """Leave, join again and stay a while: the roll call must be able to meet the machine while it is registered."""
+        try:
+            while not stop.wait(5):
+                stack.inside(instance, "systemctl", "restart", "rollcall-leave")
+                restarts.append(instance)
+                wait_until(f"{instance} has joined again", lambda: _is_everywhere(stack, instance), 120)
+        except BaseException as error:  # noqa: BLE001 - asserted on below
+            failed.append(error)
 
     threads = [threading.Thread(target=move, args=(each,), daemon=True) for each in movers]
     for each in threads:
@@ -212,7 +219,8 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
     finally:
         stop.set()
         for each in threads:
-            each.join(60)
+            each.join(180)
+    assert not failed, failed
     assert stack.in_state() == joined and {*restarts} == {*movers}
     stack.learn("second")
     for name in KEPT:
@@ -232,6 +240,10 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
             -2000:
         ]
     print(f"\na rotation with leaves and joins beside it: {time.time() - since:.0f} s")
+
+
+def _is_everywhere(stack: Searched, instance: str) -> bool:
+    return all(instance in each for each in stack.owners().values())
 
 
 def _assert_revoked(stack: Searched, before: Mapping[str, str]) -> None:
