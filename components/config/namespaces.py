@@ -46,6 +46,6 @@ def in_plain_text(keys: Iterable[str], is_plain: Callable[[str], bool]) -> list[
     """
     return [
         f"{key}: is in plain text. Run `pulumi config set --secret {key}`, and revoke this one."
-        for key in keys
+        for key in dict.fromkeys(keys)
         if is_plain(key)
     ]

@@ -12,22 +12,12 @@ from dataclasses import replace
 from components.config.errors import at
 from components.config.models import ServiceDiscoverySettings, Settings, SiteSettings
 
-# With faults of these keys, every cloud can still be asked about the rest.
-_HARMLESS = {
-    "sites": (
-        "port",
-        "ttl",
-        "check",
-        "rise",
-        "fall",
-        "minRegistered",
-        "protection",
-        "acceleration",
-        "apex",
-        "maxRecords",
-    ),
-    "serviceDiscovery": ("ttl", "publishServiceTypes"),
-    "fleets": ("count", "timeout", "priority", "weight", "imageRefresh", "joins"),
+# The keys that say where or what a thing is: without the right value, no cloud can be asked about it. Every other key, also one that
+# is new, has its default in place of a value with a fault.
+_NEEDED = {
+    "sites": ("zone", "provider", "server", "zoneId", "host", "proxied", "create", "accountId"),
+    "serviceDiscovery": ("zone", "provider", "server", "zoneId", "create", "manageSoa"),
+    "fleets": ("cloud", "size", "image", "region", "ipv6", "ssh", "adopt", "networks"),
 }
 # Faults of a key that nothing reads, and of one that is there twice, of which the last one counts.
 _NO_VALUES = ("is not a setting", "is written ")
@@ -41,7 +31,7 @@ def part(settings: Settings, faults: Sequence[str]) -> Settings:
     fleets = tuple(
         each
         for each in settings.fleets
-        if each.cloud not in without and not _blocked(at("rollcall:fleets", each.name), _HARMLESS["fleets"], faults)
+        if each.cloud not in without and not _blocked(at("rollcall:fleets", each.name), _NEEDED["fleets"], faults)
     )
     return replace(
         settings,
@@ -62,23 +52,23 @@ def without_cloud(settings: Settings, cloud: str, faults: Sequence[str]) -> Sett
 
 def _sites(settings: Settings, faults: Sequence[str]) -> tuple[SiteSettings, ...]:
     """Return the sites of the zones that are known: any site of a zone may set what concerns the whole zone."""
-    unknown = {each.zone for each in settings.sites if _blocked(each.key, _HARMLESS["sites"], faults)}
+    unknown = {each.zone for each in settings.sites if _blocked(each.key, _NEEDED["sites"], faults)}
     return tuple(each for each in settings.sites if each.zone not in unknown)
 
 
 def _directory(directory: ServiceDiscoverySettings | None, faults: Sequence[str]) -> ServiceDiscoverySettings | None:
     """Return the directory. With faults in its services their names are not known, but the zone is."""
     services = "rollcall:serviceDiscovery.services"
-    if directory is None or _blocked("rollcall:serviceDiscovery", (*_HARMLESS["serviceDiscovery"], "services"), faults):
+    if directory is None or _blocked("rollcall:serviceDiscovery", _NEEDED["serviceDiscovery"], faults):
         return None
     return replace(directory, services=()) if any(each.startswith(services) for each in faults) else directory
 
 
-def _blocked(key: str, harmless: Sequence[str], faults: Sequence[str]) -> bool:
+def _blocked(key: str, needed: Sequence[str], faults: Sequence[str]) -> bool:
     for fault in faults:
         named, _, problem = fault.partition(": ")
         if named == key or (named.startswith(f"{key}.") and not problem.startswith(_NO_VALUES)):
             inner = named[len(key) + 1 :].partition(".")[0].partition("[")[0]
-            if inner not in harmless:
+            if not inner or inner in needed:
                 return True
     return False

@@ -40,7 +40,6 @@ from components.dns.cloudflare_access import (
     cloudflare_url,
 )
 from components.dns.cloudflare_api import ApiFailingError, ApiRefusedError, CloudflareApi
-from components.dns.rfc2136 import MACHINE_TSIG_KEY, TSIG_KEY
 from components.preflight import (
     aws_tags,
     checkable,
@@ -81,7 +80,7 @@ from components.preflight.stack_config import config, config_keys, is_secret
 
 def plain_secrets() -> list[str]:
     """Return the faults of secrets that are not Pulumi secrets."""
-    keys = (*secrets(config), *CLOUDFLARE_SECRETS, TSIG_KEY, MACHINE_TSIG_KEY)
+    keys = (*secrets(config), *CLOUDFLARE_SECRETS, *(f"rollcall:{each}" for each in SECRET_KEYS))
     return namespaces.in_plain_text(keys, lambda key: bool(config(key)) and not is_secret(key))
 
 

@@ -15,6 +15,7 @@ import pytest
 from components.aws.account_settings import AWS_KEYS, AssumedRole, named, read
 from components.aws.region import own_region
 from components.config.errors import ConfigurationError
+from components.config.models import SECRET_KEYS
 from components.preflight import checks
 from components.registration.providers import RollCallProvider
 
@@ -139,6 +140,14 @@ def test_secrets_in_plain_text_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
     in_a_file = {"assumeRoleWithWebIdentity": {"roleArn": ARN, "webIdentityTokenFile": "x"}}
     monkeypatch.setattr(checks, "config", config(in_a_file).get)
     assert checks.plain_secrets() == []
+
+
+@pytest.mark.parametrize("key", SECRET_KEYS)
+def test_each_secret_of_rollcall_is_refused_in_plain_text(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "config", {f"rollcall:{key}": "x"}.get)
+    monkeypatch.setattr(checks, "is_secret", lambda _: False)
+    (fault,) = checks.plain_secrets()
+    assert fault.startswith(f"rollcall:{key}: is in plain text")
 
 
 def test_the_key_that_says_whose_account_it_is_is_named() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
+from pydantic.alias_generators import to_camel
 
+from components.config.models import FleetSettings, ServiceDiscoverySettings, SiteSettings
 from components.config.reader import read_whole
-from components.preflight.checkable import part, without_cloud
+from components.preflight.checkable import _NEEDED, part, without_cloud
 
 FLEET = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
 TOLD: dict[str, Any] = {
@@ -56,6 +59,7 @@ def asked(machine_settings: dict[str, Any]) -> str:
         ("fleets.web.count", -1, ALL),
         ("fleets.web.joins", ["nowhere"], ALL),
         ("fleets.web.weigth", 5, ALL),
+        ("fleets.web.runs", ["nothing"], ALL),
         ("fleets.web.cloud", "gcp", ALL.replace(" web", "")),
         ("fleets.web.region", "Ireland", ALL.replace(" web", "")),
         ("fleets.web.ssh", {"usr": "root"}, ALL.replace(" web", "")),
@@ -65,6 +69,14 @@ def asked(machine_settings: dict[str, Any]) -> str:
 )
 def test_a_fault_keeps_only_what_it_is_about_from_being_asked(at: str, value: Any, left: str) -> None:
     assert asked(changed(at, value)) == left
+
+
+@pytest.mark.parametrize(
+    ("part_of", "model"),
+    [("sites", SiteSettings), ("serviceDiscovery", ServiceDiscoverySettings), ("fleets", FleetSettings)],
+)
+def test_only_keys_that_exist_keep_a_part_from_being_asked(part_of: str, model: type) -> None:
+    assert set(_NEEDED[part_of]) <= {to_camel(each.name) for each in fields(model)}
 
 
 def test_a_key_that_is_written_twice_has_a_value_all_the_same() -> None:
