@@ -239,8 +239,9 @@ def test_a_new_address(stack: Cached) -> None:
         right = time.time()
         again = called_again(probers, machine, right, 30)
         time.sleep(TTL_S + 2)
+        # dnsmasq counts whole seconds, and a name server may have answered it just before.
         late = {
-            name: [each for each in prober.failures(machines.__contains__) if each[0] > right + TTL_S + 1]
+            name: [each for each in prober.failures(machines.__contains__) if each[0] > right + TTL_S + 3]
             for name, prober in probers.items()
         }
     report("a new address, called again", again, probers, machines)
