@@ -31,7 +31,7 @@ _KINDS = {
     ),
     Kind.FOREIGN: (
         "Foreign in DNS",
-        "this stack did not write it; Rollcall does not change it, and shows it once",
+        "this stack did not write it; Rollcall does not change it. Previews show it until the next `up`",
     ),
     Kind.ORPHANED: (
         "Orphaned machines",
