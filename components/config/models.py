@@ -322,7 +322,7 @@ class SiteSettings(Section):
         _CLOUDFLARE_ID,
         Field(description="the id of the zone, if the token sees several zones of this name (in several accounts)"),
     ] = None
-    host: Annotated[str, _HOST, Field(description="the machines' name below the zone")] = "www"
+    host: Annotated[str, _HOST, Field(description="the host name of the machines, without the zone")] = "www"
     port: Annotated[
         int,
         Field(
@@ -330,7 +330,7 @@ class SiteSettings(Section):
             ge=1,
             le=65535,
             description="the port that visitors use. The machines' firewall opens it."
-            " Leave it out for a proxied site: the edge asks its machines at 443",
+            " Leave it out for a proxied site: the edge connects to its machines at port 443",
         ),
     ] = SITE_PORT
     ttl: Annotated[
@@ -371,8 +371,8 @@ class SiteSettings(Section):
         bool,
         Field(
             strict=True,
-            description="a proxied CNAME from the zone's apex to the host. If a zone has several sites, set `false` at all of them except"
-            " one",
+            description="make a proxied CNAME from the zone's apex to the host. If a zone has several sites, set `false`"
+            " at all of them except one",
         ),
     ] = True
     create: Annotated[
@@ -486,7 +486,10 @@ class ServiceSettings(Section):
     check: Annotated[
         str | None,
         _HEALTH_CHECK,
-        Field(description="as for a site. A service over UDP needs one", json_schema_extra={"shown": "`tcp:PORT`"}),
+        Field(
+            description="a machine may join when this check succeeds, as for a site. A service over UDP must have one",
+            json_schema_extra={"shown": "`tcp:PORT`"},
+        ),
     ] = None
     rise: _Rise = 1
     fall: _Fall = FALL
@@ -698,7 +701,13 @@ class FleetSettings(Section):
         ),
     ] = 300
     priority: Annotated[
-        int, Field(strict=True, ge=0, le=65535, description="as in RFC 2782; the lowest is asked first")
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=65535,
+            description="as in RFC 2782: clients first try the machines with the lowest number",
+        ),
     ] = 10
     weight: Annotated[
         int,
@@ -785,7 +794,7 @@ class CheckSettings(Section):
             strict=True,
             ge=1,
             le=60,
-            description="how long an answer may take; over 10 seconds only for a command",
+            description="how long an answer may take. Only a command may have more than 10 seconds",
             json_schema_extra={**_SECONDS, "shown": "`3`"},
         ),
     ] = None
@@ -827,7 +836,7 @@ class BeforeSettings(Section):
         str,
         _RUN,
         Field(
-            description="the command, as `run` of the workload, and with the same user, environment, secrets and confinement",
+            description="the command, in the form of `run` of the workload. It has the same user, environment, secrets and confinement",
             examples=["./migrate"],
         ),
     ]
@@ -837,8 +846,8 @@ class BeforeSettings(Section):
             strict=True,
             ge=10,
             le=7200,
-            description="how long it may take; then it has failed. If the machine that runs it crashes, another one waits until this time"
-            " and one minute more have passed, and runs it again",
+            description="how long the command may take. After this time it has failed. If the machine that runs it crashes,"
+            " another machine runs it again after this time and one minute more",
             json_schema_extra=_SECONDS,
         ),
     ] = 180
@@ -882,7 +891,7 @@ class WorkloadSettings(Section):
     ] = None
     packages: Annotated[
         tuple[Annotated[str, _PACKAGE], ...],
-        Field(description="Debian packages that it needs", examples=[["python3-venv"]], max_length=50),
+        Field(description="the Debian packages that the workload needs", examples=[["python3-venv"]], max_length=50),
         AfterValidator(_distinct),
     ] = ()
     run: Annotated[
@@ -898,7 +907,7 @@ class WorkloadSettings(Section):
         str | None,
         _UNIT,
         Field(
-            description="in place of `run`: a systemd unit file among its files, for what `run` cannot say"
+            description="in place of `run`: a systemd unit file among its files, for settings that `run` does not have"
             " ([a systemd unit](workloads.md#a-systemd-unit))",
             examples=["deploy/shop.service"],
         ),
@@ -906,22 +915,24 @@ class WorkloadSettings(Section):
     before: Annotated[
         BeforeSettings | None,
         Field(
-            description="a command that runs once for each release, on one of all machines, before the release starts on any:"
+            description="a command that runs once for each release, on one machine, before the release starts on any machine:"
             " `{run: ./migrate, timeout: 180}`; EC2 only ([before a release](workloads.md#before-a-release))"
         ),
     ] = None
     user: Annotated[
         str | None,
         _RUN_AS,
-        Field(description="the user that it runs as", json_schema_extra={"shown": "a user of its own"}),
+        Field(description="the user that the workload runs as", json_schema_extra={"shown": "a user of its own"}),
     ] = None
     env: Annotated[
-        Mapping[str, str], Field(description="its environment; no secrets, because it is in the state and on the disk")
+        Mapping[str, str],
+        Field(description="environment variables. Put no secrets here: they are in the state and on the disk"),
     ] = field(default_factory=dict)
     secrets: Annotated[
         Mapping[str, _Secret],
         Field(
-            description="its secrets by name: `pulumi config set --secret --path 'rollcall:workloads.shop.secrets.DATABASE_URL'`."
+            description="the secrets of the workload by name:"
+            " `pulumi config set --secret --path 'rollcall:workloads.shop.secrets.DATABASE_URL'`."
             " The app reads the file `$CREDENTIALS_DIRECTORY/DATABASE_URL` ([secrets](workloads.md#secrets))"
         ),
     ] = field(default_factory=dict)
@@ -956,7 +967,7 @@ class WorkloadSettings(Section):
         OneOrMore(),
         Field(
             description="the check of the workload: `{http: ':8080/healthz', grace: 60}`, or a list of such checks that must all be good."
-            " Joins that have no check use it"
+            " It decides for each join that has no check"
         ),
     ] = ()
 
