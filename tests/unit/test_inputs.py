@@ -409,8 +409,13 @@ def rendered() -> str:
         f"`UPDATE_GOLDEN=1 pytest tests/unit/test_inputs.py`. Each line was checked against {sdks},",
         "and against the documentation and the source of the provider. A test fails if the program uses a type, an input or a call",
         "that is not on this page, or if a stand-in treats one of them differently. Each line also says what the cloud may refuse,",
-        "and which function checks this before anything is created. *not beforehand* means: only the cloud can check this, for the",
-        "reason that follows. *constant* means: the program always gives the same value.",
+        "and which function checks this before anything is created.",
+        "",
+        "| words | meaning |",
+        "|---|---|",
+        "| *not beforehand* | Rollcall does not check this before it creates anything, for the reason that follows |",
+        "| *constant* | the program always gives the same value |",
+        "| *made by the stack*, *looked up by the stack* | the value does not come from the configuration |",
     ]
     for title, listed in (("Resources", RESOURCES), ("Functions", FUNCTIONS)):
         lines += ["", f"## {title}"]
@@ -423,7 +428,7 @@ def rendered() -> str:
     lines += ["", "## Calls of the APIs", "", "What an API may refuse of any call:"]
     for api, settings in APIS.items():
         lines += ["", f"- [{api}]({settings['source']}): {refusals(settings['refused'])}"]
-    lines += ["", "| call | what can be refused besides, and where it is checked |", "|---|---|"]
+    lines += ["", "| call | what else can be refused, and where it is checked |", "|---|---|"]
     lines += [f"| `{call}` | {refusals(settings)} |" for call, settings in CALLS.items()]
     return "\n".join(lines) + "\n"
 
@@ -433,7 +438,7 @@ def refusals(settings: Any) -> str:
     if isinstance(settings, str):
         return settings
     shown = (f"{what} ({where if where.startswith(_LATER) else f'`{where}`'})" for what, where in settings.items())
-    return "; ".join(shown) or "nothing besides"
+    return "; ".join(shown) or "nothing else"
 
 
 def described(token: str, settings: Mapping[str, Any]) -> Iterator[str]:
