@@ -38,8 +38,15 @@ HEAD = """\
 This page is for engineers who want to know how fast Rollcall is. `make bench` makes it from `bench/results/`: do not edit it.
 
 Each row is the answer to one question. The first lines of the file in `bench/` say how it is measured. Both sides of a ratio were
-measured in turn, in one run on one machine. Results of different benches come from different times. A row without a goal is only
-for information.
+measured in turn, in one run on one machine. The benches were not all run on the same day. A row without a goal is only for
+information.
+
+| column | what it has |
+|---|---|
+| ours | the result of Rollcall |
+| beside it | the result of what Rollcall is compared with: another tool, or the least that is possible (the floor) |
+| ratio | ours, divided by the result beside it |
+| N | how often it was measured |
 """
 
 

@@ -89,7 +89,7 @@ class Clouds:
 @contextlib.contextmanager
 def clouds() -> Iterator[Clouds]:
     requests: Counter[str] = Counter()
-    # An hour on a turned clock takes seconds, in which the API would refuse most of its calls.
+    # An hour of a simulated clock takes seconds, in which the API would refuse most of its calls.
     flare = Cloudflare(operator_token=OPERATOR, edge_addresses=EDGES, rate_limit=RateLimit(requests=1_000_000))
 
     def counted(environ: Any, start_response: Any) -> Iterable[bytes]:

@@ -331,9 +331,9 @@ def growth(verb: str, suffix: str, times: dict[int, Times], why: str) -> list[Ro
     met = then <= first * 1.2
     return [
         Row(
-            question=f"each further machine's part of `{verb}`{suffix}, from {some} to {many}",
+            question=f"`{verb}`{suffix}: time for each further machine, between {some} and {many} machines",
             ours=f"{then:.3f} s",
-            other=f"from {few} to {some}: {first:.3f} s (its plain resources: {plain_first:.3f}, then {plain_then:.3f} s)",
+            other=f"between {few} and {some}: {first:.3f} s (plain resources: {plain_first:.3f} s, then {plain_then:.3f} s)",
             ratio=then / first,
             n="1",
             goal="linear: ≤ 1.2 ×",

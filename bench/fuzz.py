@@ -38,7 +38,7 @@ def main() -> int:
         shown = [f"{what} (seed {seed})" for what, seed in found.findings.items()]
         rows.append(
             Row(
-                question=f"inputs to {name} in {EACH:.0f} s",
+                question=f"parser of {name}: random inputs for {EACH:.0f} s",
                 ours=f"{len(found.findings)} findings",
                 n=f"{found.runs} inputs",
                 goal="0",

@@ -2,15 +2,15 @@
 
     make bench-join
 
-On a virtual clock (tests/unit/agent/contention.py), with Route53's present limits of an account (a bucket of 50, 10 a
+On a simulated clock (tests/unit/agent/contention.py), with Route53's present limits of an account (a bucket of 50, 10 a
 second: docs.aws.amazon.com/Route53/latest/DeveloperGuide/throttling-api-requests.html) and at 5 a second. A call takes
 20 to 120 ms, and a name server answers with a change 0.5 to 5 s later. Agents behave as on a machine: they are
 processes that try for 12 s and share only one word.
 
-A time is the second of the last change of the sets, which is when the last machine was registered. "known" is when each
+A time is the second of the last change of the sets, which is when the last machine was registered. "agents know it after" is when each
 agent knew it. The floor has the same throttle and the same latency: each machine makes one write, and asks again at
 once where it is refused. Calls are those that were not throttled. "lost" are machines that joined and are not in the
-set. The last row is real time: threads, HTTP and the local Route53 at 5 a second, beside the virtual clock at the same
+set. The last row is real time: threads, HTTP and the local Route53 at 5 a second, beside the simulated clock at the same
 rate.
 """
 
@@ -40,9 +40,9 @@ REAL = 20
 WHY = (
     "A machine writes its host and the record set in two requests, because two statements of its policy allow them. So at least"
     " {calls:.0f} calls are needed: one for the host of each machine, and a read and a write for each record set. At this rate they"
-    " take {least:.1f} s, which is {ratio:.1f} × the floor (one write each). The floor may fit into the burst that the account allows,"
-    " and then it waits for nothing. So each call beyond the burst makes the ratio much larger. The rest of the time is back-off with"
-    " jitter, and reads by machines that DNS does not show yet"
+    " take {least:.1f} s, which is {ratio:.1f} × the floor (one write each). If the floor needs no more calls than the account may send"
+    " at once, it does not wait. Then each further call makes the ratio much larger. The rest of the time is back-off with jitter, and"
+    " reads by machines that DNS does not show yet"
 )
 
 
@@ -68,7 +68,7 @@ def row(name: str, limits: Limits, machines: int) -> list[Row]:
     def shown(runs: list[Outcome]) -> str:
         stood, known = mean(each.stood for each in runs), mean(each.seconds for each in runs)
         calls, lost = mean(each.calls for each in runs) / machines, sum(len(each.lost) for each in runs)
-        return f"{stood:.1f} s (known after {known:.1f} s), {calls:.1f} calls each, {lost} lost"
+        return f"{stood:.1f} s (agents know it after {known:.1f} s), {calls:.1f} calls each, {lost} lost"
 
     rows = []
     beneath = mean(each.stood for each in sides["floor"])
@@ -120,7 +120,7 @@ def real() -> Row:
     return Row(
         question=f"{REAL} joins at once in real time, with threads, boto3 and HTTP, 5 a second",
         ours=f"{took:.1f} s, {REAL - registered} lost",
-        other=f"the virtual clock: {virtual:.1f} s",
+        other=f"the same joins on the simulated clock: {virtual:.1f} s",
         ratio=took / virtual,
         n="1",
         goal="0 lost",
@@ -131,7 +131,7 @@ def real() -> Row:
 def main() -> int:
     rows = []
     for machines in (10, 50, 200):
-        rows += row("present limits", PRESENT, machines)
+        rows += row("10 a second", PRESENT, machines)
         rows += row("5 a second", HARSH, machines)
     return report("join", [*rows, real()])
 

@@ -157,10 +157,10 @@ def hour() -> list[Row]:
                     Row(
                         question=f"API calls an hour of an idle agent in {what}",
                         ours=f"{each:.1f} ({listed or 'none'})",
-                        other=f"its design, one confirmation in {often if most == site else CONFIRM:.0f} s:"
-                        f" {most:.1f} at the most",
+                        other=f"the limit by design, with one confirmation in {often if most == site else CONFIRM:.0f} s:"
+                        f" {most:.1f}",
                         ratio=each / most,
-                        n=f"{AGENTS} agents, 1 hour on a turned clock",
+                        n=f"{AGENTS} agents, 1 hour of a simulated clock",
                         goal="no more",
                         met=each <= most,
                     )

@@ -535,7 +535,8 @@ def main() -> int:
                 goal="none",
                 met=not broken,
                 why=f"{counted}. {soak.comparisons} comparisons of foreign bytes. {request_counts}, all of"
-                f" them after a crash, a hang, a cut or a failed workload. A crash was cleaned up after {gone:.0f} s at the latest."
+                f" them after a crash, a hang, a partition or a failed workload."
+                f" The records of each crashed machine were removed after {gone:.0f} s or less."
                 if not broken
                 else f"{broken}; after {counted}",
             )

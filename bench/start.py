@@ -59,8 +59,8 @@ def imports() -> Row:
         n=f"{ROUNDS} rounds",
         goal=f"≤ {IMPORT_GOAL} ×",
         met=ratio <= IMPORT_GOAL,
-        why="Of Cloudflare's SDK, which is most of the four, the program imports only the modules that it uses, and those only with"
-        " a site.",
+        why="Cloudflare's SDK is the largest of the four. The program imports only the modules of it that it uses, and only if the stack"
+        " has a site.",
     )
 
 
@@ -99,7 +99,7 @@ def memory(folder: Path) -> list[Row]:
             met=clouds < 600,
         ),
         Row(
-            question="memory of a machine with all in it, the largest",
+            question="memory of all processes of a machine, the largest",
             ours=f"{max(machines):.0f} MiB",
             n=str(len(machines)),
             goal="< 120 MiB",
@@ -118,7 +118,7 @@ def ups() -> list[Row]:
         if cold:
             env["XDG_CACHE_HOME"] = str(Path(scratch) / "cache")
         try:
-            first = "cold: engine, .venv and image built again" if cold else "of a new clone, caches there"
+            first = "cold: engine, .venv and image built again" if cold else "in a new clone, with filled caches"
             rows.append(parts(first, timed(["make", "up"], clone, env), COLD_GOAL, clone))
             rows.append(parts("again at once", timed(["make", "up"], clone, env), WARM_GOAL, clone))
             rows += memory(clone)

@@ -190,7 +190,7 @@ def measured(storm: Storm) -> list[Row]:
     lasted = crash.failed[-1][0] - crash.failed[0][0] if crash.failed else 0.0
     return [
         Row(
-            question=f"failed requests while machines are added, stopped, started and taken away ({at})",
+            question=f"failed requests while machines are added, stopped, started and removed ({at})",
             ours=f"{len(graceful.failed)} of {len(graceful.seen)}",
             other=f"without changes: {len(quiet.failed)} of {len(quiet.seen)}",
             n=f"{len(graceful.seen)} requests",
@@ -199,9 +199,9 @@ def measured(storm: Storm) -> list[Row]:
             why=", ".join(f"{count} {text}" for text, count in reasons.items()),
         ),
         Row(
-            question="the 99th of a hundred requests meanwhile",
+            question="the 99th percentile of response times meanwhile",
             ours=f"{graceful.quantile(0.99):.0f} ms (median {graceful.quantile(0.5):.0f} ms)",
-            other=f"the engine previewing, without changes: {busy.quantile(0.99):.0f} ms (median {busy.quantile(0.5):.0f} ms);"
+            other=f"during a preview, without changes: {busy.quantile(0.99):.0f} ms (median {busy.quantile(0.5):.0f} ms);"
             f" quiet: {quiet.quantile(0.99):.0f} ms (median {quiet.quantile(0.5):.0f} ms)",
             ratio=ratio,
             n=f"{len(graceful.seen)}, {len(busy.seen)} and {len(quiet.seen)} requests",
@@ -211,7 +211,7 @@ def measured(storm: Storm) -> list[Row]:
         ),
         Row(
             question="failed requests after a power cut",
-            ours=f"{len(crash.failed)} of {len(crash.seen)}, over {lasted:.1f} s; the entry was gone after {took:.1f} s",
+            ours=f"{len(crash.failed)} of {len(crash.seen)}, over {lasted:.1f} s; the record was removed after {took:.1f} s",
             n=f"{len(crash.seen)} requests",
             why=", ".join(f"{count} {text}" for text, count in Counter(text for _, text in crash.failed).items()),
         ),

@@ -38,8 +38,9 @@ from rollcall.settings import Join  # noqa: E402
 ROUNDS = int(os.environ.get("ROUNDS", "12"))
 GOAL = 1.0
 WHY = {
-    "healthy to answered": "an agent that has not joined checks its workload twice a second",
-    "leave to gone": "Consul's agent is itself the name server that is asked. Our agent calls the API of a cloud, which takes several"
+    "time until DNS answers with a healthy machine": "an agent that has not joined checks its workload twice a second",
+    "time until DNS does not answer with a machine that left": "Consul's agent is itself the name server that is asked. Our agent"
+    " calls the API of a cloud, which takes several"
     " requests",
 }
 Pair = tuple[float, float]
@@ -94,7 +95,12 @@ def main() -> int:
             for side in list(found)[:: -1 if at % 2 else 1]:
                 found[side].append(theirs(consul) if side == "consul" else ours(local, side))
     rows = []
-    for at, (what, goal) in enumerate((("healthy to answered", GOAL), ("leave to gone", GOAL))):
+    for at, (what, goal) in enumerate(
+        (
+            ("time until DNS answers with a healthy machine", GOAL),
+            ("time until DNS does not answer with a machine that left", GOAL),
+        )
+    ):
         peer = [each[at] for each in found["consul"]]
         for side in ("site", "service"):
             mine = [each[at] for each in found[side]]
