@@ -282,9 +282,8 @@ class Route53Registry:
 
         def has(name: str, values: list[str]) -> bool:
             current = self._current(sets, name)
-            mine = [
-                each for each in current.values if self._is_ours(each) and generation_of(_target(each)) == generation
-            ]
+            near = [each for each in current.values if _target(each).startswith(generation)]
+            mine = [each for each in near if self._is_ours(each) and generation_of(_target(each)) == generation]
             return mine == values and (not values or current.ttl == self._join.ttl)
 
         # Another page may have more of our values. Only a machine that must be in no record set has to know that.
@@ -518,6 +517,8 @@ class Route53Registry:
         They get the members of our record set, and keep the values that Rollcall did not write. A machine that leaves writes there only
         what it changes in our record set, because its settings may be from before the last change.
         """
+        if not self._names:
+            return []
         leaving, named = self._named(present, _LEAVES), self._named(present, *_MEMBERS, _LEAVES)
         # A host that exists and whose TXT does not name our record set belongs to another writer.
         theirs = {*hosts} - named
@@ -657,14 +658,15 @@ def hosts_of(sets: Iterable[RecordSet], wish: str = _JOINS) -> dict[str, dict[st
 
     By default these are the sets that it joins. A host without a TXT of Rollcall has none.
     """
+    start = f'"{wish} '
     found: dict[str, dict[str, str]] = {}
     for each in sets:
         joins = found.setdefault(each.name, {})
-        if each.type == "TXT" and _owner(each) is not None:
-            for text in each.values:
-                word, _, rest = text.strip('"').partition(" ")
-                name, _, value = rest.partition(" ")
-                if word == wish and value.endswith(f" {each.name}."):
+        texts = [text for text in each.values if text.startswith(start)] if each.type == "TXT" else []
+        if texts and _owner(each) is not None:
+            for text in texts:
+                name, _, value = text.removeprefix(start).rstrip('"').partition(" ")
+                if value.endswith(f" {each.name}."):
                     joins[name] = value
     return found
 

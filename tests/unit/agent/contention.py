@@ -120,7 +120,9 @@ class Zone:
 
     def beginning(self, name: str) -> tuple[RecordSet, ...]:
         self._call("ListResourceRecordSets")
-        return tuple(each for (at, _), each in sorted(self.sets.items()) if begins(at, name))
+        label = name.partition(".")[0]
+        near = [key for key in self.sets if key[0].startswith(label)]
+        return tuple(self.sets[key] for key in sorted(near) if begins(key[0], name))
 
     def under(self, *names: str) -> Iterator[tuple[RecordSet, ...]]:
         """Pages of 300, each a call and each of its moment."""
