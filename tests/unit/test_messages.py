@@ -14,14 +14,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("components", "localcloud/runtime", "localcloud/engine", "localcloud/machines", "localcloud/network")
-FILES = {
-    each.relative_to(ROOT): ast.parse(each.read_text())
-    for folder in FOLDERS
-    for each in sorted((ROOT / folder).rglob("*.py"))
-}
-AGENT = {
-    each.relative_to(ROOT): ast.parse(each.read_text()) for each in sorted((ROOT / "userdata/rollcall").glob("*.py"))
-}
 # After the fix may follow the lines of a log.
 SHAPE = re.compile(r"(?P<where>[^\s\"'][^\n]{0,90}?): (?P<problem>.+?)[.)\n] ?(?P<fix>[A-Z].*?)[.:](\n.*)?", re.S)
 # A sentence, and no key, resource or machine.
@@ -39,6 +31,24 @@ INSIDE = {
     "_RevokedError": "the edge answers with the status 526",
     "ZoneGoneError": "a roll call and a status say what was deleted in words of their own",
 }
+
+
+def nodes_of(tree: ast.Module) -> list[ast.AST]:
+    """Return all nodes in the order of `ast.walk`, in a third of its time."""
+    found: list[ast.AST] = [tree]
+    for node in found:
+        for value in vars(node).values():
+            if isinstance(value, list):
+                found += [each for each in value if isinstance(each, ast.AST)]
+            elif isinstance(value, ast.AST):
+                found.append(value)
+    return found
+
+
+def sources(*folders: str) -> dict[Path, list[ast.AST]]:
+    """Return the nodes of each file, the module first. No caller keeps them, because each worker imports this file."""
+    files = [each for folder in folders for each in sorted((ROOT / folder).rglob("*.py"))]
+    return {each.relative_to(ROOT): nodes_of(ast.parse(each.read_text())) for each in files}
 
 
 def text_of(node: ast.AST, constants: Mapping[str, str] | None = None) -> str:
@@ -61,9 +71,10 @@ def _part(node: ast.AST, constants: Mapping[str, str] | None) -> str:
     return (constants or {}).get(name) or (f"{{{name}}}" if re.fullmatch(r"[\w.]+", name) else "{}")
 
 
-def constants_of(tree: ast.Module) -> dict[str, str]:
+def constants_of(module: ast.AST) -> dict[str, str]:
     """Return the texts that a module names."""
-    named = [(node.targets[0], node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    assert isinstance(module, ast.Module)
+    named = [(node.targets[0], node.value) for node in module.body if isinstance(node, ast.Assign)]
     return {ast.unparse(target): text for target, value in named if (text := text_of(value)) and " " in text}
 
 
@@ -73,10 +84,10 @@ def fits(text: str) -> bool:
     return bool(SHAPE.fullmatch(shown.strip()) or _CARRIED.fullmatch(text)) and not _SENTENCE.match(shown)
 
 
-def _errors() -> set[str]:
+def _errors(files: Mapping[Path, list[ast.AST]]) -> set[str]:
     """Return the names of the classes that are raised for users."""
     known = {"Exception", "RuntimeError"}
-    classes = [node for tree in FILES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for nodes in files.values() for node in nodes if isinstance(node, ast.ClassDef)]
     for _ in range(5):
         known |= {
             each.name for each in classes if any(ast.unparse(base).rpartition(".")[2] in known for base in each.bases)
@@ -86,11 +97,12 @@ def _errors() -> set[str]:
 
 def messages() -> Iterator[tuple[str, str]]:
     """Yield where each text of a raised error and of a fault is, and the text."""
-    errors = _errors()
-    for path, tree in FILES.items():
-        constants = constants_of(tree)
-        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        for node in ast.walk(tree):
+    files = sources(*FOLDERS)
+    errors = _errors(files)
+    for path, nodes in files.items():
+        constants = constants_of(nodes[0])
+        imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        for node in nodes:
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
                 name = ast.unparse(node.exc.func).rpartition(".")[2]
                 if (
@@ -103,8 +115,9 @@ def messages() -> Iterator[tuple[str, str]]:
                         continue
                     yield f"{path}:{node.lineno}", text
         if path.parts[0] == "components":
-            parts = {each for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for each in node.values}
-            for node in ast.walk(tree):
+            texts = [node for node in nodes if isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp)]
+            parts = {each for node in texts if isinstance(node, ast.JoinedStr) for each in node.values}
+            for node in texts:
                 text = text_of(node, constants) if node not in parts else ""
                 if _FAULT.match(text) and re.search(r"[a-z] \S", text):
                     yield f"{path}:{getattr(node, 'lineno', 0)}", text
@@ -112,8 +125,8 @@ def messages() -> Iterator[tuple[str, str]]:
 
 def built() -> Iterator[tuple[str, str, str]]:
     """Yield where each problem and fix are that are put together elsewhere (`Faults.add`), and the two."""
-    for path, tree in FILES.items():
-        for node in ast.walk(tree):
+    for path, nodes in sources(*FOLDERS).items():
+        for node in nodes:
             if (
                 isinstance(node, ast.Call)
                 and ast.unparse(node.func).rpartition(".")[2] in _BUILT
@@ -141,8 +154,8 @@ def test_the_parts_of_a_message_have_no_final_dot() -> None:
 def test_what_an_agent_raises_is_an_event() -> None:
     raised = [
         (f"{path}:{node.lineno}", text)
-        for path, tree in AGENT.items()
-        for node in ast.walk(tree)
+        for path, nodes in sources("userdata/rollcall").items()
+        for node in nodes
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
         if ast.unparse(node.exc.func) in ("TransientError", "FatalError", "RefusedError")
         if (text := text_of(node.exc.args[0]))
