@@ -39,7 +39,7 @@ _KINDS = {
     ),
     Kind.UNPROVEN: (
         "Unproven machines",
-        "only its tags say that the machine is of this stack, which has it in no state; `up` never ends it",
+        "only its tags connect the machine with this stack, and it is in no state; `up` never ends it",
     ),
 }
 
