@@ -37,9 +37,9 @@ HEAD = """\
 
 This page is for engineers who want to know how fast Rollcall is. `make bench` makes it from `bench/results/`: do not edit it.
 
-Each row is the answer to one question. The first lines of the file in `bench/` say how it is measured. Both sides of a ratio were
-measured in turn, in one run on one machine. The benches were not all run on the same day. A row without a goal is only for
-information.
+Each row is the answer to one question. The file in `bench/` with the name of the section, for example `bench/join.py`, says in its
+first lines how the rows are measured, and explains their words. Both sides of a ratio were measured in turn, in one run on one
+machine. The benches were not all run on the same day. A row without a goal is only for information.
 
 | column | what it has |
 |---|---|
