@@ -137,7 +137,7 @@ def hour() -> list[Row]:
     rows = []
     port = free_port()
     workload = Workload(port)
-    # A confirmation comes after 0.8 to 1.2 of its time.
+    # A confirmation comes after 0.8 to 1.2 of its pause.
     often = max(WATCH, EACH_MEMBER * AGENTS)
     plain, site = HOUR / CONFIRM / 0.8, HOUR / often / 0.8
     try:
@@ -151,14 +151,14 @@ def hour() -> list[Row]:
                 ("a service", local.service_join(port), (SERVICE, "SRV"), 2 * plain),
             ):
                 requests = calls(local, join, names)
+                pause = often if most == site else CONFIRM
                 each = sum(requests.values())
                 listed = ", ".join(f"{count:.1f} {kind}" for kind, count in sorted(requests.items()))
                 rows.append(
                     Row(
                         question=f"API calls an hour of an idle agent in {what}",
                         ours=f"{each:.1f} ({listed or 'none'})",
-                        other=f"the limit by design, with one confirmation in {often if most == site else CONFIRM:.0f} s:"
-                        f" {most:.1f}",
+                        other=f"the limit by design, {most * 0.8 * pause / HOUR:.0f} in {0.8 * pause:g} s: {most:.1f}",
                         ratio=each / most,
                         n=f"{AGENTS} agents, 1 hour of a simulated clock",
                         goal="no more",
