@@ -124,7 +124,7 @@ class DynamicServer:
 
     @property
     def where(self) -> str:
-        """As a machine is told it."""
+        """Return the server as machine settings name it."""
         return f"{self.address}@{self.port}"
 
     def client(self, key: str = "", zone: str = "") -> Rfc2136Zone:

@@ -314,11 +314,11 @@ def configuration(dice: random.Random) -> None:
     """It is read, or every fault has its key and a mend, in lines that a terminal can show."""
     try:
         # What Pulumi gives is a mapping; each key of it may be anything.
-        told = {
+        config = {
             key: several(mutated_value, value, dice) if dice.randrange(3) == 0 else value
             for key, value in CONFIG.items()
         }
-        read("local", told)
+        read("local", config)
     except ConfigurationError as faults:
         assert "rollcall:" in str(faults), faults
 
@@ -332,13 +332,13 @@ KEYS = {
 
 
 def metadata(dice: random.Random) -> None:
-    """What a machine was told: settings, or a message. Then what reads the guest tools' JSON and a settings file."""
+    """Machine settings are read, or rejected with a message. Then what reads the guest tools' JSON and a settings file."""
     keys = {mutated_text(key, dice) if dice.randrange(6) == 0 else key: value for key, value in KEYS.items()}
     chosen = dice.choice(list(keys))
     keys[chosen] = several(mutated_text, keys[chosen], dice)
     try:
-        told = MachineSettings.from_keys(keys, dice.choice(("", "i-0123456789abcdef0")))
-        for join in told.joins:
+        settings = MachineSettings.from_keys(keys, dice.choice(("", "i-0123456789abcdef0")))
+        for join in settings.joins:
             assert isinstance(join.ttl, int)
     except SettingsError as fault:
         assert str(fault)

@@ -20,7 +20,7 @@ from localcloud.plugins.values import received, sent
 
 
 class RefusedError(Exception):
-    """What the plugin told the engine instead of an answer. `partial` is the ErrorResourceInitFailed it sent along."""
+    """The error that the plugin returned instead of an answer. `partial` is the ErrorResourceInitFailed it sent along."""
 
     def __init__(self, why: str, partial: Any = None) -> None:
         super().__init__(why)

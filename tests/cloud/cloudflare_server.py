@@ -71,7 +71,7 @@ class Lab:
         return self._http.request(method, f"{self.url}{path}", headers=headers, **options)
 
     def record(self, **fields: Any) -> Any:
-        """Create an A record of www unless told otherwise."""
+        """Create an A record of www; `fields` replace the usual ones."""
         usual = {"type": "A", "name": "www", "content": "198.51.100.10", "ttl": 60}
         return self.api.dns.records.create(zone_id=self.zone, **{**usual, **fields})
 

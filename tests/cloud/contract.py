@@ -81,7 +81,7 @@ class Hand(Protocol):
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _contract_errors() -> Iterator[None]:
     try:
         yield
     except NotFoundError as gone:
@@ -97,15 +97,15 @@ class Ours:
         self.api = api
 
     def _get(self, path: str) -> Any:
-        with _told():
+        with _contract_errors():
             return self.api.get(path)
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        with _told():
+        with _contract_errors():
             return self.api.post(path, body)
 
     def _delete(self, path: str) -> None:
-        with _told():
+        with _contract_errors():
             self.api.delete(path)
 
     def account(self) -> Body:
@@ -125,7 +125,7 @@ class Ours:
     ) -> str:
         flat = {f"tag.{key}": value for key, value in tags.items()}
         flat |= {f"metadata.{key}": value for key, value in metadata.items()}
-        with _told():
+        with _contract_errors():
             body = {"name": name, "image": image, "package": package, **flat, "metadata.user-script": script}
             return self.api.create_machine(body).id
 
@@ -133,55 +133,55 @@ class Ours:
         return dict(self._get(f"/machines/{machine}"))
 
     def named(self, name: str) -> list[Body]:
-        with _told():
+        with _contract_errors():
             return [{"id": found.id, "name": found.name} for found in self.api.list_machines(name=name)]
 
     def power(self, machine: str, action: str) -> None:
-        with _told():
+        with _contract_errors():
             self.api.act(machine, action)
 
     def rename(self, machine: str, name: str) -> None:
-        with _told():
+        with _contract_errors():
             self.api.act(machine, "rename", name=name)
 
     def resize(self, machine: str, package: str) -> None:
-        with _told():
+        with _contract_errors():
             self.api.act(machine, "resize", package=package)
 
     def switch(self, machine: str, what: str, on: bool) -> None:
-        with _told():
+        with _contract_errors():
             self.api.act(machine, f"{'enable' if on else 'disable'}_{what}")
 
     def delete(self, machine: str) -> None:
-        with _told():
+        with _contract_errors():
             self.api.delete_machine(machine)
 
     def set_tags(self, machine: str, tags: Mapping[str, Any]) -> None:
-        with _told():
+        with _contract_errors():
             self.api.merge_tags(machine, tags)
 
     def drop_tag(self, machine: str, key: str) -> None:
-        with _told():
+        with _contract_errors():
             self.api.delete_tag(machine, key)
 
     def set_metadata(self, machine: str, values: Mapping[str, str]) -> None:
-        with _told():
+        with _contract_errors():
             self.api.merge_metadata(machine, values)
 
     def drop_metadata(self, machine: str, key: str) -> None:
-        with _told():
+        with _contract_errors():
             self.api.delete_metadata(machine, key)
 
     def nics(self, machine: str) -> list[Body]:
-        with _told():
+        with _contract_errors():
             return [dict(nic) for nic in self.api.list_nics(machine)]
 
     def add_nic(self, machine: str, network: str) -> str:
-        with _told():
+        with _contract_errors():
             return str(self.api.add_nic(machine, network)["mac"])
 
     def drop_nic(self, machine: str, mac: str) -> None:
-        with _told():
+        with _contract_errors():
             self.api.remove_nic(machine, mac)
 
     def snapshots(self, machine: str) -> list[Body]:
@@ -457,7 +457,7 @@ class Place:
 
 
 def wanted(environ: Mapping[str, str]) -> bool:
-    """Whether the suite is to run on a real data centre. Raises ValueError when it is asked for and not told where."""
+    """Whether the suite is to run on a real data centre. Raises ValueError when it is requested without the data centre's name."""
     asked = environ.get("ROLLCALL_CONTRACT", "")
     if asked not in ("", "local", "real"):
         raise ValueError(f"ROLLCALL_CONTRACT is {asked!r}; set it to real, or leave it out")

@@ -35,7 +35,7 @@ from rollcall.ownership import Owner
 from rollcall.registry import Registry
 from rollcall.retrying import retried
 from rollcall.settings import CloudflareJoin, Join, MachineSettings, challenge_name
-from tests.unit.agent.told import as_keys
+from tests.unit.agent.settings_fixtures import as_keys
 
 STACK, FLEET = "local", "web"
 OURS = tuple(f"198.51.100.{each}" for each in range(10, 18))

@@ -49,24 +49,24 @@ import os
 import pulumi
 from components.joyent import Machine, MachineArgs, Ready, ReadyArgs
 
-told = json.loads(os.environ["TRIAL"])
+options = json.loads(os.environ["TRIAL"])
 made = [
     Machine(
         f"web-{{index}}",
         MachineArgs(
-            machine_name=f"web-{{index}}-{{told.get('generation', 'aaaaaa')}}",
+            machine_name=f"web-{{index}}-{{options.get('generation', 'aaaaaa')}}",
             package="g1.nano",
             image="debian-12",
             networks=["Joyent-SDC-Public"],
-            tags={{**told.get("tags", {{"role": "web"}}), "index": index}},
-            metadata={{"round": told.get("round", "1")}},
+            tags={{**options.get("tags", {{"role": "web"}}), "index": index}},
+            metadata={{"round": options.get("round", "1")}},
             secret_metadata={{"token": {token!r}}},
             userdata="#!/bin/sh\\n" + {script!r},
         ),
     )
-    for index in range(told["count"])
+    for index in range(options["count"])
 ]
-ready = Ready("ready", ReadyArgs(machines=[each.id for each in made], timeout=told.get("timeout", 60)))
+ready = Ready("ready", ReadyArgs(machines=[each.id for each in made], timeout=options.get("timeout", 60)))
 pulumi.export("addresses", ready.addresses)
 """
 
@@ -170,8 +170,8 @@ class Stack:
         reasons."""
         printed = self.run("preview", "--json", **given)
         steps = json.loads(printed[printed.index("{") :])["steps"]
-        told_of = ("create", "update", "replace", "delete")
-        return {each["urn"].rpartition("::")[2]: each for each in steps if each["op"] in told_of}
+        changes = ("create", "update", "replace", "delete")
+        return {each["urn"].rpartition("::")[2]: each for each in steps if each["op"] in changes}
 
     def triton(self, *words: str) -> Any:
         """What the official client prints: JSON, an object or one on each line, else text."""

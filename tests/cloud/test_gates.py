@@ -1,4 +1,4 @@
-"""What the clouds' APIs are told about firewalls, as gates of machines."""
+"""Firewall rules that the clouds' APIs were given, as gates of machines."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_the_operators_key_comes_to_the_local_aws_and_the_environment_stays(
 
 
 def test_the_local_clouds_start_with_nothing_of_the_callers_clouds(trap: Trap, tmp_path: Path) -> None:
-    """With `AWS_PROFILE` told, they would not even start."""
+    """With `AWS_PROFILE` set, they would not even start."""
     state = tmp_path / "clouds"
     words = [sys.executable, "-m", "localcloud", "--instance", "loopback", "--state", str(state)]
     subprocess.run([*words, "start", "--no-machines"], cwd=ROOT, check=True)

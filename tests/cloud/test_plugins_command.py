@@ -1,4 +1,4 @@
-"""The stand-in for the command plugin: what runs when, with which environment; `ssh` is a script that keeps what it was told."""
+"""The stand-in for the command plugin: what runs when, with which environment; `ssh` is a script that keeps its arguments."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot one\n-----END OPENSSH PRIVATE KE
 # Stands for ssh and for the machine: runs the command with no variable but those that SendEnv names.
 SSH = """#!{python}
 import json, os, subprocess, sys
-told = sys.argv[1:]
-key = told[told.index("-i") + 1] if "-i" in told else None
-sent = [each.partition("=")[2] for each in told if each.startswith("-oSendEnv=")]
+arguments = sys.argv[1:]
+key = arguments[arguments.index("-i") + 1] if "-i" in arguments else None
+sent = [each.partition("=")[2] for each in arguments if each.startswith("-oSendEnv=")]
 with open({log!r}, "a") as log:
     mode = os.stat(key).st_mode & 0o777 if key else None
-    print(json.dumps({{"told": told, "key": open(key).read() if key else None, "mode": mode}}), file=log)
-if told[-2].endswith("@down"):
+    print(json.dumps({{"arguments": arguments, "key": open(key).read() if key else None, "mode": mode}}), file=log)
+if arguments[-2].endswith("@down"):
     print("ssh: connect to host down port 22: Connection refused", file=sys.stderr)
     sys.exit(255)
 environ = {{name: os.environ[name] for name in sent}}
-sys.exit(subprocess.run(["/bin/sh", "-c", told[-1]], env={{"PATH": os.environ["PATH"], **environ}}).returncode)
+sys.exit(subprocess.run(["/bin/sh", "-c", arguments[-1]], env={{"PATH": os.environ["PATH"], **environ}}).returncode)
 """
 
 
@@ -161,16 +161,16 @@ def test_a_key_is_a_file_of_its_owner_and_no_value_is_in_the_arguments(host: Hos
     )
     (call,) = ssh.calls
     assert (call["key"].strip(), stat.filemode(call["mode"])[1:]) == (KEY, "rw-------")
-    assert not Path(call["told"][call["told"].index("-i") + 1]).exists()
-    assert call["told"][-4:] == ["-p", "2222", "admin@192.0.2.1", 'echo "$WORD"']
-    assert {"-oBatchMode=yes", "-oConnectTimeout=7", "-oSendEnv=WORD"} <= set(call["told"])
-    assert not [each for each in call["told"] if "a-secret-of-the-operator" in each or "BEGIN" in each]
+    assert not Path(call["arguments"][call["arguments"].index("-i") + 1]).exists()
+    assert call["arguments"][-4:] == ["-p", "2222", "admin@192.0.2.1", 'echo "$WORD"']
+    assert {"-oBatchMode=yes", "-oConnectTimeout=7", "-oSendEnv=WORD"} <= set(call["arguments"])
+    assert not [each for each in call["arguments"] if "a-secret-of-the-operator" in each or "BEGIN" in each]
 
 
 def test_without_a_key_ssh_finds_its_own(host: Host, ssh: Ssh) -> None:
     host.create(REMOTE, {"create": "true", "connection": {"host": "192.0.2.1"}})
-    assert "-i" not in ssh.calls[0]["told"]
-    assert ssh.calls[0]["told"][-2] == "root@192.0.2.1"
+    assert "-i" not in ssh.calls[0]["arguments"]
+    assert ssh.calls[0]["arguments"][-2] == "root@192.0.2.1"
 
 
 def test_a_host_that_does_not_answer_is_tried_as_often_as_configured(host: Host, ssh: Ssh) -> None:

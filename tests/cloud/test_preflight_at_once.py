@@ -99,7 +99,7 @@ def keys(found: list[str]) -> list[str]:
 
 def test_a_good_configuration_has_none(faults: Faults) -> None:
     assert faults(GOOD) == []
-    assert faults({**GOOD, "rollcall:machineToken": "told-by-the-operator-0123456789abcdefghij"})[0].startswith(
+    assert faults({**GOOD, "rollcall:machineToken": "given-by-an-operator-0123456789abcdefghij"})[0].startswith(
         "rollcall:machineToken: "
     )
 

@@ -176,7 +176,7 @@ def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be
         assert look(cloud, settings).faults == (), "nothing is made"
 
 
-def told_command(fault: str) -> list[str]:
+def command_in(fault: str) -> list[str]:
     """The AWS CLI's command in a fault, as words."""
     found = re.search(r"`aws ec2 ([^`]+)`", fault)
     assert found, fault
@@ -189,7 +189,7 @@ def test_no_default_subnet_is_a_fault_whose_command_helps(cloud: Cloud) -> None:
         ec2.delete_subnet(SubnetId=each["SubnetId"])
     (fault,) = look(cloud).faults
     assert "no zone of us-west-2 with t3.micro has a default subnet" in fault
-    name, *words = told_command(fault)
+    name, *words = command_in(fault)
     assert (name, words[0], words[2:]) == ("create-default-subnet", "--availability-zone", ["--region", "us-west-2"])
     ec2.create_default_subnet(AvailabilityZone=words[1])
     assert look(cloud) == Found()
@@ -209,7 +209,7 @@ def test_no_default_vpc_is_one_fault_whose_command_helps(cloud: Cloud) -> None:
         "rollcall:fleets: us-west-2 has no default VPC, and the machines of web, api are to be in its subnets. "
         "Run `aws ec2 create-default-vpc --region us-west-2`, which makes one with a subnet in each zone, or give them another region."
     )
-    assert told_command(fault) == ["create-default-vpc", "--region", "us-west-2"]
+    assert command_in(fault) == ["create-default-vpc", "--region", "us-west-2"]
     ec2.create_default_vpc()
     assert look(cloud, WEB, API).faults == ()
 

@@ -61,11 +61,11 @@ import javax.naming.directory.*;
 
 public class Ask {
     public static void main(String[] words) throws Exception {
-        Hashtable<String, String> told = new Hashtable<>();
-        told.put(Context.INITIAL_CONTEXT_FACTORY, "com.sun.jndi.dns.DnsContextFactory");
-        told.put(Context.PROVIDER_URL, "dns://127.0.0.1:" + words[1]);
+        Hashtable<String, String> options = new Hashtable<>();
+        options.put(Context.INITIAL_CONTEXT_FACTORY, "com.sun.jndi.dns.DnsContextFactory");
+        options.put(Context.PROVIDER_URL, "dns://127.0.0.1:" + words[1]);
         try {
-            Attribute found = new InitialDirContext(told).getAttributes(words[0], new String[] {"SRV"}).get("SRV");
+            Attribute found = new InitialDirContext(options).getAttributes(words[0], new String[] {"SRV"}).get("SRV");
             for (int at = 0; found != null && at < found.size(); at++) {
                 String[] parts = found.get(at).toString().split(" ");
                 System.out.println(parts[3].replaceAll("[.]$", "") + ":" + parts[2]);

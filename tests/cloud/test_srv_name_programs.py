@@ -58,7 +58,7 @@ class Directory:
     """A service in a zone, and a name server for it on an address of loopback of its own, at port 53."""
 
     def __init__(self, membership: Route53Join, store: Route53Store, server: str) -> None:
-        self.server, self._told, self._store = server, membership, store
+        self.server, self._membership, self._store = server, membership, store
         self._labels: dict[int, KeptLabels] = {}
 
     def join(self, number: int) -> str:
@@ -72,7 +72,7 @@ class Directory:
 
     def _registry(self, number: int) -> Route53Registry:
         labels = self._labels.setdefault(number, KeptLabels(dice=random.Random(number)))  # noqa: S311
-        return Route53Registry(self._told, self._store, UNKNOWN, pause=lambda _: None, labels=labels)
+        return Route53Registry(self._membership, self._store, UNKNOWN, pause=lambda _: None, labels=labels)
 
 
 def owner_of(number: int) -> Owner:

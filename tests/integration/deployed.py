@@ -32,7 +32,7 @@ class Deployed:
         self.ec2: Any = self.aws("ec2")
 
     def aws(self, service: str, settings: Mapping[str, str] | None = None) -> Any:
-        """boto3's client of an AWS service: the operator's, unless `told` has other credentials or another region."""
+        """Return boto3's client of an AWS service with the operator's credentials, or with other credentials or another region."""
         env = {**self.env, **(settings or {})}
         key = (service, env["AWS_REGION"], env["AWS_ACCESS_KEY_ID"])
         if key not in self._clients:

@@ -63,7 +63,7 @@ def extended(target: Path) -> None:
     """The program's components with the shed beside the others."""
     shutil.copytree(ROOT / "components", target, ignore=shutil.ignore_patterns("__pycache__"))
     (target / "shed").mkdir()
-    # What machines are told is looked for beside the components.
+    # The machine's settings modules are imported from beside the components.
     (target.parent / "userdata").symlink_to(ROOT / "userdata")
     for name in ("__init__.py", "api.py", "view.py", "fleet.py"):
         shutil.copy(SHED / name, target / "shed" / name)

@@ -41,7 +41,7 @@ HOLDER = (
     "import fcntl, sys, time; held = [open(each, 'w') for each in sys.argv[1:]]; "
     "[fcntl.lockf(each, fcntl.LOCK_EX) for each in held]; time.sleep(999)"
 )
-# needrestart as Ubuntu has it: after each change of packages it restarts whatever uses an old library, unless it is told to wait.
+# needrestart as in Ubuntu: after each change of packages it restarts whatever uses an old library, unless its configuration says to wait.
 NEEDRESTART = """cat >/etc/apt/apt.conf.d/99needrestart <<'END'
 DPkg::Post-Invoke {"test ${NEEDRESTART_SUSPEND:-0} = 1 || systemctl restart rollcall-boot.service";};
 END

@@ -30,19 +30,19 @@ from components.resources.tags import deployment, tag_everything
 from components.preflight.quotas import check_ec2
 from components.config.models import FleetSettings
 
-told = {"count": 2, "image": "debian-12", "image_refresh": "", "sources": "one", "size": "t3.micro", "region": None}
-told |= json.loads(os.environ["TRIAL"])
-sources = told.pop("sources")
+options = {"count": 2, "image": "debian-12", "image_refresh": "", "sources": "one", "size": "t3.micro", "region": None}
+options |= json.loads(os.environ["TRIAL"])
+sources = options.pop("sources")
 userdata.sources_hash = lambda: sources
 tag_everything()
-role = aws.iam.Role("role", assume_role_policy=told["trust"])
+role = aws.iam.Role("role", assume_role_policy=options["trust"])
 profile = aws.iam.InstanceProfile("profile", role=role.name)
-kept = {key: told[key] for key in ("count", "image", "image_refresh", "size", "region")}
+kept = {key: options[key] for key in ("count", "image", "image_refresh", "size", "region")}
 settings = FleetSettings(name="aws-web", cloud="aws", joins=(), **kept)
-where = told["region"] or "us-west-2"
+where = options["region"] or "us-west-2"
 for note in check_ec2([settings], deployment(), where, functools.partial(boto3.client, region_name=where)).notes:
     pulumi.info(note)
-abroad = ec2_lookups.providers([settings]).get(told["region"])
+abroad = ec2_lookups.providers([settings]).get(options["region"])
 opts = pulumi.ResourceOptions(providers=[abroad]) if abroad else None
 args = FleetArgs(settings=settings, memberships=[], needs=[profile], profile=profile.name)
 call_rolls([Ec2Fleet("aws-web", args, opts)])

@@ -25,15 +25,15 @@ import pulumi_aws as aws
 import pulumi_cloudflare as cloudflare
 import pulumi_command as command
 
-told = json.loads(os.environ["TRIAL"])
+options = json.loads(os.environ["TRIAL"])
 policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "route53:*", "Resource": "*"}]})
 
 zone = aws.route53.Zone("zone", name="unilans.net", tags={"of": "trial"})
 found = aws.route53.get_zone_output(zone_id=zone.zone_id)
-aws.route53.Record("txt", zone_id=found.zone_id, name="_x._tcp.unilans.net", type="TXT", ttl=60, records=[told["txt"]])
-role = aws.iam.Role("role", assume_role_policy=told["trust"], description="of the trial")
+aws.route53.Record("txt", zone_id=found.zone_id, name="_x._tcp.unilans.net", type="TXT", ttl=60, records=[options["txt"]])
+role = aws.iam.Role("role", assume_role_policy=options["trust"], description="of the trial")
 aws.iam.RolePolicy("role-policy", role=role.name, policy=policy)
-profile = aws.iam.InstanceProfile("profile", role=role.name if told["whole"] else "nobody")
+profile = aws.iam.InstanceProfile("profile", role=role.name if options["whole"] else "nobody")
 user = aws.iam.User("user", name="machine-user")
 aws.iam.UserPolicy("user-policy", user=user.name, policy=policy)
 key = aws.iam.AccessKey("key", user=user.name)
@@ -47,7 +47,7 @@ instance = aws.ec2.Instance(
     instance_type="t3.micro",
     iam_instance_profile=profile.name,
     vpc_security_group_ids=[group.id],
-    user_data=told["user_data"],
+    user_data=options["user_data"],
     user_data_replace_on_change=True,
     tags={"Name": "trial"},
 )
@@ -69,8 +69,8 @@ policies = [{
 token = cloudflare.ApiToken("token", name="machines", policies=policies)
 owned = cloudflare.AccountToken("owned", account_id=account, name="machines of the account", policies=policies)
 
-command.local.Command("local", create="echo made >> $LOG", delete="echo unmade >> $LOG", environment={"LOG": told["log"]})
-command.remote.Command("remote", connection={"host": "192.0.2.1"}, create=f"echo far >> {told['log']}")
+command.local.Command("local", create="echo made >> $LOG", delete="echo unmade >> $LOG", environment={"LOG": options["log"]})
+command.remote.Command("remote", connection={"host": "192.0.2.1"}, create=f"echo far >> {options['log']}")
 bucket = aws.s3.Bucket("bucket", force_destroy=True)
 parts = [
     aws.s3.BucketPublicAccessBlock("shut", bucket=bucket.id, block_public_acls=True, block_public_policy=True),

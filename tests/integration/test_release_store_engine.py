@@ -29,15 +29,15 @@ from components.resources.tags import tag_everything
 from components.resources.dns_credentials import InstanceRole, InstanceRoleArgs
 from components.config.models import FleetSettings
 
-told = {"release": "one", "regions": {"web": None}} | json.loads(os.environ["TRIAL"])
-tar = told["release"].encode()
+options = {"release": "one", "regions": {"web": None}} | json.loads(os.environ["TRIAL"])
+tar = options["release"].encode()
 made = userdata.Release(digest=hashlib.sha256(tar).hexdigest(), tar=tar)
 userdata.release = releases.release = lambda: made
 userdata.sources_hash = lambda: made.digest[:16]
 tag_everything()
 fleets = [
     FleetSettings(name=name, cloud="aws", joins=(), count=2, image="debian-12", size="t3.micro", region=region)
-    for name, region in told["regions"].items()
+    for name, region in options["regions"].items()
 ]
 providers = ec2_lookups.providers(fleets)
 stores = releases.stores(fleets, providers, lambda _: made, keep=2)

@@ -228,7 +228,7 @@ def test_what_another_owner_put_into_the_set_stays_to_the_byte(services: Service
 
 
 def test_a_machine_that_rollcall_did_not_make_joins_with_the_same_userdata(services: Services) -> None:
-    """As of an Auto Scaling group: every machine is told the same, and names itself by its instance id."""
+    """As of an Auto Scaling group: every machine has the same settings, and names itself by its instance id."""
     model = services.ec2.describe_instances(InstanceIds=[services.machine("api-0")["id"]])
     like = model["Reservations"][0]["Instances"][0]
     given = {tag["Key"]: tag["Value"] for tag in like["Tags"]}

@@ -156,7 +156,7 @@ def without_faults() -> Iterator[None]:
 
 @pytest.fixture
 def settings(packed: dict[str, Release], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Release]]:
-    """What the machines of this test are told besides: two workloads and their digests."""
+    """Add two workloads and their digests to the machine settings."""
     keys = {"rollcall-workloads": "www shop"}
     keys.update({f"rollcall-workload-{name}": release.digest for name, release in packed.items()})
     monkeypatch.setattr(test_boot, "KEYS", {**test_boot.KEYS, **keys})
@@ -228,7 +228,7 @@ def test_a_release_in_the_store_that_is_another_s_is_reported_and_not_unpacked(
     assert until(lambda: "ok" in machine.run("curl -s http://127.0.0.1:8080/ || true"), 60), machine.log()
 
 
-def told_of(monkeypatch: pytest.MonkeyPatch, release: Release, **more: str) -> None:
+def give_machines_shop(monkeypatch: pytest.MonkeyPatch, release: Release, **more: str) -> None:
     """Give machines the settings of one workload, `shop`."""
     keys = {"rollcall-workloads": "shop", "rollcall-workload-shop": release.digest, **more}
     monkeypatch.setattr(test_boot, "KEYS", {**test_boot.KEYS, **keys})
@@ -245,7 +245,7 @@ def test_an_operator_s_unit_and_its_checks_run_confined_as_any_other(
     (tmp_path / "shop/healthy").chmod(0o755)
     checks = CheckSettings(http=":8080/healthz", grace=60), CheckSettings(command="./healthy --quick", interval=2)
     release = release_of(replace(SHOP, run=None, unit="shop.service", check=checks), tmp_path)
-    told_of(monkeypatch, release, **{"rollcall-join-0": SITE})
+    give_machines_shop(monkeypatch, release, **{"rollcall-join-0": SITE})
     machine = guest(room, "joyent", {"shop": release})
     machine.says("workload", 60)
     shown = "systemctl show -P Type -P LimitNOFILE -P ActiveState -P Description workload-shop"
@@ -278,7 +278,7 @@ def test_a_machine_that_does_not_confine_refuses_a_workload_that_does_not_accept
     accepting = release_of(replace(SHOP, confinement="best-effort"), tmp_path)
     for release in (packed["shop"], accepting):
         put(CLOUD["aws"], release)
-    told_of(monkeypatch, packed["shop"])
+    give_machines_shop(monkeypatch, packed["shop"])
     script = userdata.boot_script().replace("set -u\n", f"{UNCONFINED}set -u\n", 1)
     machine = Guest(room, "aws", "debian-12", script)
     machine.says("reason=not-confined lacks=metadata fix='confinement: best-effort' workload=shop", 60)
@@ -399,7 +399,7 @@ def migrating(
             (tmp_path / "shop" / name).chmod(0o755)
         release = release_of(replace(VAULT, before=BeforeSettings(run="./migrate", timeout=30)), tmp_path)
         put(CLOUD["aws"], release)
-        told_of(monkeypatch, release, **{SECRET: f"revision=r1 turn=0 prefix={PREFIX['aws']}"})
+        give_machines_shop(monkeypatch, release, **{SECRET: f"revision=r1 turn=0 prefix={PREFIX['aws']}"})
         return release, [guest(room, "aws", {"shop": release}) for _ in range(2)]
 
     return boot

@@ -24,9 +24,9 @@ SOURCES = [
 ]
 _SIGNED = tuple(f"userdata/rollcall/{each}.py" for each in ("aws", "clouds", "route53api"))
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-# The helpers: by the method that they stand for, or that they are told first.
+# The helpers: by the method that they use, and those that take the method as their first argument.
 _VERBS = {"get": "GET", "all": "GET", "_get": "GET", "_pages": "GET", "post": "POST", "put": "PUT", "delete": "DELETE"}
-_TOLD = ("call", "_call", "send")
+_TAKE_METHOD = ("call", "_call", "send")
 # The header that names an operation of a JSON protocol, and the services behind its prefixes.
 _TARGET = re.compile(r"(AmazonSSM)\.(\w+)")
 _PREFIXES = {"AmazonSSM": "ssm"}
@@ -90,7 +90,7 @@ def _http(tree: ast.Module, api: str) -> Iterator[str]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
             continue
         name, first = node.func.attr, node.args[0]
-        if name in _TOLD and isinstance(first, ast.Constant) and first.value in _METHODS and len(node.args) > 1:
+        if name in _TAKE_METHOD and isinstance(first, ast.Constant) and first.value in _METHODS and len(node.args) > 1:
             method, path = str(first.value), texts.of(node.args[1])
         elif name in _VERBS:
             method, path = _VERBS[name], texts.of(first)

@@ -360,7 +360,7 @@ def built(config: str) -> dict[str, Any]:
                 json.dump({"graph": graph(cloud), "calls": cloud.calls}, printed)
                 printed.flush()
                 code = 0
-            except BaseException:  # noqa: BLE001 - said, and told by the exit code
+            except BaseException:  # noqa: BLE001 - it is printed, and the exit code shows it
                 traceback.print_exc()
             finally:
                 sys.stderr.flush()

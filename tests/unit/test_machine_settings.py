@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollcall.settings import CloudflareJoin, MachineSettings, Route53Join, SettingsError, format_join, parse_join
-from tests.unit.agent.told import as_keys
+from tests.unit.agent.settings_fixtures import as_keys
 
 SITE = CloudflareJoin(zone="a" * 32, host="www.scalability.expert", token="/rollcall/local/token-scalability_expert")
 SERVICE = Route53Join(
     zone="Z0123456789ABCDEFGHIJ", domain="unilans.net", service="_theService._tcp", incarnation="v1", port=4218
 )
-TOLD = MachineSettings(
+SETTINGS = MachineSettings(
     stack="local",
     fleet="web",
     machine="0",
@@ -30,18 +30,21 @@ EC2_IMDS_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]{1,128}")
 
 
 def test_machine_settings_are_read_back() -> None:
-    assert MachineSettings.from_keys(as_keys(TOLD)) == TOLD
-    assert MachineSettings.from_keys(as_keys(replace(TOLD, drain=True))).drain
+    assert MachineSettings.from_keys(as_keys(SETTINGS)) == SETTINGS
+    assert MachineSettings.from_keys(as_keys(replace(SETTINGS, drain=True))).drain
 
 
 def test_keys_and_values_fit_ec2_tags_as_imds_shows_them() -> None:
-    for key, value in as_keys(TOLD).items():
+    for key, value in as_keys(SETTINGS).items():
         assert EC2_IMDS_KEY.fullmatch(key), key
         assert EC2_VALUE.fullmatch(value), value
 
 
 def test_the_keys_of_others_are_ignored() -> None:
-    assert MachineSettings.from_keys({**as_keys(TOLD), "Name": "x", "rollcall-join-x": "y", "user-script": "z"}) == TOLD
+    assert (
+        MachineSettings.from_keys({**as_keys(SETTINGS), "Name": "x", "rollcall-join-x": "y", "user-script": "z"})
+        == SETTINGS
+    )
 
 
 @given(st.integers(0, 65535), st.integers(0, 65535), st.integers(1, 86400), st.booleans())

@@ -1,4 +1,4 @@
-"""The shed: a compute API and its machines, on loopback. A machine is the real agent, told by its cloud's own metadata."""
+"""The shed: a compute API and its machines, on loopback. A machine is the real agent with settings from its cloud's own metadata."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Compute:
         root = self._folder / made.id
         (root / "run/shed").mkdir(parents=True)
         (root / "run/shed/metadata").write_text(f"{self.url}/guest/{made.id}")
-        assert sent["userdata"].startswith("#!/bin/sh"), "a machine that is told nothing runs nothing"
+        assert sent["userdata"].startswith("#!/bin/sh"), "a machine without user data runs nothing"
         with self._lock:
             self.machines[made.id] = made
             made.agent = self._agent(root)

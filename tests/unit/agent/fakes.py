@@ -14,7 +14,7 @@ from rollcall.agent import TICK, Agent, describe
 from rollcall.errors import FatalError, RollcallError
 from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, Join, MachineSettings
-from tests.unit.agent.told import as_keys
+from tests.unit.agent.settings_fixtures import as_keys
 
 T = TypeVar("T")
 INSTANCE = "i-0123456789abcdef0"
@@ -116,7 +116,7 @@ class FakeDns:
         return FakeRegistry(self, membership, secret)
 
     def look_up(self, name: str) -> frozenset[str] | None:
-        """What name servers say: the truth, unless `answers` was told."""
+        """Return what the name servers answer: the registered records, unless `answers` is set."""
         if ".c.rc." in name:
             return frozenset()
         self.looks += 1
@@ -146,7 +146,7 @@ class FakeDns:
 
 class FakeRegistry:
     def __init__(self, dns: FakeDns, membership: Join, secret: Callable[[str], str]) -> None:
-        self._dns, self._told, self._secret = dns, membership, secret
+        self._dns, self._membership, self._secret = dns, membership, secret
         self._place, self.size = describe(membership), dns.size
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
@@ -156,7 +156,7 @@ class FakeRegistry:
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
         self._call("join")
         self._dns.kept[self._place] = kept
-        wanted = (owner, addresses, self._told)
+        wanted = (owner, addresses, self._membership)
         changed = self._dns.standing.get(self._place) != wanted
         self._dns.standing[self._place] = wanted
         return changed
@@ -200,7 +200,7 @@ class FakeRegistry:
         pass
 
     def _call(self, verb: str) -> None:
-        token = self._secret(self._told.token) if isinstance(self._told, CloudflareJoin) else TOKEN
+        token = self._secret(self._membership.token) if isinstance(self._membership, CloudflareJoin) else TOKEN
         self._dns.called(verb, self._place, token)
 
 
@@ -246,7 +246,7 @@ class Guest:
         self._check.symlink_to("/bin/true" if is_healthy else "/bin/false")
 
     def tell(self, **changed: Any) -> None:
-        """The operator changes what the machine is told."""
+        """Change the machine settings, as an operator does."""
         said = {name: getattr(self.cloud.settings, name) for name in MachineSettings.__dataclass_fields__}
         self.cloud.settings = MachineSettings(**{**said, **changed})
 

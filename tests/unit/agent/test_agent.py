@@ -215,7 +215,7 @@ class TestAddress:
         guest.pass_time(REREAD + LONGEST + TICK)
         assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
 
-    # What the machine has, whether it is told of IPv6, and with what it stands.
+    # The machine's addresses, whether its settings want IPv6, and the addresses that are registered.
     FAMILIES = (
         ((ADDRESS, IPV6), True, f"{ADDRESS} {IPV6}"),
         ((ADDRESS, IPV6), False, ADDRESS),

@@ -1,4 +1,4 @@
-"""rollcall.agent: what a change of what the machine was told does, and silence."""
+"""rollcall.agent: what it does when the machine settings change, and when they cannot be read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rollcall.agent import CONFIRM, LONGEST, REREAD, TICK
 from rollcall.errors import FatalError, TransientError
 from rollcall.settings import CloudflareJoin
 from tests.unit.agent.fakes import ADDRESS, HOST, INSTANCE, OWNER, Guest, memory_folder, runs_well
-from tests.unit.agent.told import as_keys
+from tests.unit.agent.settings_fixtures import as_keys
 
 BLOG = "blog.scalability.expert"
 SILENT = TransientError("reason=no-metadata error=ConnectTimeout")

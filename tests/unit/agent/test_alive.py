@@ -148,7 +148,7 @@ class NetAnswers:
 
 class NetRegistry:
     def __init__(self, net: Net, machine_settings: Join) -> None:
-        self._net, self._told = net, machine_settings
+        self._net, self._membership = net, machine_settings
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
@@ -157,15 +157,15 @@ class NetRegistry:
 
     @property
     def _here(self) -> dict[str, Owner]:
-        return self._net.records.setdefault(place(self._told), {})
+        return self._net.records.setdefault(place(self._membership), {})
 
     def join(self, owner: Owner, *addresses: str, kept: bool = False) -> bool:
-        if isinstance(self._told, Route53Join):
-            host = f"{owner.generation}.rc.{self._told.domain}"
+        if isinstance(self._membership, Route53Join):
+            host = f"{owner.generation}.rc.{self._membership.domain}"
             self._net.hosts[host], addresses = addresses[0], (host,)
         changed = any(self._here.get(each) != owner for each in addresses)
         self._here.update(dict.fromkeys(addresses, owner))
-        if isinstance(self._told, CloudflareJoin):
+        if isinstance(self._membership, CloudflareJoin):
             self.generations = {key: each.generation for key, each in self._here.items()}
         return changed
 
@@ -189,7 +189,7 @@ class NetRegistry:
         return self._here.get(key)
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
-        name, text = challenge_name(owner, self._told), f"{owner} {by}".rstrip()
+        name, text = challenge_name(owner, self._membership), f"{owner} {by}".rstrip()
         texts = self._net.challenges.pop(name, set())
         mine = {each for each in texts if each.startswith(text)}
         if left := (texts | {text} if on else texts - mine):
@@ -199,7 +199,7 @@ class NetRegistry:
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
         self._net.reads += 1
-        texts = self._net.challenges.get(challenge_name(owner, self._told), set())
+        texts = self._net.challenges.get(challenge_name(owner, self._membership), set())
         return tuple(each.removeprefix(f"{owner} ") for each in texts)
 
     def interrupt(self) -> None:

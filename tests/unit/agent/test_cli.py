@@ -19,7 +19,7 @@ from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, MachineSettings
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 from tests.unit.agent.fakes import ADDRESS, INSTANCE, OWNER
-from tests.unit.agent.told import as_keys
+from tests.unit.agent.settings_fixtures import as_keys
 
 pytestmark = pytest.mark.clouds
 HOST = f"www.{ZONE}"
@@ -55,7 +55,12 @@ class Machine:
         self._settings = root / "etc" / "rollcall.json"
         self._settings.parent.mkdir()
         self.secret = OPERATOR
-        self.told: dict[str, Any] = {"zone": self.lab.zone, "host": HOST, "token": "t", "check": "command:/bin/true"}
+        self.join_keys: dict[str, Any] = {
+            "zone": self.lab.zone,
+            "host": HOST,
+            "token": "t",
+            "check": "command:/bin/true",
+        }
         self.describe()
 
     def describe(self, **changed: Any) -> None:
@@ -65,7 +70,7 @@ class Machine:
             machine="0",
             generation="ab12cd",
             workloads=("the-service",),
-            joins=(CloudflareJoin(**{**self.told, **changed}),),
+            joins=(CloudflareJoin(**{**self.join_keys, **changed}),),
         )
         self.write({"keys": as_keys(settings), "instance": INSTANCE, "addresses": [ADDRESS]})
 
@@ -136,7 +141,7 @@ class TestOnce:
         assert machine.rollcall("leave")[0] == 1
 
     def test_a_membership_can_be_given_as_words(self, machine: Machine) -> None:
-        words = [f"{key}={value}" for key, value in {**machine.told, "host": f"blog.{ZONE}"}.items()]
+        words = [f"{key}={value}" for key, value in {**machine.join_keys, "host": f"blog.{ZONE}"}.items()]
         assert machine.rollcall("join", "cloudflare", *words)[0] == 0
         assert machine.lab.names() == ["blog"]
         assert machine.rollcall("leave", "cloudflare", *words)[0] == 0

@@ -21,7 +21,7 @@ from rollcall.errors import FatalError, TransientError
 from rollcall.resolve import Client, Incarnation
 from tests.unit.agent.nameserver import SERVICE, ZONE, Clock, Served, Zone, serving
 from tests.unit.agent.test_resolve import answered, listening, refusing, rrset
-from tests.unit.agent.test_resolvers import Told, found, hosts
+from tests.unit.agent.test_resolvers import Network, found, hosts
 
 V1 = f"v1.{SERVICE}"
 
@@ -299,7 +299,7 @@ class TestStale:
     def test_where_no_resolver_answers_what_was_known_is_served_and_reported(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        network, clock = Told("192.0.2.1"), Clock()
+        network, clock = Network("192.0.2.1"), Clock()
         client = Client("192.0.2.1", exchange=network, clock=clock)
         assert not found(client).stale
         network.alive.clear()
@@ -313,7 +313,7 @@ class TestStale:
         )
 
     def test_it_ends(self) -> None:
-        network, clock = Told("192.0.2.1"), Clock()
+        network, clock = Network("192.0.2.1"), Clock()
         client = Client("192.0.2.1", exchange=network, clock=clock, stale=60)
         found(client)
         network.alive.clear()
@@ -325,7 +325,7 @@ class TestStale:
             found(client)
 
     def test_it_can_be_switched_off(self) -> None:
-        network, clock = Told("192.0.2.1"), Clock()
+        network, clock = Network("192.0.2.1"), Clock()
         client = Client("192.0.2.1", exchange=network, clock=clock, stale=0)
         found(client)
         network.alive.clear()
@@ -335,7 +335,7 @@ class TestStale:
 
     @pytest.mark.parametrize("rcode", [dns.rcode.SERVFAIL, dns.rcode.REFUSED])
     def test_a_resolver_that_fails_is_one_that_does_not_answer(self, rcode: dns.rcode.Rcode) -> None:
-        network, clock, failing = Told("192.0.2.1"), Clock(), list[bool]()
+        network, clock, failing = Network("192.0.2.1"), Clock(), list[bool]()
 
         def exchange(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
             wire = network(server, query, timeout, over_tcp)
@@ -358,7 +358,7 @@ class TestStale:
             found(client)
 
     def test_what_was_not_there_is_not_served_stale(self) -> None:
-        network, clock = Told("192.0.2.1"), Clock()
+        network, clock = Network("192.0.2.1"), Clock()
         client = Client("192.0.2.1", exchange=network, clock=clock)
         with pytest.raises(FatalError, match="no-such-service"):
             client.discover("other", ZONE, "v1")
@@ -368,7 +368,7 @@ class TestStale:
             client.discover("other", ZONE, "v1")
 
     def test_what_is_there_again_is_fresh_within_seconds(self) -> None:
-        network, clock = Told("192.0.2.1"), Clock()
+        network, clock = Network("192.0.2.1"), Clock()
         client = Client("192.0.2.1", exchange=network, clock=clock)
         found(client)
         network.alive.clear()
@@ -379,7 +379,7 @@ class TestStale:
         assert not found(client).stale
 
     def test_while_none_says_anything_they_are_asked_once_in_five_seconds_and_for_a_moment(self) -> None:
-        network, clock = Told("192.0.2.1", "192.0.2.2"), Clock()
+        network, clock = Network("192.0.2.1", "192.0.2.2"), Clock()
         waits: list[float] = []
 
         def exchange(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
@@ -404,7 +404,7 @@ class TestStale:
         assert len(waits) == 6
 
     def test_while_one_call_asks_the_others_are_served(self) -> None:
-        network, clock = Told("192.0.2.1"), Clock()
+        network, clock = Network("192.0.2.1"), Clock()
         asking, go = threading.Event(), threading.Event()
 
         def exchange(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
@@ -428,7 +428,7 @@ class TestStale:
         thread.join(10)
 
     def test_a_shard_alone_makes_it_stale(self) -> None:
-        zone, network, clock = Zone(), Told("192.0.2.1"), Clock()
+        zone, network, clock = Zone(), Network("192.0.2.1"), Clock()
         zone.service("v1-1", "v1-2", ttl=3000)
         zone.live("v1-1", "10 10 4218 a1", ttl=3000)
         zone.live("v1-2", "10 10 4218 a2")

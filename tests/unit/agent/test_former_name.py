@@ -11,10 +11,10 @@ from rollcall.agent import FIRST_LATE_S, Agent
 from rollcall.settings import MachineSettings, Route53Join
 from tests.unit.agent.contention import DOMAIN
 from tests.unit.agent.fakes import Clock, FakeCloud, FakeDns
-from tests.unit.agent.test_route53 import SET, TOLD
+from tests.unit.agent.test_route53 import SERVICE_JOIN, SET
 
 SHORT, HOST = f"_theservice._tcp.{DOMAIN}", f"ab12cd.rc.{DOMAIN}"
-V1 = replace(TOLD, srv="incarnation", check="command:/bin/true")
+V1 = replace(SERVICE_JOIN, srv="incarnation", check="command:/bin/true")
 V2 = replace(V1, incarnation="v2")
 
 

@@ -23,8 +23,8 @@ from tests.unit.agent.test_route53 import (
     ONE,
     OTHER,
     OTHER_VALUE,
+    SERVICE_JOIN,
     SET,
-    TOLD,
     TWO,
     VALUE,
     Still,
@@ -34,9 +34,9 @@ from tests.unit.agent.test_route53 import (
 )
 
 A, OTHER_A = "198.51.100.1", "198.51.100.2"
-BOTH = replace(TOLD, srv="service")
+BOTH = replace(SERVICE_JOIN, srv="service")
 NAMES = (SET, f"_theservice._tcp.v1.{DOMAIN}", f"_theservice._tcp.{DOMAIN}")
-SECOND = replace(TOLD, incarnation="v2")
+SECOND = replace(SERVICE_JOIN, incarnation="v2")
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ class TestRegistrations:
 
     def test_two_services_of_a_zone_share_the_host(self, zone: Zone, file: Path) -> None:
         kept = labels(file)
-        pair = [process(zone, kept, each) for each in (TOLD, SECOND)]
+        pair = [process(zone, kept, each) for each in (SERVICE_JOIN, SECOND)]
         for _ in range(2):
             for each in pair:
                 each.join(ONE, A)
@@ -170,16 +170,16 @@ class TestRegistrations:
         assert values(zone) == (OTHER_VALUE,)
 
     def test_an_agent_that_has_lost_what_it_kept_gives_its_former_host_up(self, zone: Zone, file: Path) -> None:
-        registry = process(zone, labels(file), TOLD)
+        registry = process(zone, labels(file), SERVICE_JOIN)
         registry.join(ONE, A)
         leave_wholly(registry, ONE, A)
-        for join in (TOLD, SECOND):
+        for join in (SERVICE_JOIN, SECOND):
             process(zone, labels(file), join).join(ONE, A)
         (former,) = hosts(zone)
         foreign = put(zone, former, "AAAA", "2001:db8::99")
         file.unlink()
         kept = labels(file)
-        first, second = (process(zone, kept, join) for join in (TOLD, SECOND))
+        first, second = (process(zone, kept, join) for join in (SERVICE_JOIN, SECOND))
         first.join(ONE, A)
         assert targets(zone) == [HOST] and first.left_hosts == {former}
         first.remove_hosts(ONE, first.left_hosts, A)

@@ -251,7 +251,7 @@ def test_a_challenge_is_answered_within_its_time_though_the_api_fails_in_between
     world.run(12)
     owner = world.zone["a1"]
     world.api_down = True
-    world.challenges[challenge_name(owner, world.told)] = {f"{owner} abcdef"}
+    world.challenges[challenge_name(owner, world.membership)] = {f"{owner} abcdef"}
     world.run(300)
     world.api_down = False
     world.run(16)

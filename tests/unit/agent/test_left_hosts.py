@@ -22,7 +22,7 @@ from tests.unit.agent.contention import DOMAIN, targets_of
 from tests.unit.agent.fakes import Clock, FakeCloud, memory_folder, runs_well
 
 TTL, LONG_TTL = 30, 50
-V1 = replace(test_whole.TOLD, ttl=TTL, srv="service")
+V1 = replace(test_whole.SERVICE_JOIN, ttl=TTL, srv="service")
 V2 = replace(V1, incarnation="v2", ttl=LONG_TTL, srv="incarnation")
 SET, SET_2 = test_whole.SET, f"v2._theservice._tcp.{DOMAIN}"
 HOST = test_whole.HOST
@@ -40,7 +40,7 @@ class Registry(test_whole.Registry):
         if self._world.fault is not None:
             raise self._world.fault
         store: Any = Failing(self._world)
-        one = Route53Registry(self._told, store, self._writer, self._zone.scheduler.sleep, labels=self._labels)
+        one = Route53Registry(self._membership, store, self._writer, self._zone.scheduler.sleep, labels=self._labels)
         try:
             return act(one)
         finally:

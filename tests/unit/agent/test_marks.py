@@ -23,7 +23,7 @@ from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
 from tests.unit.agent.contention import UNKNOWN, Zone
 from tests.unit.agent.fakes import OWNER
 from tests.unit.agent.test_route53 import HOST as HOST53
-from tests.unit.agent.test_route53 import ONE, OTHER, SET, TOLD, TWO, VALUE, Still, leave_wholly, put, values
+from tests.unit.agent.test_route53 import ONE, OTHER, SERVICE_JOIN, SET, TWO, VALUE, Still, leave_wholly, put, values
 
 HOST = f"www.{ZONE}"
 FIVE = tuple(replace(OWNER, machine=str(at), generation=f"{at:06x}", instance=f"i-{at:017x}") for at in range(5))
@@ -198,7 +198,7 @@ class TestService:
         return zone
 
     def registry(self, zone: Zone) -> Route53Registry:
-        return Route53Registry(TOLD, zone, UNKNOWN, zone.scheduler.sleep)
+        return Route53Registry(SERVICE_JOIN, zone, UNKNOWN, zone.scheduler.sleep)
 
     def test_the_one_whose_mark_it_is_leaves_and_the_other_stays(self, zone: Zone) -> None:
         assert leave_wholly(self.registry(zone), TWO, self.B) is True

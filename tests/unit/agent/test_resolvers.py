@@ -38,7 +38,7 @@ def hosts(incarnation: Incarnation) -> list[str]:
     return [each.host.partition(".")[0] for each in incarnation.targets]
 
 
-class Told:
+class Network:
     """A network with a resolver at each address of `alive`; every query that was sent, by address."""
 
     def __init__(self, *alive: str) -> None:
@@ -64,7 +64,7 @@ class TestResolvConf:
         return path
 
     def test_a_newer_file_is_read_before_the_next_question(self, conf: Path) -> None:
-        network, clock = Told("192.0.2.1", "192.0.2.2"), Clock()
+        network, clock = Network("192.0.2.1", "192.0.2.2"), Clock()
         client = Client(exchange=network, clock=clock)
         found(client)
         conf.write_text("nameserver 192.0.2.2\n")
@@ -74,7 +74,7 @@ class TestResolvConf:
 
     def test_a_file_that_another_one_takes_the_place_of_is_newer(self, conf: Path, tmp_path: Path) -> None:
         """As resolvconf, NetworkManager and systemd-resolved write it: beside it and renamed, perhaps with an older time."""
-        network, clock = Told("192.0.2.1", "192.0.2.2"), Clock()
+        network, clock = Network("192.0.2.1", "192.0.2.2"), Clock()
         client = Client(exchange=network, clock=clock)
         found(client)
         made = tmp_path / "made"
@@ -88,7 +88,7 @@ class TestResolvConf:
     def test_where_no_resolver_answers_it_is_read_again_whatever_its_time(
         self, conf: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        network = Told("192.0.2.2")
+        network = Network("192.0.2.2")
         client = Client(exchange=network)
         before = conf.stat()
         with conf.open("r+") as open_file:
@@ -98,14 +98,14 @@ class TestResolvConf:
         assert network.asked == ["192.0.2.1", "192.0.2.1", "192.0.2.2"]
 
     def test_where_it_says_the_same_each_is_asked_twice_as_before(self, conf: Path) -> None:
-        network = Told()
+        network = Network()
         with pytest.raises(TransientError, match="no-resolver-answers"):
             found(Client(exchange=network))
         assert network.asked == ["192.0.2.1", "192.0.2.1"]
 
     @pytest.mark.parametrize("text", ["", "# being written\n", None])
     def test_while_it_says_nothing_the_known_ones_are_asked(self, conf: Path, text: str | None) -> None:
-        network, clock = Told("192.0.2.1", "192.0.2.2"), Clock()
+        network, clock = Network("192.0.2.1", "192.0.2.2"), Clock()
         client = Client(exchange=network, clock=clock)
         if text is None:
             conf.unlink()
@@ -123,7 +123,7 @@ class TestResolvConf:
             Client()
 
     def test_resolvers_that_were_named_stay(self, conf: Path) -> None:
-        network = Told("192.0.2.1")
+        network = Network("192.0.2.1")
         client = Client("192.0.2.9", exchange=network)
         conf.write_text("nameserver 192.0.2.1\nnameserver 192.0.2.2\n")
         with pytest.raises(TransientError, match="no-resolver-answers"):
@@ -193,7 +193,7 @@ class TestWithoutEdns:
 
     def test_a_lost_datagram_does_not_cost_what_only_edns_brings(self) -> None:
         """TCP is closed on the way. The first datagram is lost, so it is asked without EDNS, which is too short."""
-        network = Told("192.0.2.1")
+        network = Network("192.0.2.1")
         network.authority = Authority([_many()], {"ns.example": "127.0.0.1"})
         asked: list[bytes] = []
 
@@ -276,7 +276,7 @@ def test_threads_share_a_client_whose_resolvers_change(tmp_path: Path, monkeypat
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     monkeypatch.setattr("rollcall.resolve._RESOLV_CONF", str(path))
-    network = Told("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    network = Network("192.0.2.1", "192.0.2.2", "192.0.2.3")
     network.authority = Authority([_always_asked()], {"ns.example": "127.0.0.1"})
     client, failed = Client(exchange=network), []
 

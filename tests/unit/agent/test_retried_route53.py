@@ -15,7 +15,7 @@ from rollcall.settings import Route53Join
 from tests.unit.agent.fakes import ADDRESS, OWNER
 
 pytestmark = pytest.mark.clouds
-TOLD = Route53Join(
+SERVICE_JOIN = Route53Join(
     zone="Z1",
     domain="unilans.net",
     service="_theService._tcp",
@@ -85,7 +85,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
 
 def membership() -> registry.RetriedRoute53:
-    return registry.RetriedRoute53(TOLD, lambda: "AKIAIOSFODNN7EXAMPLE secret", lambda _: None)
+    return registry.RetriedRoute53(SERVICE_JOIN, lambda: "AKIAIOSFODNN7EXAMPLE secret", lambda _: None)
 
 
 def test_an_outage_costs_one_request_for_each_try_after_the_first(api: Api) -> None:

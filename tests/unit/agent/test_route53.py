@@ -17,7 +17,7 @@ from rollcall.settings import Route53Join
 from rollcall.srv_transitions import Writer
 from tests.unit.agent.contention import DOMAIN, UNKNOWN, Scheduler, Zone
 
-TOLD = Route53Join(zone="Z", domain=DOMAIN, service="_theService._tcp", incarnation="v1", port=4218)
+SERVICE_JOIN = Route53Join(zone="Z", domain=DOMAIN, service="_theService._tcp", incarnation="v1", port=4218)
 SET = f"v1._theservice._tcp.{DOMAIN}"
 ONE = Owner("local", "api", "0", "aaaaaa", "i-00000000000000001")
 TWO = Owner("local", "api", "1", "bbbbbb", "i-00000000000000002")
@@ -38,7 +38,7 @@ def zone() -> Zone:
     return Zone(scheduler, Throttle(UNLIMITED, lambda: scheduler.now))
 
 
-def registry(zone: Zone, join: Route53Join = TOLD, *, fresh: bool = True) -> Route53Registry:
+def registry(zone: Zone, join: Route53Join = SERVICE_JOIN, *, fresh: bool = True) -> Route53Registry:
     return Route53Registry(join, zone, Writer() if fresh else UNKNOWN, zone.scheduler.sleep)
 
 
@@ -118,17 +118,17 @@ class TestHostTtl:
 
     @pytest.mark.parametrize("fresh", [True, False])
     def test_it_is_that_of_the_service(self, zone: Zone, fresh: bool) -> None:
-        registry(zone, replace(TOLD, ttl=5), fresh=fresh).join(ONE, "198.51.100.1", "2001:db8::1")
+        registry(zone, replace(SERVICE_JOIN, ttl=5), fresh=fresh).join(ONE, "198.51.100.1", "2001:db8::1")
         assert self.ttls(zone) == {5}
 
     def test_it_changes_with_the_setting(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         for ttl in (5, 300):
-            assert registry(zone, replace(TOLD, ttl=ttl), fresh=False).join(ONE, "198.51.100.1")
+            assert registry(zone, replace(SERVICE_JOIN, ttl=ttl), fresh=False).join(ONE, "198.51.100.1")
             assert self.ttls(zone) == {ttl}
 
     def test_of_several_services_the_shortest_counts_whoever_looks_last(self, zone: Zone) -> None:
-        short, long = replace(TOLD, ttl=5), replace(TOLD, incarnation="v2", ttl=300)
+        short, long = replace(SERVICE_JOIN, ttl=5), replace(SERVICE_JOIN, incarnation="v2", ttl=300)
         for join in (short, long, short, long):
             registry(zone, join, fresh=False).join(ONE, "198.51.100.1")
             assert self.ttls(zone) == {5}
@@ -138,7 +138,7 @@ class TestHostTtl:
 
     def test_a_set_of_another_owner_keeps_its_own(self, zone: Zone) -> None:
         theirs = put(zone, HOST, "AAAA", "2001:db8::9")
-        registry(zone, replace(TOLD, ttl=5), fresh=False).join(ONE, "198.51.100.1")
+        registry(zone, replace(SERVICE_JOIN, ttl=5), fresh=False).join(ONE, "198.51.100.1")
         assert zone.sets[HOST, "AAAA"] is theirs
 
 
@@ -163,13 +163,13 @@ class TestJoin:
     def test_a_new_setting_replaces_our_value_and_no_other(self, zone: Zone, change: dict[str, int]) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         registry(zone).join(TWO, "198.51.100.2")
-        join = replace(TOLD, **change)  # type: ignore[arg-type]
+        join = replace(SERVICE_JOIN, **change)  # type: ignore[arg-type]
         assert registry(zone, join, fresh=False).join(ONE, "198.51.100.1")
         assert OTHER_VALUE in values(zone) and VALUE not in values(zone) and len(values(zone)) == 2
 
     def test_a_new_ttl_counts(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
-        assert registry(zone, replace(TOLD, ttl=5), fresh=False).join(ONE, "198.51.100.1")
+        assert registry(zone, replace(SERVICE_JOIN, ttl=5), fresh=False).join(ONE, "198.51.100.1")
         assert zone.sets[SET, "SRV"].ttl == 5
 
     def test_who_writes_adds_every_registered_host_that_the_set_lacks(self, zone: Zone) -> None:
@@ -224,7 +224,7 @@ class TestJoin:
         assert set(values(zone)) == {VALUE, OTHER_VALUE} and (OTHER, "A") in zone.sets
 
     def test_a_machine_in_two_sets_has_one_host(self, zone: Zone) -> None:
-        second = replace(TOLD, incarnation="v2")
+        second = replace(SERVICE_JOIN, incarnation="v2")
         registry(zone).join(ONE, "198.51.100.1")
         registry(zone, second).join(ONE, "198.51.100.1")
         assert values(zone, f"v2._theservice._tcp.{DOMAIN}") == (VALUE,) == values(zone)
@@ -359,8 +359,8 @@ class TestLeave:
         assert registry(zone, fresh=False).leave(ONE) and values(zone, HOST, "TXT") == (foreign,)
 
     def test_a_host_that_is_in_another_set_stays(self, zone: Zone) -> None:
-        second = replace(TOLD, incarnation="v2")
-        for join in (TOLD, second):
+        second = replace(SERVICE_JOIN, incarnation="v2")
+        for join in (SERVICE_JOIN, second):
             registry(zone, join, fresh=False).join(ONE, "198.51.100.1")
         assert registry(zone, fresh=False).leave(ONE) and values(zone) == ()
         assert values(zone, HOST, "A") == ("198.51.100.1",) and values(zone, SET.replace("v1", "v2")) == (VALUE,)

@@ -16,9 +16,9 @@ from rollcall.settings import Route53Join, format_join, parse_join
 from rollcall.srv_transitions import Writer
 from tests.cloud.aws_cloud import running
 from tests.unit.agent.contention import DOMAIN, UNKNOWN, Contest, Zone
-from tests.unit.agent.test_route53 import HOST, ONE, OTHER, OTHER_VALUE, SET, TOLD, TWO, VALUE, Still
+from tests.unit.agent.test_route53 import HOST, ONE, OTHER, OTHER_VALUE, SERVICE_JOIN, SET, TWO, VALUE, Still
 
-BOTH = replace(TOLD, srv="service")
+BOTH = replace(SERVICE_JOIN, srv="service")
 LONG, SHORT = f"_theservice._tcp.v1.{DOMAIN}", f"_theservice._tcp.{DOMAIN}"
 NAMES = (SET, LONG, SHORT)
 BY_HAND = f"0 0 4218 By-Hand.{DOMAIN}."
@@ -50,7 +50,7 @@ def test_the_setting_is_reported_in_a_word() -> None:
 
 @pytest.mark.parametrize(("srv", "there"), [("", [1, 0, 0]), ("incarnation", [1, 1, 0]), ("service", [1, 1, 1])])
 def test_a_machine_is_at_the_names_of_its_settings(zone: Zone, srv: str, there: list[int]) -> None:
-    assert registry(zone, replace(TOLD, srv=srv), fresh=True).join(ONE, "198.51.100.1")
+    assert registry(zone, replace(SERVICE_JOIN, srv=srv), fresh=True).join(ONE, "198.51.100.1")
     assert [len(each) for each in values(zone)] == there
     assert zone.calls == 3, "the host, a look, and one batch for all names"
 
@@ -133,7 +133,9 @@ class TestTheServicesName:
         join = replace(BOTH, srv="incarnation")
         assert registry(zone, join).join(ONE, "198.51.100.1")
         both = tuple(sorted((VALUE, OTHER_VALUE)))
-        assert values(zone) == [both, both, ()], "who writes takes the others' along, which are told the same"
+        assert values(zone) == [both, both, ()], (
+            "a writer removes the other records too, since they have the same settings"
+        )
         assert not registry(zone, join).join(TWO, "198.51.100.2")
 
     def test_another_incarnation_takes_it_over_and_nobody_touches_it_there(self, zone: Zone) -> None:
@@ -161,12 +163,12 @@ class TestAMachineThatLeaves:
     def leaves(self, zone: Zone, request: pytest.FixtureRequest) -> Callable[[Route53Join], None]:
         """ONE leaves as a shutdown, a drain or an unhealthy machine does it, once more than it has to."""
 
-        def act(told: Route53Join) -> None:
+        def act(join: Route53Join) -> None:
             for _ in range(2):
                 if request.param == "leave_unhealthy":
-                    assert registry(zone, told).leave_unhealthy(ONE, 0) == ""
+                    assert registry(zone, join).leave_unhealthy(ONE, 0) == ""
                 else:
-                    getattr(registry(zone, told), request.param)(ONE)
+                    getattr(registry(zone, join), request.param)(ONE)
 
         return act
 
@@ -211,7 +213,7 @@ def test_an_unhealthy_machine_goes_from_all_names_or_from_none(zone: Zone) -> No
 
 def test_what_a_member_looks_for_in_dns_are_all_its_names() -> None:
     def names(srv: str) -> list[str]:
-        found = own_records(replace(TOLD, srv=srv), ONE, ("198.51.100.1",), False)
+        found = own_records(replace(SERVICE_JOIN, srv=srv), ONE, ("198.51.100.1",), False)
         return [each.name for each in found if each.type == "SRV" and each.values == (VALUE,)]
 
     assert names("service") == [*NAMES] and names("incarnation") == [SET, LONG] and names("") == [SET]
@@ -220,7 +222,7 @@ def test_what_a_member_looks_for_in_dns_are_all_its_names() -> None:
 def test_what_is_at_the_incarnations_name_and_no_member_goes(zone: Zone) -> None:
     """As after a machine that knows nothing of these names has left."""
     registry(zone).join(TWO, "198.51.100.2")
-    registry(zone, TOLD).leave(TWO)
+    registry(zone, SERVICE_JOIN).leave(TWO)
     assert values(zone)[1:] == [(OTHER_VALUE,)] * 2
     registry(zone).join(ONE, "198.51.100.1")
     assert values(zone) == [(VALUE,)] * 3
@@ -312,7 +314,7 @@ def test_all_names_are_read_and_written_in_a_zone_of_several_pages() -> None:
 class TestTwoIncarnationsOfAMachine:
     """It has the same host and the same value in both, and the service's name belongs to one of them."""
 
-    V2 = replace(TOLD, incarnation="v2", srv="incarnation")
+    V2 = replace(SERVICE_JOIN, incarnation="v2", srv="incarnation")
 
     @pytest.fixture(autouse=True)
     def both(self, zone: Zone) -> None:

@@ -1,4 +1,4 @@
-"""rollcall.agent.run: the loop around the agent, which sets nginx up when the site is told and whenever it is told otherwise."""
+"""rollcall.agent.run: the loop around the agent, which configures nginx when the site's settings arrive and whenever they change."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CLOSED = CloudflareJoin(zone="z", host="www.a.b", token="t", proxied=True, origi
 
 
 class Scripted:
-    """An agent that is told something at each tick, and SIGTERM at the end."""
+    """An agent that gets other settings at each tick, and SIGTERM at the end."""
 
     workloads = ("site",)
     status = agents.Status()
 
     def __init__(self, join: list[CloudflareJoin | None]) -> None:
-        self._told = iter(join)
+        self._joins = iter(join)
         self.sites: tuple[CloudflareJoin, ...] = ()
         self.left = self.interrupted = 0
         self.memberships: list[Any] = []
@@ -38,7 +38,7 @@ class Scripted:
 
     def tick(self) -> None:
         try:
-            given = next(self._told)
+            given = next(self._joins)
             self.sites = (given,) if given else ()
         except StopIteration:
             os.kill(os.getpid(), signal.SIGTERM)

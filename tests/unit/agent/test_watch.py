@@ -50,9 +50,9 @@ class World:
         self.past: list[tuple[float, dict[str, set[str]]]] = []
         self.asked_owners = 0
         self.reached: set[tuple[str, str]] = set()
-        self.told = CloudflareJoin(zone="z", host=HOST, token="t", proxied=proxied, check="command:/bin/true")
+        self.membership = CloudflareJoin(zone="z", host=HOST, token="t", proxied=proxied, check="command:/bin/true")
         for number, name in enumerate(names):
-            membership = replace(self.told, ipv6=name[0] in ipv6)
+            membership = replace(self.membership, ipv6=name[0] in ipv6)
             settings = MachineSettings(
                 stack="local", fleet="web", machine=str(number), generation=f"{number:06x}", joins=(membership,)
             )
@@ -80,7 +80,7 @@ class World:
         if ".c.rc." in name:
             known = [each for at, each in self.past if at <= self.clock.now - self.lag]
             return frozenset((known[-1] if known else {}).get(name, ()) if self.lag else self.challenges.get(name, ()))
-        return frozenset({"edge"} if self.told.proxied else self.zone)
+        return frozenset({"edge"} if self.membership.proxied else self.zone)
 
     def run(self, seconds: float) -> None:
         end = self.clock.now + seconds
@@ -111,7 +111,7 @@ class Machine(FakeCloud):
 
 class WorldRegistry:
     def __init__(self, world: World, membership: Join) -> None:
-        self._world, self._told = world, membership
+        self._world, self._membership = world, membership
         self.size = 0
         self.members: tuple[str, ...] = ()
         self.generations: dict[str, str] = {}
@@ -122,7 +122,7 @@ class WorldRegistry:
         zone = self._zone()
         changed = any(zone.get(address) != owner for address in addresses)
         zone.update(dict.fromkeys(addresses, owner))
-        self.members = tuple(zone) if self._world.told.proxied else ()
+        self.members = tuple(zone) if self._world.membership.proxied else ()
         self.size = len(zone)
         return changed
 
@@ -149,7 +149,7 @@ class WorldRegistry:
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         self._zone()
-        name = challenge_name(owner, self._told)
+        name = challenge_name(owner, self._membership)
         texts = self._world.challenges.pop(name, set())
         mine = {text for text in texts if text.startswith(f"{owner} {by}".rstrip())}
         left = texts | {f"{owner} {by}"} if on else texts - mine
@@ -160,7 +160,7 @@ class WorldRegistry:
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
         self._zone()
-        texts = self._world.challenges.get(challenge_name(owner, self._told), set())
+        texts = self._world.challenges.get(challenge_name(owner, self._membership), set())
         return tuple(each.removeprefix(f"{owner} ") for each in texts)
 
     def interrupt(self) -> None:
@@ -291,7 +291,7 @@ def test_a_challenge_for_a_live_machine_is_taken_away_whoever_put_it_up(tmp_path
     world = World(tmp_path, "a1")
     world.run(12)
     owner = world.zone["a1"]
-    world.challenges[challenge_name(owner, world.told)] = {str(owner), f"{owner} abcdef"}
+    world.challenges[challenge_name(owner, world.membership)] = {str(owner), f"{owner} abcdef"}
     world.run(14)
     assert world.challenges == {} and world.standing == {"a1"}
 

@@ -21,7 +21,7 @@ from tests.unit.agent.contention import DOMAIN, Zone, targets_of
 from tests.unit.agent.fakes import Clock, FakeCloud, memory_folder, runs_well
 from tests.unit.agent.test_route53 import Still
 
-TOLD = Route53Join(
+SERVICE_JOIN = Route53Join(
     zone="Z", domain=DOMAIN, service="_theService._tcp", incarnation="v1", port=4218, check="command:/bin/true"
 )
 SET = f"v1._theservice._tcp.{DOMAIN}"
@@ -35,7 +35,7 @@ class Registry:
     """As the agent has it: each call is made by another Route53Registry, which knows no more than `writer`."""
 
     def __init__(self, machine_settings: Route53Join, zone: Zone) -> None:
-        self._told, self._zone = machine_settings, zone
+        self._membership, self._zone = machine_settings, zone
         self._writer = Writer()
         self.size = 0
         self.members: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Registry:
         pass
 
     def _ask(self, act: Callable[[Route53Registry], T]) -> T:
-        one = Route53Registry(self._told, self._zone, self._writer, self._zone.scheduler.sleep)
+        one = Route53Registry(self._membership, self._zone, self._writer, self._zone.scheduler.sleep)
         try:
             return act(one)
         finally:
@@ -96,7 +96,7 @@ class World:
             fleet="web",
             machine=str(number),
             generation=f"{number << 8:06x}",
-            joins=(replace(TOLD, ipv6=True),),
+            joins=(replace(SERVICE_JOIN, ipv6=True),),
         )
         cloud = FakeCloud(settings)
         cloud.instance = lambda: f"i-{number:017x}"  # type: ignore[method-assign]
@@ -246,7 +246,7 @@ def test_an_unhealthy_member_that_stays_says_so_in_its_host_s_txt(world: World) 
     world.run(30)
     world.agents.pop()
     owner = Owner("local", "web", str(0xBB), "00bb00", f"i-{0xBB:017x}")
-    Registry(TOLD, world.zone).leave(owner)
+    Registry(SERVICE_JOIN, world.zone).leave(owner)
     world.agents[0].memberships[0].health._check = lambda: "status=503"
     world.run(30)
     assert any(each.startswith('"kept ') for each in world.zone.sets[HOST, "TXT"].values)

@@ -178,7 +178,7 @@ def test_a_fleet_of_a_thousand_has_a_comment() -> None:
 
 def test_what_python_takes_for_the_end_of_a_line_is_none_of_the_log_s() -> None:
     """The engine writes it as it is, and a machine's metadata may have it."""
-    line = event("create", "aws:ssm/parameter:Parameter", "told", new={"value": "a\x85b"}).replace("\\u0085", "\x85")
+    line = event("create", "aws:ssm/parameter:Parameter", "given", new={"value": "a\x85b"}).replace("\\u0085", "\x85")
     assert "\x85" in line and read_log(line).steps
 
 

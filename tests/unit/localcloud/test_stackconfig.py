@@ -99,12 +99,12 @@ def test_secrets_that_were_set_in_the_copy_stay_while_what_they_belong_to_is_the
     source.write_text(WORKLOADS.replace("    api: { files: /srv/api, run: ./api }\n", "").replace("./start", "./other"))
     copy(source, target)
     found = yaml.safe_load(target.read_text())
-    told, local = found["config"], {"secure": "v1:local"}
-    assert told["rollcall:workloads"]["shop"]["secrets"] == {"KEY": local}
-    assert told["rollcall:workloads"]["shop"]["run"] == "./other"
-    assert told["rollcall:workloads"]["db"]["secrets"] == {"PASSWORD": local}
-    assert "api" not in told["rollcall:workloads"] and "cloudflare:apiToken" not in told
-    assert told["rollcall:machineToken"] == local and found["encryptionsalt"] == "v1:salt"
+    config, local = found["config"], {"secure": "v1:local"}
+    assert config["rollcall:workloads"]["shop"]["secrets"] == {"KEY": local}
+    assert config["rollcall:workloads"]["shop"]["run"] == "./other"
+    assert config["rollcall:workloads"]["db"]["secrets"] == {"PASSWORD": local}
+    assert "api" not in config["rollcall:workloads"] and "cloudflare:apiToken" not in config
+    assert config["rollcall:machineToken"] == local and found["encryptionsalt"] == "v1:salt"
 
 
 def test_an_empty_file_is_an_empty_configuration() -> None:

@@ -26,7 +26,7 @@ def until(condition: Callable[[], bool], timeout: float = 20.0) -> bool:
 
 
 class Pretended:
-    """A container that comes up when told, and obeys signals only then (as the kernel has it for a first process)."""
+    """A container that comes up when the test says so, and obeys signals only then (as the kernel has it for a first process)."""
 
     def __init__(self, *, obedient: bool) -> None:
         self.exit_handle, self.news_handle = os.eventfd(0), os.eventfd(0)
@@ -61,11 +61,11 @@ class Pretended:
 
 
 class Host:
-    """A hypervisor that starts pretended containers and remembers what it was told."""
+    """A hypervisor that starts pretended containers and keeps the notices that it gets."""
 
     def __init__(self, *, slots: int = 4, obedient: bool = True, comes_up: bool = True) -> None:
         self.slots = Slots(slots)
-        self.told: list[str] = []
+        self.notices: list[str] = []
         self.containers: list[Pretended] = []
         self.obedient, self.comes_up = obedient, comes_up
         self.on_start: Callable[[], None] = lambda: None
@@ -79,13 +79,13 @@ class Host:
         return cast(Container, container)
 
     def tell(self, machine_id: str, what: str, reason: str = "") -> None:
-        self.told.append(f"{what} {reason}".strip())
+        self.notices.append(f"{what} {reason}".strip())
 
     def record(self, power: MachinePower) -> None:
         pass
 
     def heard(self, *what: str) -> bool:
-        return until(lambda: self.told == list(what), 5)
+        return until(lambda: self.notices == list(what), 5)
 
 
 def machine(host: Host, tmp_path: Path) -> MachinePower:
@@ -198,8 +198,8 @@ def test_an_init_that_never_comes_up_is_a_failure_with_the_consoles_last_words(t
     power.disk.console.write_text("booting\nno init found\n\n")
     host.containers[0].end(1)
     assert until(lambda: power.state == "failed")
-    assert until(lambda: bool(host.told))
-    assert "no init found" in host.told[0]
+    assert until(lambda: bool(host.notices))
+    assert "no init found" in host.notices[0]
 
 
 def test_what_keeps_it_from_starting_is_told_and_it_can_be_started_later(tmp_path: Path) -> None:
@@ -249,4 +249,4 @@ def test_an_order_from_another_thread_at_the_very_end_is_never_lost(tmp_path: Pa
         power.off(again=True)
         ending.join()
         # Off by itself before the order came, or back because of it; never neither.
-        assert until(lambda host=host: host.told in (["running", "stopped"], ["running", "running"]), 5)  # type: ignore[misc]
+        assert until(lambda host=host: host.notices in (["running", "stopped"], ["running", "running"]), 5)  # type: ignore[misc]

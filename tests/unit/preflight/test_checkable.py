@@ -13,7 +13,7 @@ from components.config.reader import read_whole
 from components.preflight.checkable import _NEEDED, part, without_cloud
 
 FLEET = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
-TOLD: dict[str, Any] = {
+CONFIG: dict[str, Any] = {
     "sites": {"www": {"zone": "scalability.expert"}},
     "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}},
     "fleets": {"web": FLEET, "api": {**FLEET, "cloud": "joyent", "size": "g1.micro"}},
@@ -24,7 +24,7 @@ ALL = "site serviceDiscovery services web api"
 def changed(at: str, value: Any) -> dict[str, Any]:
     """The configuration with `value` at a dotted path."""
     *path, last = at.split(".")
-    whole = {key: dict(item) for key, item in TOLD.items()}
+    whole = {key: dict(item) for key, item in CONFIG.items()}
     here: Any = whole
     for each in path:
         here[each] = dict(here.get(each) or {})
@@ -81,7 +81,7 @@ def test_only_keys_that_exist_keep_a_part_from_being_asked(part_of: str, model: 
 
 def test_a_key_that_is_written_twice_has_a_value_all_the_same() -> None:
     doubled = "rollcall:fleets.web.size: is written 2 times in Pulumi.local.yaml (lines 2, 3), and the last one counts."
-    assert len(part(read_whole("local", TOLD)[0], [doubled]).fleets) == 2
+    assert len(part(read_whole("local", CONFIG)[0], [doubled]).fleets) == 2
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,6 @@ def test_a_key_that_is_written_twice_has_a_value_all_the_same() -> None:
 def test_what_a_cloud_refuses_keeps_the_rest_of_it_from_being_asked(
     cloud: str, faults: list[str], left: list[str]
 ) -> None:
-    rest = without_cloud(read_whole("local", TOLD)[0], cloud, faults)
+    rest = without_cloud(read_whole("local", CONFIG)[0], cloud, faults)
     assert sorted(each.name for each in rest.fleets) == left
     assert (rest.service_discovery is None) == (cloud == "aws" and bool(faults) and "web.region" not in faults[0])

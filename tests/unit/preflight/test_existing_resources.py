@@ -126,7 +126,7 @@ class TestApex:
 
     @pytest.mark.parametrize("outputs", [{"id": "r"}, {}])
     def test_what_the_state_has_is_left_to_the_engine(self, outputs: Mapping[str, Any]) -> None:
-        """An import of what the state has would be a replacement, which deletes it; so would a guess where the id is not told."""
+        """An import of what the state has would be a replacement, which deletes it; so would a guess where the id is not given."""
         for record in (OURS, replace(OURS, comment="by hand"), replace(OURS, content="elsewhere.example")):
             assert (
                 existing_resources.apex(zone(), "local", [record], held(apex=outputs))

@@ -1,4 +1,4 @@
-"""components.preflight.triton_adoption: what adopting a Triton machine would change is told, and what cannot be is refused."""
+"""components.preflight.triton_adoption: it reports what adopting a Triton machine would change, and refuses what cannot be adopted."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ PLACES = [
 
 
 class World:
-    """Machines that join a second after they run and leave when they are told to, on a clock that only sleeps move."""
+    """Machines that join a second after they run and leave when they are drained, on a clock that only sleeps move."""
 
     longest_ttl = 60.0
     gone: tuple[str, ...] = ()
@@ -1036,7 +1036,7 @@ class TestSeveralPlaces:
     """A cloud's fleets in two regions: `web` in the first, `far` in the second."""
 
     WEST, EU = {"cloud": "aws", "region": "us-west-2"}, {"cloud": "aws", "region": "eu-west-1"}
-    TOLD: Mapping[str, Any] = {"fleets": ["far", "web"], "peers": ["web"], "elsewhere": [EU]}
+    OPTIONS: Mapping[str, Any] = {"fleets": ["far", "web"], "peers": ["web"], "elsewhere": [EU]}
 
     @pytest.fixture
     def leftover(self, world: World) -> DnsRecord:
@@ -1051,12 +1051,12 @@ class TestSeveralPlaces:
         world.elsewhere.add(leftover.owner.instance)  # type: ignore[union-attr]
         members = [world.machine(0)]
         with pytest.raises(RollCallError, match="i-00000000000000044"):
-            RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
+            RollCallProvider().update("", props(members, **self.OPTIONS), props(members, **self.OPTIONS))
         assert world.removed == []
 
     def test_one_that_runs_nowhere_is_removed(self, world: World, leftover: DnsRecord) -> None:
         members = [world.machine(0)]
-        RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
+        RollCallProvider().update("", props(members, **self.OPTIONS), props(members, **self.OPTIONS))
         assert world.removed == [leftover]
 
     def test_a_region_that_cannot_be_asked_is_an_error_and_removes_nothing(
@@ -1065,13 +1065,13 @@ class TestSeveralPlaces:
         world.unreachable = "eu-west-1 cannot be asked"
         members = [world.machine(0)]
         with pytest.raises(RollCallError, match="eu-west-1 cannot be asked"):
-            RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
+            RollCallProvider().update("", props(members, **self.OPTIONS), props(members, **self.OPTIONS))
         assert world.removed == []
 
     def test_it_is_not_asked_while_nothing_is_left_over(self, world: World) -> None:
         world.unreachable = "eu-west-1 cannot be asked"
         members = [world.machine(0)]
-        RollCallProvider().update("", props(members, **self.TOLD), props(members, **self.TOLD))
+        RollCallProvider().update("", props(members, **self.OPTIONS), props(members, **self.OPTIONS))
 
     def test_a_fleet_that_moves_sees_its_predecessors_off_where_they_are(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -1084,7 +1084,7 @@ class TestSeveralPlaces:
             lambda given, _: _In(world, given["cloud"]["region"], given.get("former", []), drained),
         )
         moved = props([new], fleets=["far", "web"], peers=["far", "web"], cloud=self.EU)
-        made = RollCallProvider().update("", props([old], **self.TOLD), moved)
+        made = RollCallProvider().update("", props([old], **self.OPTIONS), moved)
         assert drained == [("us-west-2", old["instance"])]
         assert made.outs is not None and made.outs["former"] == [self.WEST]
 
@@ -1100,7 +1100,7 @@ class TestSeveralPlaces:
 
     @pytest.mark.parametrize("changed", [{"peers": ["far", "web"]}, {"elsewhere": []}, {"cloud": EU}])
     def test_who_is_where_is_a_difference(self, changed: dict[str, Any]) -> None:
-        assert RollCallProvider().diff("", props([], **self.TOLD), props([], **{**self.TOLD, **changed})).changes
+        assert RollCallProvider().diff("", props([], **self.OPTIONS), props([], **{**self.OPTIONS, **changed})).changes
         older = {key: value for key, value in props([]).items() if key not in ("peers", "elsewhere")}
         assert not RollCallProvider().diff("", older, props([], peers=["web"])).changes
 

@@ -24,7 +24,7 @@ from rollcall.safe_paths import is_inside, link_stays
 from tests.unit.builders import VERSIONS, python
 
 ROOT = Path(__file__).resolve().parents[3]
-TOLD = {"name": "shop", "run": "./start"}
+DEFINITION = {"name": "shop", "run": "./start"}
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def landed(release: Release, to: Path) -> Path:
 
 
 def test_files_modes_and_links_arrive_and_secrets_do_not(folder: Path, tmp_path: Path) -> None:
-    there = landed(pack(TOLD, folder), tmp_path / "there")
+    there = landed(pack(DEFINITION, folder), tmp_path / "there")
     found = sorted(str(each.relative_to(there)) for each in there.rglob("*") if not each.is_dir() or each.is_symlink())
     assert found == sorted(["start", "public/latest", "public/a/up", f"public/a/{'ü' * 60}{'x' * 60}.html"])
     assert (there / "start").stat().st_mode & 0o777 == 0o755
@@ -66,20 +66,20 @@ def test_files_modes_and_links_arrive_and_secrets_do_not(folder: Path, tmp_path:
 def test_owner_time_umask_and_order_change_nothing_and_a_byte_or_the_definition_does(
     folder: Path, tmp_path: Path
 ) -> None:
-    before = pack(TOLD, folder).digest
+    before = pack(DEFINITION, folder).digest
     for each in [*folder.rglob("*")]:
         os.utime(each, (1, 1), follow_symlinks=False)
     (folder / "start").chmod(0o700)
-    assert pack(TOLD, folder).digest == before
-    assert pack({**TOLD, "run": "./other"}, folder).digest != before
+    assert pack(DEFINITION, folder).digest == before
+    assert pack({**DEFINITION, "run": "./other"}, folder).digest != before
     (folder / "start").chmod(0o600)
-    unexecutable = pack(TOLD, folder).digest
+    unexecutable = pack(DEFINITION, folder).digest
     (folder / "start").write_text("#!/bin/bash\n")
-    assert len({before, unexecutable, pack(TOLD, folder).digest}) == 3
+    assert len({before, unexecutable, pack(DEFINITION, folder).digest}) == 3
 
 
 def test_exclude_has_the_lines_of_a_gitignore(folder: Path) -> None:
-    assert names(pack(TOLD, folder, ["/public", "!.env"])) == ["workload.json", "files/.env", "files/start"]
+    assert names(pack(DEFINITION, folder, ["/public", "!.env"])) == ["workload.json", "files/.env", "files/start"]
 
 
 def _fifo(at: Path) -> None:
@@ -108,19 +108,19 @@ def test_what_leads_out_or_is_no_file_is_refused_unless_it_is_excluded(
 ) -> None:
     make(folder / "x")
     with pytest.raises(PackingError) as refused:
-        pack(TOLD, folder)
+        pack(DEFINITION, folder)
     assert said in str(refused.value)
-    pack(TOLD, folder, ["x", "start", "a?b"])
+    pack(DEFINITION, folder, ["x", "start", "a?b"])
 
 
 def test_too_much_is_refused_with_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "noise").write_bytes(os.urandom(3000))
     monkeypatch.setattr(packing, "PACKED_LIMIT", 1000)
     with pytest.raises(PackingError, match=r"bytes when packed, and a release may have 1000. Exclude"):
-        pack(TOLD, folder)
+        pack(DEFINITION, folder)
     monkeypatch.setattr(packing, "UNPACKED_LIMIT", 1000)
     with pytest.raises(PackingError, match=r"has more than 0 MiB or 50000 files\. Exclude"):
-        pack(TOLD, folder)
+        pack(DEFINITION, folder)
 
 
 def test_who_unpacks_takes_what_was_packed() -> None:
@@ -142,13 +142,13 @@ def test_each_python_packs_the_same_bytes(folder: Path, version: str) -> None:
     libraries = Path(pathspec.__file__).parent.parent
     program = (
         "import sys; from pathlib import Path; from components.workloads.packing import pack; "
-        f"print(pack({TOLD!r}, Path(sys.argv[1])).digest)"
+        f"print(pack({DEFINITION!r}, Path(sys.argv[1])).digest)"
     )
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT}:{ROOT / 'userdata'}:{libraries}"}
     done = subprocess.run(
         [interpreter, "-S", "-B", "-c", program, str(folder)], env=env, capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == pack(TOLD, folder).digest, done.stderr[-2000:]
+    assert done.stdout.strip() == pack(DEFINITION, folder).digest, done.stderr[-2000:]
 
 
 # Tars that somebody else made.
@@ -233,10 +233,10 @@ def test_a_power_cut_at_any_step_leaves_the_old_release_or_the_new_one(
             get_release.place(home, release.digest, lambda partial: workloads.unpack_release(release.tar, partial))
         get_release.switch(home, release.digest)
 
-    first = pack(TOLD, folder)
+    first = pack(DEFINITION, folder)
     put(first)
     (folder / "start").write_text("second")
-    second, real = pack(TOLD, folder), getattr(get_release, step)
+    second, real = pack(DEFINITION, folder), getattr(get_release, step)
 
     def is_cut(after: int) -> bool:
         """Whether a step was called more often than `after` times, and the power went."""

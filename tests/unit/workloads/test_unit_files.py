@@ -130,12 +130,12 @@ def workload(folder: Path, text: str | None, **more: object) -> list[str]:
     (folder / "shop/deploy").mkdir(parents=True, exist_ok=True)
     if text is not None:
         (folder / "shop/deploy/shop.service").write_text(text)
-    told = {
+    config = {
         "sites": {"www": {"zone": "s.example"}},
         "workloads": {"shop": {"files": "shop", "unit": "deploy/shop.service", **more}},
         "fleets": {"web": {"cloud": "aws", "size": "t", "image": "debian-12", "joins": ["site/www"], "runs": ["shop"]}},
     }
-    return definitions.packed(read("local", told), folder)[1]
+    return definitions.packed(read("local", config), folder)[1]
 
 
 def test_a_unit_file_is_checked_before_anything_is_created(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a machine is told, written as its cloud carries it: the other way round than the agent reads it."""
+"""Write machine settings as a machine's cloud carries them, so that the agent can read them back."""
 
 from __future__ import annotations
 
