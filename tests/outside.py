@@ -31,10 +31,10 @@ class OutsideError(OSError):
 
 def watch() -> None:
     """Refuse it from now on, for as long as the process lives."""
-    sys.addaudithook(_look)
+    sys.addaudithook(_refuse)
 
 
-def _look(event: str, arguments: tuple[Any, ...]) -> None:
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in _EVENTS:
         return
     if event in _RESOLVING:

@@ -41,7 +41,7 @@ STACK, FLEET = "local", "web"
 OURS = tuple(f"198.51.100.{each}" for each in range(10, 18))
 # Where no status can be written: nobody reads it here.
 NOWHERE = Path("/dev/null/status")
-ENTRY = tuple[str, ...]
+OwnedRecord = tuple[str, ...]
 
 
 @dataclass
@@ -53,10 +53,10 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ZoneState:
     """A zone at one moment: the entries of each owner, the challenges that stand, and every foreign byte by its key."""
 
-    entries: Mapping[Owner, frozenset[ENTRY]]
+    records: Mapping[Owner, frozenset[OwnedRecord]]
     challenged: frozenset[str]
     foreign: Mapping[tuple[str, ...], str]
 
@@ -78,10 +78,10 @@ class Zone(Protocol):
 
     def answers(self, name: str, *types: str) -> frozenset[str]: ...
 
-    def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
+    def zone_state(self, stack: str, generations: Mapping[str, set[str]]) -> ZoneState:
         """`generations` are all that ever were of the stack, with the addresses that each had."""
 
-    def twice(self, entries: Iterable[ENTRY]) -> bool:
+    def twice(self, records: Iterable[OwnedRecord]) -> bool:
         """Whether these entries of one machine are more than one machine may have."""
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None: ...
@@ -173,7 +173,7 @@ class World:
         zone.patch(self._patcher)
         self._healthy = True
         self._actor: Box | str = "nobody"
-        self._before = self._look()
+        self._before = self._zone_state()
         self._foreign = self._before.foreign
         self._twice: dict[Owner, float] = {}
         self._former_hosts: set[str] = set()
@@ -277,10 +277,10 @@ class World:
 
     def read(self) -> None:
         self.new_run()
-        before = self._look()
+        before = self._zone_state()
         with self.acting("engine"), contextlib.suppress(RollcallError):
             RollCallProvider().read("", {**self.props(self.state, True), "drained": self.drained})
-        assert self._look() == before, "a refresh changed the zone"
+        assert self._zone_state() == before, "a refresh changed the zone"
 
     def destroy(self) -> None:
         self.new_run()
@@ -300,7 +300,7 @@ class World:
         if ran:
             assert not box.powered, "a Deregistration did not wait for its machine"
             box.deregistered = True
-            self._check_gone(self._look())
+            self._check_gone(self._zone_state())
 
     def props(self, members: Sequence[Mapping[str, str]], safe_deletes: bool) -> dict[str, Any]:
         found: dict[str, Any] = {key: [] for key in FINDINGS}
@@ -370,18 +370,18 @@ class World:
         self.judge()
 
     def judge(self) -> None:
-        actor, before, now = self._actor, self._before, self._look()
+        actor, before, now = self._actor, self._before, self._zone_state()
         who = f"{actor.owner}" if isinstance(actor, Box) else actor
         if actor in ("user", "another stack"):
             self._foreign = now.foreign
         assert now.foreign == self._foreign, f"{who} changed foreign bytes: {_difference(self._foreign, now.foreign)}"
         for box in self.boxes:
             if actor not in (box, "user") and self._counts(box, before):
-                lost = before.entries[box.owner] - now.entries.get(box.owner, frozenset())
+                lost = before.records[box.owner] - now.records.get(box.owner, frozenset())
                 assert not lost, f"{who} removed {sorted(lost)} of {box.owner}, which lives"
-        for owner, entries in before.entries.items():
+        for owner, records in before.records.items():
             if owner.stack != STACK and actor not in ("user", "another stack"):
-                lost = entries - now.entries.get(owner, frozenset())
+                lost = records - now.records.get(owner, frozenset())
                 assert not lost, f"{who} removed {sorted(lost)} of {owner}, of another stack"
         self._check_twice(now)
         self._check_gone(now)
@@ -390,39 +390,39 @@ class World:
         self._count(actor, before, now)
         self._before = now
 
-    def _count(self, actor: Box | str, before: Standing, now: Standing) -> None:
+    def _count(self, actor: Box | str, before: ZoneState, now: ZoneState) -> None:
         """What came of it: a property of machines that never join would hold as well."""
-        self.seen["joins"] += len(now.entries.keys() - before.entries.keys())
-        for owner in before.entries.keys() - now.entries.keys():
+        self.seen["joins"] += len(now.records.keys() - before.records.keys())
+        for owner in before.records.keys() - now.records.keys():
             self.seen[
                 "leaves" if isinstance(actor, Box) and actor.owner == owner else f"removals by {_kind(actor)}"
             ] += 1
         self.seen["challenges"] += len(now.challenged - before.challenged)
         self.seen["foreign edits"] += self._foreign != before.foreign
 
-    def _counts(self, box: Box, before: Standing) -> bool:
+    def _counts(self, box: Box, before: ZoneState) -> bool:
         """Nobody else may take anything of it: it lives, and stands at the address that it has."""
-        there = before.entries.get(box.owner, frozenset())
-        return self._answers(box) and any(box.address in entry for entry in there)
+        there = before.records.get(box.owner, frozenset())
+        return self._answers(box) and any(box.address in record for record in there)
 
     def _answers(self, box: Box) -> bool:
         """It lives, and says so to whoever probes or challenges it. To one that is cut off its agent says so, as soon as it has looked for
         challenges."""
         reached = all(each.reachable for each in self.boxes if each.powered)
-        return box.serving and (reached or _has_looked(box.agent))
+        return box.serving and (reached or _has_checked(box.agent))
 
-    def _check_twice(self, now: Standing) -> None:
+    def _check_twice(self, now: ZoneState) -> None:
         """An agent whose mark is at an address of before waits, in case the mark was copied to another machine's record."""
         at_work = {box.owner for box in self.boxes if box.agent is not None}
-        twice = {owner for owner, entries in now.entries.items() if owner in at_work and self.zone.twice(entries)}
+        twice = {owner for owner, records in now.records.items() if owner in at_work and self.zone.twice(records)}
         self._twice = {owner: self._twice.get(owner, self.clock.now) for owner in twice}
         for owner, since in self._twice.items():
             late = self.clock.now - since > 2 * MARK_SETTLES_S + MAX_WAIT_S
-            assert not late, f"{owner} stands twice: {sorted(now.entries[owner])}"
+            assert not late, f"{owner} stands twice: {sorted(now.records[owner])}"
 
-    def _check_gone(self, now: Standing) -> None:
+    def _check_gone(self, now: ZoneState) -> None:
         gone = {box.owner.generation for box in self.boxes if box.deregistered}
-        left = {owner: entries for owner, entries in now.entries.items() if owner.generation in gone}
+        left = {owner: records for owner, records in now.records.items() if owner.generation in gone}
         assert not left, f"left of a machine that was deregistered: {left}"
         waiting = {
             owner.generation
@@ -436,18 +436,18 @@ class World:
             f"a challenge of a machine that was deregistered: {now.challenged}"
         )
 
-    def _check_hosts(self, before: Standing, now: Standing) -> None:
+    def _check_hosts(self, before: ZoneState, now: ZoneState) -> None:
         """Resolvers remember a host of which the mark had gone."""
         there = _hosts(now)
         self._former_hosts |= _hosts(before) - there
         again = sorted(there & self._former_hosts)
         assert not again, f"{again} had gone and are there again"
 
-    def _check_caches(self, actor: Box | str, before: Standing, now: Standing) -> None:
+    def _check_caches(self, actor: Box | str, before: ZoneState, now: ZoneState) -> None:
         """No host loses its machine's address while a cache may lead callers to it; but where the machine is dead, or looks so."""
         self._cached.update((each, self.clock.now + self.zone.cached_s) for each in (*_targets(before), *_targets(now)))
         for box in self.boxes:
-            had, has = (_addressed(each.entries.get(box.owner, ()), box.address) for each in (before, now))
+            had, has = (_addressed(each.records.get(box.owner, ()), box.address) for each in (before, now))
             lost = {each for each in had - has if self._cached.get(each, 0) > self.clock.now}
             judged = box.powered and not box.ends and (actor is box or actor == "engine" or self._answers(box))
             assert not lost or not judged or actor == "user", (
@@ -455,8 +455,8 @@ class World:
             )
             self.seen["looks at hosts that stay for caches"] += len(had & has - _targets(now) & self._cached.keys())
 
-    def _look(self) -> Standing:
-        return self.zone.standing(STACK, {box.owner.generation: box.had for box in self.boxes})
+    def _zone_state(self) -> ZoneState:
+        return self.zone.zone_state(STACK, {box.owner.generation: box.had for box in self.boxes})
 
     def _mark(self, instances: Sequence[str], drained: bool) -> None:
         for box in self.boxes:
@@ -468,7 +468,7 @@ class World:
         return other is not None and one.reachable and other.reachable
 
     @property
-    def judged(self) -> Standing:
+    def judged(self) -> ZoneState:
         """The zone when it was judged last."""
         return self._before
 
@@ -487,27 +487,27 @@ class World:
         return f"{0xABC000 + next(self._numbers):06x}"
 
 
-def _has_looked(agent: Agent | None) -> bool:
+def _has_checked(agent: Agent | None) -> bool:
     """An agent that has just started, or that the API fails, may look for a challenge later than its challenger waits."""
     memberships = agent.memberships if agent else []
     return bool(memberships) and all(each.monitor and not each.answering.error for each in memberships)
 
 
-def _targets(standing: Standing) -> set[str]:
+def _targets(state: ZoneState) -> set[str]:
     """The hosts to which values of the stack's machines lead."""
-    values = (entry[2] for entries in standing.entries.values() for entry in entries if entry[0] == "SRV")
+    values = (record[2] for records in state.records.values() for record in records if record[0] == "SRV")
     return {each.rpartition(" ")[2].rstrip(".").lower() for each in values}
 
 
-def _addressed(entries: Iterable[ENTRY], address: str) -> set[str]:
+def _addressed(records: Iterable[OwnedRecord], address: str) -> set[str]:
     """The hosts that have this address."""
-    return {entry[1] for entry in entries if entry[0] == "A" and entry[2:] == (address,)}
+    return {record[1] for record in records if record[0] == "A" and record[2:] == (address,)}
 
 
-def _hosts(standing: Standing) -> set[str]:
+def _hosts(state: ZoneState) -> set[str]:
     """The hosts of the stack's machines in a service, by their marks."""
-    owned = (entry for owner, entries in standing.entries.items() if owner.stack == STACK for entry in entries)
-    return {entry[1] for entry in owned if entry[0] == "TXT" and entry[2].startswith('"rollcall/')}
+    owned = (record for owner, records in state.records.items() if owner.stack == STACK for record in records)
+    return {record[1] for record in owned if record[0] == "TXT" and record[2].startswith('"rollcall/')}
 
 
 def _kind(actor: Box | str) -> str:

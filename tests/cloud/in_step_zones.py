@@ -26,7 +26,7 @@ from rollcall.route53 import LABEL, Route53Registry, Route53Store
 from rollcall.settings import CloudflareJoin, Join, Route53Join
 from tests.cloud.aws_cloud import Cloud
 from tests.cloud.cloudflare_server import EDGES, OPERATOR
-from tests.cloud.in_step import ENTRY, Clock, Standing, challenge_of, owner_in, site_join
+from tests.cloud.in_step import Clock, OwnedRecord, ZoneState, challenge_of, owner_in, site_join
 
 SITE, DIRECTORY = "scalability.expert", "unilans.net"
 HOST = f"www.{SITE}"
@@ -68,9 +68,9 @@ class Judged:
 
     def __init__(self) -> None:
         self._of: tuple[Any, ...] = ()
-        self._found: Standing | None = None
+        self._found: ZoneState | None = None
 
-    def unless_known(self, of: tuple[Any, ...], judge: Callable[[], Standing]) -> Standing:
+    def unless_known(self, of: tuple[Any, ...], judge: Callable[[], ZoneState]) -> ZoneState:
         """Return what `judge` finds, or found of the same; `of` must be copies."""
         if self._found is None or of != self._of:
             self._of, self._found = of, judge()
@@ -114,14 +114,16 @@ class CloudflareZone:
         found = self.cloud.lookup(SITE, name) or ()
         return frozenset(value for each in found if each.type in types for value in each.values)
 
-    def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
+    def zone_state(self, stack: str, generations: Mapping[str, set[str]]) -> ZoneState:
         had = {address for each in generations.values() for address in each}
-        return self._judged.unless_known(({**self._zone.data.records}, stack, had), lambda: self._standing(stack, had))
+        return self._judged.unless_known(
+            ({**self._zone.data.records}, stack, had), lambda: self._read_state(stack, had)
+        )
 
-    def _standing(self, stack: str, had: Collection[str]) -> Standing:
+    def _read_state(self, stack: str, had: Collection[str]) -> ZoneState:
         """A machine writes its mark back where somebody took it from a record that it wrote, so no byte of that record is foreign,
         whatever mark is on it: a tool may have copied one from another stack's record."""
-        entries: dict[Owner, set[ENTRY]] = {}
+        records: dict[Owner, set[OwnedRecord]] = {}
         foreign: dict[tuple[str, ...], str] = {}
         challenged = set()
         for record in self._zone.data.records.values():
@@ -129,16 +131,16 @@ class CloudflareZone:
             owner = owner_in(fields.comment or "")
             challenge = fields.type == "TXT" and challenge_of(fields.content, fields.name, self.joins(), stack)
             if owner is not None and owner.stack == stack:
-                entries.setdefault(owner, set()).add((fields.type, fields.content, record.id))
+                records.setdefault(owner, set()).add((fields.type, fields.content, record.id))
                 self._written.add(record.id)
             elif challenge:
                 challenged.add(challenge)
             elif record.id not in self._written or fields.content not in had:
                 foreign[fields.name, fields.type, record.id] = json.dumps(record.body(), sort_keys=True)
-        return Standing({key: frozenset(each) for key, each in entries.items()}, frozenset(challenged), foreign)
+        return ZoneState({key: frozenset(each) for key, each in records.items()}, frozenset(challenged), foreign)
 
-    def twice(self, entries: Iterable[ENTRY]) -> bool:
-        return len(list(entries)) > 1
+    def twice(self, records: Iterable[OwnedRecord]) -> bool:
+        return len(list(records)) > 1
 
     # What a user does by hand
 
@@ -228,14 +230,14 @@ class Route53Zone:
         found = self._cloud.aws.lookup(DIRECTORY, name) or ()
         return frozenset(value for each in found if each.type in types for value in each.values)
 
-    def standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
+    def zone_state(self, stack: str, generations: Mapping[str, set[str]]) -> ZoneState:
         """Of a set that several share each value is somebody's; of any other the whole set, with its TTL."""
         known = {generation: {*had} for generation, had in generations.items()}
         return self._judged.unless_known(
-            ({**self._zone.sets}, stack, known), lambda: self._standing(stack, generations)
+            ({**self._zone.sets}, stack, known), lambda: self._read_state(stack, generations)
         )
 
-    def _standing(self, stack: str, generations: Mapping[str, set[str]]) -> Standing:
+    def _read_state(self, stack: str, generations: Mapping[str, set[str]]) -> ZoneState:
         # Hosts of all registrations, also those of which the mark is gone.
         below = {each.name for each in self._zone.sets.values() if each.name.endswith(f".{RC}")}
         below |= {f"{generation}.{RC}" for generation in generations}
@@ -249,7 +251,7 @@ class Route53Zone:
             if each.type == "TXT" and each.name.endswith(f".{RC}") and f".c.{RC}" not in each.name:
                 owner = next((found for value in each.values if (found := owner_in(value.strip('"')))), None)
                 owners |= {each.name: owner} if owner else {}
-        entries: dict[Owner, set[ENTRY]] = {}
+        records: dict[Owner, set[OwnedRecord]] = {}
         foreign: dict[tuple[str, ...], str] = {}
         challenged = set()
         for each in self.sets():
@@ -266,21 +268,21 @@ class Route53Zone:
                 if challenge:
                     challenged.add(challenge)
                 elif shared and each.type == "SRV" and target.endswith(f".{RC}") and not owner:
-                    if self._stands(target):
+                    if self._exists(target):
                         foreign[each.name, each.type, value] = ""
                 elif shared and owner and (each.type == "SRV" or _is_ours(each.type, value, owner, generations)):
-                    entries.setdefault(owner, set()).add((each.type, each.name, value))
+                    records.setdefault(owner, set()).add((each.type, each.name, value))
                 elif shared:
                     foreign[each.name, each.type, value] = ""
                 else:
                     foreign[each.name, each.type, each.identifier, value] = f"{each.ttl} {each.routing} {each.values}"
-        return Standing({key: frozenset(each) for key, each in entries.items()}, frozenset(challenged), foreign)
+        return ZoneState({key: frozenset(each) for key, each in records.items()}, frozenset(challenged), foreign)
 
-    def _stands(self, name: str) -> bool:
+    def _exists(self, name: str) -> bool:
         return any(key[0] == name for key in self._zone.sets)
 
-    def twice(self, entries: Iterable[ENTRY]) -> bool:
-        places = [entry[:2] for entry in entries if entry[0] != "TXT"]
+    def twice(self, records: Iterable[OwnedRecord]) -> bool:
+        places = [record[:2] for record in records if record[0] != "TXT"]
         return len(places) != len(set(places))
 
     # What a user does by hand

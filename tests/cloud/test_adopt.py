@@ -151,7 +151,7 @@ def test_values_of_a_services_set_stay_foreign_to_the_byte(
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
     before = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
     found = result_of(monkeypatch, capsys, [kept(0)], "--yes")
-    (entry,) = found["records"]
-    assert entry["value"] == "1 2 4218 By-Hand.unilans.net." and entry["becomes"] == ""
-    assert "the host of a member is a name below rc" in entry["reason"]
+    (record,) = found["records"]
+    assert record["value"] == "1 2 4218 By-Hand.unilans.net." and record["becomes"] == ""
+    assert "the host of a member is a name below rc" in record["reason"]
     assert route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"] == before

@@ -107,8 +107,8 @@ def test_an_address_of_another_stack_stays_foreign(server: DynamicServer, run: A
     write(server, HOST, "A", "198.51.100.10", ttl=120)
     write(server, MARKS, "TXT", f'"198.51.100.10 {other}"')
     before = sets(server)
-    (entry,) = run("--yes")["records"]
-    assert entry["becomes"] == "" and entry["reason"] == "it is of stack other" and sets(server) == before
+    (record,) = run("--yes")["records"]
+    assert record["becomes"] == "" and record["reason"] == "it is of stack other" and sets(server) == before
 
 
 @pytest.mark.parametrize("change", ["address", "mark"])
@@ -143,8 +143,8 @@ def test_what_changed_meanwhile_is_not_reported_as_written(
 def test_values_of_a_services_set_stay_foreign(server: DynamicServer, run: Any) -> None:
     write(server, SET, "SRV", f"1 2 4218 by-hand.{ZONE}.")
     before = sets(server)
-    (entry,) = run("--yes")["records"]
-    assert entry["value"] == f"1 2 4218 by-hand.{ZONE}." and "below rc" in entry["reason"] and sets(server) == before
+    (record,) = run("--yes")["records"]
+    assert record["value"] == f"1 2 4218 by-hand.{ZONE}." and "below rc" in record["reason"] and sets(server) == before
 
 
 def test_a_key_that_is_missing_is_named(run: Any, config: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

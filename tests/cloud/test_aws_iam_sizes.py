@@ -43,15 +43,15 @@ def group(iam: Any) -> Callable[[str, str], None]:
     return lambda name, text: iam.put_group_policy(GroupName="g", PolicyName=name, PolicyDocument=text)
 
 
-@pytest.mark.parametrize(("whose", "most"), [(user, 2048), (role, 10240), (group, 5120)])
+@pytest.mark.parametrize(("kind", "most"), [(user, 2048), (role, 10240), (group, 5120)])
 def test_all_inline_policies_of_one_hold_so_many_characters_blanks_not_counted(
-    cloud: Cloud, whose: Callable[[Any], Callable[[str, str], None]], most: int
+    cloud: Cloud, kind: Callable[[Any], Callable[[str, str], None]], most: int
 ) -> None:
-    put = whose(cloud.client("iam"))
+    put = kind(cloud.client("iam"))
 
     def refused(name: str, text: str) -> None:
         with pytest.raises(
-            ClientError, match=f"Maximum policy size of {most} bytes exceeded for {whose.__name__}"
+            ClientError, match=f"Maximum policy size of {most} bytes exceeded for {kind.__name__}"
         ) as found:
             put(name, text)
         error = found.value.response

@@ -80,8 +80,8 @@ def test_each_word_must_be_part_of_a_line() -> None:
 
 
 def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    entry = Offer(cloud="aws", kind="image", name="debian-12", note="now ami-1")
-    monkeypatch.setattr(catalogue, "list_offers", lambda *_: ([entry], ["joyent is left out: no key"]))
+    offer = Offer(cloud="aws", kind="image", name="debian-12", note="now ami-1")
+    monkeypatch.setattr(catalogue, "list_offers", lambda *_: ([offer], ["joyent is left out: no key"]))
     assert catalogue.main(["--json"]) == 0
     given_settings = capsys.readouterr()
     assert json.loads(given_settings.out)[0]["name"] == "debian-12" and "joyent is left out" in given_settings.err

@@ -142,11 +142,11 @@ class InStep(RuleBasedStateMachine):
         with self._op(fault, times):
             if self.world.up(safe_deletes):
                 self.world.seen["ups"] += 1
-                self._everybody_stands()
+                self._all_are_registered()
 
-    def _everybody_stands(self) -> None:
-        standing = {owner.instance for owner in self.world.judged.entries}
-        lacking = [each for each in self.world.state if each["instance"] not in standing]
+    def _all_are_registered(self) -> None:
+        registered = {owner.instance for owner in self.world.judged.records}
+        lacking = [each for each in self.world.state if each["instance"] not in registered]
         assert not lacking, f"up succeeded without {lacking}"
 
     @rule(fault=FAULTS)
@@ -471,7 +471,7 @@ def test_a_machine_that_starts_as_its_time_to_answer_ends_may_be_removed(
             removed += machine.world.seen["removals by others"] - before
             # It comes back, under a new host where its former one is gone.
             machine.time_passes(seconds=30, fault="", times=1)
-            assert machine.world.judged.entries.keys() >= {box.owner for box in machine.world.boxes}
+            assert machine.world.judged.records.keys() >= {box.owner for box in machine.world.boxes}
         finally:
             machine.teardown()
     assert removed, "the moment was met"
@@ -490,7 +490,7 @@ def test_a_value_that_leads_to_a_host_of_another_writer_stays(
         machine.user_adds(name=name, value=("SRV", f"10 20 4218 User.{RC}."), ttl=60)
         machine.ask_for_a_machine(name="3", address=OURS[5])
         machine.time_passes(seconds=10, fault="", times=1)
-        assert {box.owner for box in machine.world.boxes} <= machine.world.judged.entries.keys()
+        assert {box.owner for box in machine.world.boxes} <= machine.world.judged.records.keys()
     finally:
         machine.teardown()
 

@@ -41,11 +41,11 @@ class World(Lab):
         patch.setenv("CLOUDFLARE_BASE_URL", front.url)
         patch.setenv("CLOUDFLARE_API_TOKEN", OPERATOR)
         patch.setattr(pulumi.runtime, "get_config", {}.get)
-        patch.setattr(checks, "prior_state", self.held)
+        patch.setattr(checks, "prior_state", self.prior_state)
         for how in ("warn", "info"):
             patch.setattr(pulumi, how, self.said.append)
 
-    def held(self) -> PriorState:
+    def prior_state(self) -> PriorState:
         sent = struct_pb2.Struct()
         for at, outputs in enumerate(self.outputs):
             sent.update(

@@ -43,9 +43,9 @@ def test_a_member_is_answered_though_one_name_server_fails(
 ) -> None:
     view = asking(monkeypatch, network.name_server(), network.name_server(fault))
     records = SiteRecords(PLACE, Store("198.51.100.10"), view)  # type: ignore[arg-type]
-    (entry,) = records.dns_records()
+    (record,) = records.dns_records()
     assert records.answers() == {RecordKey(HOST, "A"): frozenset({"198.51.100.10"})}
-    assert records.still_answered([entry]) == [entry]
+    assert records.still_answered([record]) == [record]
 
 
 def test_a_name_that_is_not_listed_yet_is_not_asked_for_so_no_resolver_keeps_that_it_is_not_there(
@@ -64,8 +64,8 @@ def test_the_configured_resolvers_answer_where_no_name_server_can_be_asked(
     monkeypatch.setenv("ROLLCALL_DNS", str(silent))
     realm = Locations(fleet="web", fleets=("web",), home=Location(cloud="aws", region="us-west-2"))
     registries = Registries((PLACE,), realm, {"rollcall:resolvers": f'["{resolver}"]', "cloudflare:apiToken": "t"})
-    entry = DnsRecord(key=RecordKey(HOST, "A"), value="198.51.100.10", owner=None, id="z/1")
-    assert registries.still_answered([entry]) == [entry]
+    record = DnsRecord(key=RecordKey(HOST, "A"), value="198.51.100.10", owner=None, id="z/1")
+    assert registries.still_answered([record]) == [record]
     assert registries.delay == 90 and f"The resolvers {resolver} are asked instead" in registries.notes[0]
     assert registries.split() == []
 

@@ -190,8 +190,10 @@ def user(lab: Lab, made: Resource) -> Any:
 
 def zone(lab: Lab, made: Resource) -> Any:
     found = lab.route53.get_hosted_zone(Id=made.id)["HostedZone"]
-    held = lab.route53.list_tags_for_resource(ResourceType="hostedzone", ResourceId=made.id)["ResourceTagSet"]["Tags"]
-    return found["Name"], found["Config"].get("Comment"), tags(held)
+    tag_list = lab.route53.list_tags_for_resource(ResourceType="hostedzone", ResourceId=made.id)["ResourceTagSet"][
+        "Tags"
+    ]
+    return found["Name"], found["Config"].get("Comment"), tags(tag_list)
 
 
 def key_of(user: str) -> Callable[[Lab, Resource], Any]:
@@ -204,8 +206,8 @@ def key_of(user: str) -> Callable[[Lab, Resource], Any]:
 
 def parameter(lab: Lab, made: Resource) -> Any:
     found = lab.ssm.get_parameter(Name=made.id, WithDecryption=True)["Parameter"]
-    held = lab.ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=made.id)["TagList"]
-    return found["Type"], found["Value"], tags(held)
+    tag_list = lab.ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=made.id)["TagList"]
+    return found["Type"], found["Value"], tags(tag_list)
 
 
 BOUNDARY = "arn:aws:iam::aws:policy/ReadOnlyAccess"
@@ -943,8 +945,8 @@ def test_the_root_volume_is_the_images_own_device(lab: Lab, image: str) -> None:
     (volume,) = lab.cloud.describe(made.id)["BlockDeviceMappings"]
     root = lab.ec2.describe_images(ImageIds=[getattr(lab, image)])["Images"][0]["RootDeviceName"]
     assert volume["DeviceName"] == root
-    (held,) = lab.ec2.describe_volumes(VolumeIds=[volume["Ebs"]["VolumeId"]])["Volumes"]
-    assert held["Encrypted"] and held["VolumeType"] == "gp3"
+    (described,) = lab.ec2.describe_volumes(VolumeIds=[volume["Ebs"]["VolumeId"]])["Volumes"]
+    assert described["Encrypted"] and described["VolumeType"] == "gp3"
     lab.host.delete(made)
 
 

@@ -177,22 +177,22 @@ class TestRoom:
         fleet = {"cloud": "aws", "count": count, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"]}
         return read("local", {"sites": {"www": {"zone": ZONE, **site}}, "fleets": {"web": fleet}})
 
-    def look(self, settings: Settings) -> list[str]:
+    def room_faults(self, settings: Settings) -> list[str]:
         (zone,) = zones_of(settings)
         return ZoneStore(OPERATOR).room_faults(settings, zone)
 
     def test_records_of_others_leave_less_room(self, lab: Lab) -> None:
         for number in range(159):
             lab.cloud.add_record(lab.zone, type="TXT", name=f"t{number}", content='"x"')
-        assert self.look(self.settings(20)) == []
+        assert self.room_faults(self.settings(20)) == []
         lab.cloud.add_record(lab.zone, type="TXT", name="one-more", content='"x"')
-        (fault,) = self.look(self.settings(20))
+        (fault,) = self.room_faults(self.settings(20))
         assert fault.startswith(
             "rollcall:sites.www.maxRecords: the zone has 160 records of others, and the stack takes up to 41 while its"
         )
         assert "the plan holds 200. Delete some" in fault
-        assert self.look(self.settings(19)) == [] == self.look(self.settings(0))
-        assert self.look(self.settings(20, maxRecords=250)) == [], "the owner knows of a raised quota"
+        assert self.room_faults(self.settings(19)) == [] == self.room_faults(self.settings(0))
+        assert self.room_faults(self.settings(20, maxRecords=250)) == [], "the owner knows of a raised quota"
 
     def test_ours_are_not_counted_twice(self, lab: Lab) -> None:
         for number in range(100):
@@ -203,10 +203,10 @@ class TestRoom:
         lab.cloud.add_record(
             lab.zone, type="CNAME", name="@", content=f"www.{ZONE}", proxied=True, comment=apex_comment("local")
         )
-        assert self.look(self.settings(99)) == []
+        assert self.room_faults(self.settings(99)) == []
         lab.cloud.add_record(lab.zone, type="TXT", name="a", content='"x"')
         lab.cloud.add_record(lab.zone, type="TXT", name="b", content='"x"')
-        assert len(self.look(self.settings(99))) == 1
+        assert len(self.room_faults(self.settings(99))) == 1
 
     def test_a_paid_or_an_old_plan_holds_more_than_the_settings_say(self, lab: Lab) -> None:
         lab.clock.now = 1_720_000_000.0
@@ -216,4 +216,4 @@ class TestRoom:
         for zone, name in ((old, "old.example"), (paid, "paid.example")):
             for number in range(190):
                 lab.cloud.add_record(zone, type="TXT", name=f"t{number}", content='"x"')
-            assert self.look(self.settings(20, zone=name)) == []
+            assert self.room_faults(self.settings(20, zone=name)) == []

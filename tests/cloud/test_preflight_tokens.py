@@ -215,18 +215,18 @@ class TestAccountOwned:
         given(monkeypatch, account_token(lab, "DNS Write"))
         assert fault_of(PLAIN) is None
 
-    @pytest.mark.parametrize("whose", ["operator", "machines"])
-    def test_one_that_has_expired_says_so(self, lab: Lab, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+    @pytest.mark.parametrize("owner", ["operator", "machines"])
+    def test_one_that_has_expired_says_so(self, lab: Lab, monkeypatch: pytest.MonkeyPatch, owner: str) -> None:
         value = account_token(lab, "Zone Read", "DNS Write", expires_on="2027-01-01T00:00:00Z")
-        if whose == "operator":
+        if owner == "operator":
             monkeypatch.setenv("CLOUDFLARE_API_TOKEN", value)
         else:
             given(monkeypatch, value)
         lab.clock.now = 1_800_000_000.0
-        key = "CLOUDFLARE_API_TOKEN" if whose == "operator" else "rollcall:machineToken"
+        key = "CLOUDFLARE_API_TOKEN" if owner == "operator" else "rollcall:machineToken"
         said = str(fault_of(PLAIN))
         # An expired token lists no zones, so its account is not found unless another token tells it.
-        expected = "Cloudflare does not accept it" if whose == "operator" else "the token has expired (2027-01-01"
+        expected = "Cloudflare does not accept it" if owner == "operator" else "the token has expired (2027-01-01"
         assert said.startswith(f"{key}: {expected}")
 
 

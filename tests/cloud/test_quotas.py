@@ -33,7 +33,7 @@ def cloud() -> Iterator[Cloud]:
         yield made
 
 
-def look(cloud: Cloud, *fleets: FleetSettings, stack: str = "local") -> Found:
+def check(cloud: Cloud, *fleets: FleetSettings, stack: str = "local") -> Found:
     return check_ec2(fleets or (WEB,), stack, "us-west-2", cloud.client)
 
 
@@ -51,15 +51,15 @@ def start(cloud: Cloud, settings: FleetSettings, index: int, *, stack: str = "lo
 
 
 def test_what_fits_also_while_everything_is_replaced_is_no_fault(cloud: Cloud) -> None:
-    assert look(cloud) == Found()
+    assert check(cloud) == Found()
     for index in range(2):
         start(cloud, WEB, index)
-    assert look(cloud) == Found()
+    assert check(cloud) == Found()
 
 
 def test_ipv6_without_a_cidr_in_the_usable_zones_is_a_fault_with_the_commands(cloud: Cloud) -> None:
     settings, ec2 = replace(WEB, ipv6=True), cloud.client("ec2")
-    (fault,) = look(cloud, settings).faults
+    (fault,) = check(cloud, settings).faults
     vpc = ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"][0]["VpcId"]
     assert fault.startswith(
         "rollcall:fleets.web.ipv6: is on, and no default subnet of us-west-2 in a zone with t3.micro"
@@ -68,27 +68,27 @@ def test_ipv6_without_a_cidr_in_the_usable_zones_is_a_fault_with_the_commands(cl
         f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region us-west-2`"
         in fault
     )
-    assert look(cloud) == Found(), "who does not ask for it needs none"
+    assert check(cloud) == Found(), "who does not ask for it needs none"
     made = ec2.associate_vpc_cidr_block(VpcId=vpc, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
     subnet = re.search(r"--subnet-id (subnet-\w+) ", fault)
-    assert subnet and look(cloud, settings).faults, "the VPC's alone is not enough"
+    assert subnet and check(cloud, settings).faults, "the VPC's alone is not enough"
     block = made["Ipv6CidrBlock"].replace("/56", "/64")
     ec2.associate_subnet_cidr_block(SubnetId=subnet[1], Ipv6CidrBlock=block)
-    assert look(cloud, settings) == Found()
+    assert check(cloud, settings) == Found()
 
 
 def test_a_fleet_that_turns_ipv6_on_is_replaced(cloud: Cloud) -> None:
     cloud.aws.have_ipv6()
     for index in range(2):
         start(cloud, WEB, index)
-    assert look(cloud) == Found()
-    assert look(cloud, replace(WEB, ipv6=True)).notes == (
+    assert check(cloud) == Found()
+    assert check(cloud, replace(WEB, ipv6=True)).notes == (
         "web: 2 of 2 machines are replaced, successors first: 4 run for a while",
     )
 
 
 def test_what_does_not_fit_is_one_fault_with_the_numbers_and_the_fix(cloud: Cloud) -> None:
-    (fault,) = look(cloud, replace(WEB, count=4), API).faults
+    (fault,) = check(cloud, replace(WEB, count=4), API).faults
     assert fault.startswith(
         "rollcall:fleets: 10 vCPUs of standard on-demand instances in us-west-2 would be taken at once"
     )
@@ -100,7 +100,7 @@ def test_a_replacement_of_all_fleets_counts_twice(cloud: Cloud) -> None:
     three = replace(WEB, count=3)
     for index in range(3):
         start(cloud, three, index, of="old debian-12")
-    found = look(cloud, three)
+    found = check(cloud, three)
     (fault,) = found.faults
     assert "12 vCPUs" in fault and "6 are now; web makes 3 × 2 (3 in the place of others)" in fault
     assert found.notes == ("web: 3 of 3 machines are replaced, successors first: 6 run for a while",)
@@ -110,7 +110,7 @@ def test_what_a_change_of_userdata_would_take_is_reported_before_it_comes(cloud:
     three = replace(WEB, count=3)
     for index in range(3):
         start(cloud, three, index)
-    found = look(cloud, three)
+    found = check(cloud, three)
     assert (found.faults, found.notes) == ((), ())
     assert "would take 12 vCPUs" in found.warnings[0]
 
@@ -118,7 +118,7 @@ def test_what_a_change_of_userdata_would_take_is_reported_before_it_comes(cloud:
 def test_machines_of_others_count_and_are_not_ours(cloud: Cloud) -> None:
     start(cloud, WEB, 0, stack="shop.local")
     start(cloud, replace(WEB, name="elsewhere"), 0)
-    (fault,) = look(cloud, replace(WEB, count=3)).faults
+    (fault,) = check(cloud, replace(WEB, count=3)).faults
     assert "10 vCPUs" in fault and "4 are now; web makes 3 × 2)" in fault
 
 
@@ -128,29 +128,29 @@ def test_stopped_and_terminated_machines_take_nothing_and_a_stopped_one_is_there
     ec2.stop_instances(InstanceIds=[one])
     ec2.terminate_instances(InstanceIds=[other])
     four = replace(WEB, count=4)
-    assert look(cloud, four).faults == ()
-    (fault,) = look(cloud, replace(WEB, count=6)).faults
+    assert check(cloud, four).faults == ()
+    (fault,) = check(cloud, replace(WEB, count=6)).faults
     assert "0 are now; web makes 5 × 2)" in fault
 
 
 def test_a_size_that_ec2_has_not_names_its_fleet(cloud: Cloud) -> None:
-    (fault,) = look(cloud, replace(WEB, size="t3.gigantic"), API).faults
+    (fault,) = check(cloud, replace(WEB, size="t3.gigantic"), API).faults
     assert fault.startswith("rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic' in us-west-2")
 
 
 def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_made(cloud: Cloud) -> None:
     settings = replace(WEB, ssh=SshSettings(user="admin", key_name="operators", sources=("203.0.113.0/24",)))
-    (fault,) = look(cloud, settings, API).faults
+    (fault,) = check(cloud, settings, API).faults
     assert fault.startswith("rollcall:fleets.web.ssh.keyName: EC2 has no key pair 'operators' in us-west-2")
     assert "aws ec2 import-key-pair --key-name operators" in fault and "--region us-west-2" in fault
     cloud.client("ec2").create_key_pair(KeyName="operators-2")
-    assert look(cloud, settings).faults, "another one of a like name is another one"
+    assert check(cloud, settings).faults, "another one of a like name is another one"
     cloud.client("ec2").create_key_pair(KeyName="operators")
-    assert look(cloud, settings) == Found()
+    assert check(cloud, settings) == Found()
     for index in range(2):
         start(cloud, settings, index)
     cloud.client("ec2").delete_key_pair(KeyName="operators")
-    assert look(cloud, settings) == Found(), "nothing is made, so nobody asks for it"
+    assert check(cloud, settings) == Found(), "nothing is made, so nobody asks for it"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be
     cloud: Cloud, change: dict[str, str], said: str
 ) -> None:
     settings = replace(WEB, **change)  # type: ignore[arg-type]
-    (fault,) = look(cloud, settings, API).faults
+    (fault,) = check(cloud, settings, API).faults
     assert fault.startswith("rollcall:fleets.web.image: ") and said in fault
     if "size" in change:
         with pytest.raises(ClientError, match="does not match the architecture"):
@@ -173,7 +173,7 @@ def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be
     else:
         for index in range(2):
             start(cloud, WEB, index, of=version(settings))
-        assert look(cloud, settings).faults == (), "nothing is made"
+        assert check(cloud, settings).faults == (), "nothing is made"
 
 
 def command_in(fault: str) -> list[str]:
@@ -187,12 +187,12 @@ def test_no_default_subnet_is_a_fault_whose_command_helps(cloud: Cloud) -> None:
     ec2 = cloud.client("ec2")
     for each in ec2.describe_subnets()["Subnets"]:
         ec2.delete_subnet(SubnetId=each["SubnetId"])
-    (fault,) = look(cloud).faults
+    (fault,) = check(cloud).faults
     assert "no zone of us-west-2 with t3.micro has a default subnet" in fault
     name, *words = command_in(fault)
     assert (name, words[0], words[2:]) == ("create-default-subnet", "--availability-zone", ["--region", "us-west-2"])
     ec2.create_default_subnet(AvailabilityZone=words[1])
-    assert look(cloud) == Found()
+    assert check(cloud) == Found()
 
 
 def test_no_default_vpc_is_one_fault_whose_command_helps(cloud: Cloud) -> None:
@@ -204,19 +204,19 @@ def test_no_default_vpc_is_one_fault_whose_command_helps(cloud: Cloud) -> None:
     ec2.create_vpc(CidrBlock="10.0.0.0/16")
     with pytest.raises(ClientError, match="DefaultVpcDoesNotExist"):
         ec2.create_default_subnet(AvailabilityZone="us-west-2a")
-    (fault,) = look(cloud, WEB, API).faults
+    (fault,) = check(cloud, WEB, API).faults
     assert fault == (
         "rollcall:fleets: us-west-2 has no default VPC, and the machines of web, api are to be in its subnets. "
         "Run `aws ec2 create-default-vpc --region us-west-2`, which makes one with a subnet in each zone, or give them another region."
     )
     assert command_in(fault) == ["create-default-vpc", "--region", "us-west-2"]
     ec2.create_default_vpc()
-    assert look(cloud, WEB, API).faults == ()
+    assert check(cloud, WEB, API).faults == ()
 
 
 def test_a_quota_that_was_never_raised_has_the_default(cloud: Cloud) -> None:
     cloud.aws.regions["us-west-2"].quotas._vcpus = None
-    (fault,) = look(cloud, replace(WEB, count=3)).faults
+    (fault,) = check(cloud, replace(WEB, count=3)).faults
     assert "the quota is 5" in fault
 
 

@@ -227,9 +227,9 @@ class TestServiceRecords:
                 owner, address
             )
         records = place.records(None, {TSIG_KEY: server.operator})  # type: ignore[arg-type]
-        entries = records.dns_records()
-        assert {each.owner for each in entries if str(each.key) == f"{SET} SRV"} == {ONE, TWO}
-        records.remove([each for each in entries if each.owner == ONE])
+        found = records.dns_records()
+        assert {each.owner for each in found if str(each.key) == f"{SET} SRV"} == {ONE, TWO}
+        records.remove([each for each in found if each.owner == ONE])
         assert server.values(SET, "SRV") == {f"10 10 4218 bbbbbb.rc.{ZONE}."}
         assert not server.values(f"aaaaaa.rc.{ZONE}", "TXT")
 

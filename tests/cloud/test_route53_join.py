@@ -72,8 +72,8 @@ def test_threads_that_join_and_leave_at_once_lose_nothing(shared: Cloud, join: R
     def act(index: int) -> None:
         try:
             store = Route53Store(join.zone, shared.route53())
-            look = lambda _: frozenset(targets(shared, join))  # noqa: E731
-            registry = Route53Registry(join, store, pause=pause, dice=random.Random(index), lookup=look)  # noqa: S311
+            look_up = lambda _: frozenset(targets(shared, join))  # noqa: E731
+            registry = Route53Registry(join, store, pause=pause, dice=random.Random(index), lookup=look_up)  # noqa: S311
             retried(lambda: registry.join(owner(index), f"198.18.0.{index}"), 300, pause)
             if index % 3 == 0:
                 retried(lambda: registry.leave(owner(index)), 300, pause)

@@ -156,7 +156,7 @@ class TestWhereBothZonesWereDeleted:
 
     def test_what_was_seen_there_before_is_removed_without_an_error(self, places: tuple[dict[str, Any], ...]) -> None:
         registries = registries_of(roll_call(*places), {})
-        entries = [
+        leftovers = [
             DnsRecord(
                 key=RecordKey(HOST, "A"), value="198.51.100.10", owner=OWNER, id=f"{places[0]['zone']}/{'a' * 32}"
             ),
@@ -164,9 +164,9 @@ class TestWhereBothZonesWereDeleted:
                 key=RecordKey(f"rc.{SERVICES}", "A"), value="198.51.100.10", owner=OWNER, id=f"aaaaaa.rc.{SERVICES}"
             ),
         ]
-        registries.remove(entries)
+        registries.remove(leftovers)
         registries.unchallenge(OWNER)
-        assert len(registries.gone) == 2 and registries.still_answered(entries) == []
+        assert len(registries.gone) == 2 and registries.still_answered(leftovers) == []
 
 
 class TestAnOriginCertificate:

@@ -65,8 +65,10 @@ class Trial:
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """What is in the state, by name; secrets are encrypted there."""
-        held = json.loads((self.folder / "backend/.pulumi/stacks/trial/trial.json").read_text())["checkpoint"]["latest"]
-        found = [each for each in held.get("resources", []) if not each["type"].startswith("pulumi:")]
+        state = json.loads((self.folder / "backend/.pulumi/stacks/trial/trial.json").read_text())["checkpoint"][
+            "latest"
+        ]
+        found = [each for each in state.get("resources", []) if not each["type"].startswith("pulumi:")]
         return {each["urn"].rpartition("::")[2]: each for each in found}
 
 

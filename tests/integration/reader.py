@@ -12,7 +12,7 @@ import requests
 from localcloud.runtime.prepare import ROOT
 from tests.integration.deployed import Deployed
 
-LOOKS = ("Describe", "Get", "List")
+READS = ("Describe", "Get", "List")
 ZONE, USER = "com.cloudflare.api.account.zone", "com.cloudflare.api.user"
 OF_THE_ZONE = ("Zone Read", "DNS Read", "Zone Settings Read", "SSL and Certificates Read")
 
@@ -34,9 +34,9 @@ def reading_only(deployed: Deployed) -> dict[str, str]:
     """An environment in which a Cloudflare token and an IAM user's key may read what a preview looks at, and no more."""
     iam = deployed.aws("iam")
     iam.create_user(UserName="reviewer")
-    looks = sorted(each for each in documented_actions() if each.partition(":")[2].startswith(LOOKS))
-    assert {each.partition(":")[0] for each in looks} >= {"ec2", "iam", "route53", "s3", "ssm"}
-    statement = {"Effect": "Allow", "Action": looks, "Resource": "*"}
+    reads = sorted(each for each in documented_actions() if each.partition(":")[2].startswith(READS))
+    assert {each.partition(":")[0] for each in reads} >= {"ec2", "iam", "route53", "s3", "ssm"}
+    statement = {"Effect": "Allow", "Action": reads, "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     iam.put_user_policy(UserName="reviewer", PolicyName="looks", PolicyDocument=document)
     key = iam.create_access_key(UserName="reviewer")["AccessKey"]

@@ -81,7 +81,7 @@ def tried_at_aws(
     ssm, ec2, iam, route53, sts = (deployed.aws(name, given) for name in ("ssm", "ec2", "iam", "route53", "sts"))
     s3 = deployed.aws("s3", given)
     (bucket,) = [each["Name"] for each in deployed.aws("s3").list_buckets()["Buckets"]]
-    (held,) = deployed.aws("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    (stored,) = deployed.aws("s3").list_objects_v2(Bucket=bucket)["Contents"]
     image = deployed.ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]["ImageId"]
     record = {
         "Name": "stolen.unilans.example",
@@ -103,9 +103,9 @@ def tried_at_aws(
         "write a parameter": lambda: ssm.put_parameter(
             Name=f"{fleet}/origin-www", Value="x", Type="SecureString", Overwrite=True
         ),
-        "own release": lambda: s3.get_object(Bucket=bucket, Key=held["Key"]),
-        "replace the release": lambda: s3.put_object(Bucket=bucket, Key=held["Key"], Body=b"stolen"),
-        "delete the release": lambda: s3.delete_object(Bucket=bucket, Key=held["Key"]),
+        "own release": lambda: s3.get_object(Bucket=bucket, Key=stored["Key"]),
+        "replace the release": lambda: s3.put_object(Bucket=bucket, Key=stored["Key"], Body=b"stolen"),
+        "delete the release": lambda: s3.delete_object(Bucket=bucket, Key=stored["Key"]),
         "list releases": lambda: s3.list_objects_v2(Bucket=bucket),
         "buckets": lambda: s3.list_buckets(),
         "open the bucket": lambda: s3.delete_public_access_block(Bucket=bucket),

@@ -85,8 +85,8 @@ class Stack(Deployed):
         )
 
     def resources(self) -> dict[str, dict[str, Any]]:
-        held = json.loads((self.sandbox.state / "backend/.pulumi/stacks/rollcall/local.json").read_text())
-        found = held["checkpoint"]["latest"].get("resources") or ()
+        state = json.loads((self.sandbox.state / "backend/.pulumi/stacks/rollcall/local.json").read_text())
+        found = state["checkpoint"]["latest"].get("resources") or ()
         return {each["urn"].rpartition("::")[2]: each for each in found if "dynamic" not in each["type"]}
 
     def urn(self, kind: str, name: str) -> str:

@@ -47,7 +47,7 @@ config:
 # In config/models.py, what is there and what stands there then.
 NAMES = ('CLOUDS = ("aws", "joyent")', 'CLOUDS = ("aws", "joyent", "shed")')
 # What is written into the other tables: the line before which it goes, and the line.
-ENTRIES = {
+REGISTRY_LINES = {
     "compute/registry.py": [
         ("from components.compute.triton import TritonView", "from components.shed.view import ShedView"),
         ('    "joyent": Kind(', '    "shed": Kind(ids=r"shed-.+", view=lambda *_: ShedView()),'),
@@ -67,9 +67,9 @@ def extended(target: Path) -> None:
     (target.parent / "userdata").symlink_to(ROOT / "userdata")
     for name in ("__init__.py", "api.py", "view.py", "fleet.py"):
         shutil.copy(SHED / name, target / "shed" / name)
-    for name, entries in ENTRIES.items():
+    for name, added in REGISTRY_LINES.items():
         text = (target / name).read_text()
-        for before, line in entries:
+        for before, line in added:
             assert text.count(before) == 1, (name, before)
             text = text.replace(before, f"{line}\n{before}")
         (target / name).write_text(text)

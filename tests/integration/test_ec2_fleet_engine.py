@@ -124,10 +124,10 @@ def test_machines_are_set_up_as_a_professional_would(trial: Trial) -> None:
         (disk,) = each["BlockDeviceMappings"]
         (volume,) = ec2.describe_volumes(VolumeIds=[disk["Ebs"]["VolumeId"]])["Volumes"]
         assert (volume["Encrypted"], volume["VolumeType"]) == (True, "gp3")
-        held = (tags(volume["Tags"]), tags(each["Tags"]))
-        assert [(had["managed-by"], had["rollcall-project"]) for had in held] == [("pulumi", "trial")] * 2
+        tagged = (tags(volume["Tags"]), tags(each["Tags"]))
+        assert [(had["managed-by"], had["rollcall-project"]) for had in tagged] == [("pulumi", "trial")] * 2
         # Another project's stack of the same name is another deployment.
-        assert {had[STACK] for had in held} == {"trial.trial"}
+        assert {had[STACK] for had in tagged} == {"trial.trial"}
     (group,) = [each for each in ec2.describe_security_groups()["SecurityGroups"] if each["GroupName"] != "default"]
     assert (tags(group["Tags"])["Name"], group["IpPermissions"]) == ("rollcall-trial.trial-aws-web", [])
 

@@ -147,10 +147,10 @@ def test_one_program_with_every_type_from_up_to_destroy(trial: Trial) -> None:
 
 def the_state_holds_no_secret(trial: Trial) -> None:
     shown = json.loads(trial.run("stack", "output", "--json", "--show-secrets"))
-    held = (trial.folder / "backend/.pulumi/stacks/trial/trial.json").read_text()
-    assert not [name for name in ("secret", "token", "owned") if shown[name] in held]
-    assert WORD not in held
-    assert trial.resources()["key"]["id"] in held
+    state = (trial.folder / "backend/.pulumi/stacks/trial/trial.json").read_text()
+    assert not [name for name in ("secret", "token", "owned") if shown[name] in state]
+    assert WORD not in state
+    assert trial.resources()["key"]["id"] in state
 
 
 def drifts(trial: Trial, made: Mapping[str, Any]) -> None:
@@ -198,9 +198,9 @@ def imports(trial: Trial, made: Mapping[str, Any]) -> None:
         trial.run(
             "import", token, token[:3], identity, "--yes", "--protect=false", "--generate-code=false", "--skip-preview"
         )
-    held = trial.resources()
-    assert held["aws"]["inputs"]["records"] == ["198.51.100.44"]
-    assert (held["clo"]["id"], held["clo"]["inputs"]["content"]) == (there.id, "198.51.100.44")
+    resources = trial.resources()
+    assert resources["aws"]["inputs"]["records"] == ["198.51.100.44"]
+    assert (resources["clo"]["id"], resources["clo"]["inputs"]["content"]) == (there.id, "198.51.100.44")
 
 
 def nothing_is_left(trial: Trial, instance: str) -> None:

@@ -14,7 +14,7 @@ from components.config.models import CLOUDS
 from components.preflight.checks import FAULTS
 from components.resources.fleets.registry import FLEETS
 from rollcall import clouds as agent
-from tests.integration.test_another_cloud import ENTRIES, NAMES
+from tests.integration.test_another_cloud import NAMES, REGISTRY_LINES
 
 ROOT = Path(__file__).parents[2]
 CODE = "".join(each.read_text() for each in sorted((ROOT / "tests/integration/shed").glob("*.py")))
@@ -43,13 +43,15 @@ def test_an_id_is_of_one_cloud_or_of_none(instance: str, cloud: str) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda each: each.strip().splitlines()[0][:40])
 def test_what_the_document_shows_is_there(block: str) -> None:
-    lines = [line for entries in ENTRIES.values() for _, line in entries]
+    lines = [line for added in REGISTRY_LINES.values() for _, line in added]
     assert block in CODE or block.rstrip("\n") in [*lines, NAMES[1], "CLOUDS = (Joyent, Ec2)"], block
 
 
 def test_the_document_shows_the_three_classes_and_every_line() -> None:
     shown = "".join(BLOCKS)
     assert re.findall(r"^class (\w+)", shown, re.M) == ["Shed", "ShedView", "ShedFleet"]
-    lines = [line for entries in ENTRIES.values() for _, line in entries if not line.startswith("from ")] + [NAMES[1]]
+    lines = [line for added in REGISTRY_LINES.values() for _, line in added if not line.startswith("from ")] + [
+        NAMES[1]
+    ]
     assert len(lines) == 3 and [line for line in lines if line not in shown] == []
     assert "CLOUDS = (Joyent, Ec2)" in (ROOT / "userdata/rollcall/clouds.py").read_text()

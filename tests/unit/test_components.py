@@ -74,12 +74,12 @@ def test_whatever_takes_tags_says_whose_it_is(graphs: Graphs) -> None:
     for config in ("aws", "services"):
         for name, inputs in graphs[config]["graph"].items():
             if name.startswith("aws:") and name.split(":")[2] in takes:
-                held = {key: inputs["tags"][key] for key in ("rollcall-stack", "rollcall-project", "managed-by")}
-                assert list(held.values()) == ["local", "rollcall", "pulumi"], name
+                tags = {key: inputs["tags"][key] for key in ("rollcall-stack", "rollcall-project", "managed-by")}
+                assert list(tags.values()) == ["local", "rollcall", "pulumi"], name
             else:
                 assert "tags" not in inputs or "joyent" in name, name
             if "rootBlockDevice" in inputs:
-                assert inputs["rootBlockDevice"]["tags"].items() >= {**held, "Name": inputs["tags"]["Name"]}.items()
+                assert inputs["rootBlockDevice"]["tags"].items() >= {**tags, "Name": inputs["tags"]["Name"]}.items()
 
 
 def test_with_ipv6_a_machine_its_group_its_subnets_and_its_roll_call_have_it_and_the_fleet_beside_it_has_not(

@@ -127,8 +127,8 @@ class TestOfARecord:
     def test_a_record_that_is_left_over_or_stale(self) -> None:
         own = Owner("local", "web", "0", "aaaaaa", MEMBER.instance)
         gone = Owner("local", "web", "7", "bbbbbb", "i-00000000000000007")
-        entries = [DnsRecord(key=PLACE, value=EVIL, owner=own), DnsRecord(key=PLACE, value=EVIL, owner=gone)]
-        found = find_drift(ROLL, entries, [seen()], {})
+        records = [DnsRecord(key=PLACE, value=EVIL, owner=own), DnsRecord(key=PLACE, value=EVIL, owner=gone)]
+        found = find_drift(ROLL, records, [seen()], {})
         assert clean(lines(found, Kind.LEFTOVER)[0]) and clean(lines(found, Kind.STALE)[0])
 
     def test_that_is_to_be_adopted(self) -> None:

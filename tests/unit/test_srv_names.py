@@ -112,10 +112,10 @@ class TestWhatARollCallFinds:
     def found(self, *members: Member, place: ServicePlace = PLACE, without: str = "") -> Any:
         """What differs where these are the members; name servers answer with what is listed, but for one name."""
         place = replace(place, zone=self.zone)
-        entries = ServiceRecords(place, self.store).dns_records()
+        listed = ServiceRecords(place, self.store).dns_records()
         answers: dict[RecordKey, frozenset[str] | None] = {}
         for stand in place.record_sets:
-            values = frozenset(each.value for each in entries if each.key == stand.key)
+            values = frozenset(each.value for each in listed if each.key == stand.key)
             answers[stand.key] = frozenset() if stand.key == RecordKey(without, "SRV") else values
         seen = [
             Instance(
@@ -130,7 +130,7 @@ class TestWhatARollCallFinds:
         ]
         return find_drift(
             DesiredState(stack="local", fleet="api", members=members, record_sets=place.record_sets),
-            entries,
+            listed,
             seen,
             answers,
         )

@@ -156,11 +156,11 @@ class Zone:
             fresh[each.name, each.type] = each
         self.sets = fresh
         for each in creates:
-            self._stands(each)
+            self._publish(each)
         if dice.random() < self.faults:
             raise TransientError("reason=unreachable: it acted, and its reply was lost")
 
-    def _stands(self, record: RecordSet) -> None:
+    def _publish(self, record: RecordSet) -> None:
         """From now on; each name server answers with it a while later, and with none before what it replaces."""
         now, dice, past = self.scheduler.now, self.scheduler.dice, self.past.setdefault(record.name, [])
         before = past[-1][0] if past else (0.0,) * SERVERS
@@ -179,7 +179,7 @@ class Zone:
         """What the second article's script does, and its policy allows: whatever stands there is replaced."""
         self._call("ChangeResourceRecordSets")
         self.sets[record.name, record.type] = record
-        self._stands(record)
+        self._publish(record)
 
     def _call(self, action: str) -> None:
         self.scheduler.sleep(self.scheduler.dice.uniform(*LATENCY))
@@ -251,7 +251,7 @@ class Contest:
             zone="Z", domain=DOMAIN, service="_s._tcp", incarnation=incarnation, port=4218, srv=self._srv
         )
 
-    def look(self, name: str) -> frozenset[str]:
+    def look_up(self, name: str) -> frozenset[str]:
         """What one of the zone's name servers answers."""
         return targets_of(self.zone.shown(name))
 
@@ -303,7 +303,7 @@ class Contest:
         """Why it failed, or nothing."""
         sleep, dice = self.scheduler.sleep, random.Random(self.scheduler.dice.random())  # noqa: S311
         registry = Route53Registry(
-            self.membership_of(index), self.zone, self._writers.get(index, Writer()), sleep, dice, self.look
+            self.membership_of(index), self.zone, self._writers.get(index, Writer()), sleep, dice, self.look_up
         )
         try:
             retried(lambda: action(registry), within, sleep)
@@ -330,13 +330,13 @@ class Contest:
         values = [value for (name, _), each in self.zone.sets.items() if name in ours for value in each.values]
         hosts = {name.partition(".")[0] for (name, kind) in self.zone.sets if kind == "A"}
         wanted = {f"{index:06x}" for index in range(self._agents) if not self._back <= index < self._leaving}
-        standing = [value.split(" ")[3].partition(".")[0] for value in values]
+        targets = [value.split(" ")[3].partition(".")[0] for value in values]
         return Outcome(
             stood=self.zone.stood,
             seconds=self.scheduler.now,
             calls=self.zone.calls - self.zone.throttled,
             throttled=self.zone.throttled,
-            lost=tuple(sorted(wanted - set(standing))),
-            doubled=tuple(sorted({each for each in standing if standing.count(each) > 1})),
-            left_over=tuple(sorted({each for each in (*standing, *hosts) if each not in wanted})),
+            lost=tuple(sorted(wanted - set(targets))),
+            doubled=tuple(sorted({each for each in targets if targets.count(each) > 1})),
+            left_over=tuple(sorted({each for each in (*targets, *hosts) if each not in wanted})),
         )

@@ -98,12 +98,12 @@ class FakeDns:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.standing: dict[str, tuple[Owner, tuple[str, ...], Join]] = {}
+        self.registered: dict[str, tuple[Owner, tuple[str, ...], Join]] = {}
         self.calls: list[tuple[float, str, str]] = []
         self.faults: list[RollcallError] = []
         self.broken: RollcallError | None = None
         self.token = TOKEN
-        self.looks = 0
+        self.look_ups = 0
         # So many that each confirms every ten minutes, as in a service's set.
         self.size = 1200
         # Machines beside this one in every record set.
@@ -119,9 +119,9 @@ class FakeDns:
         """Return what the name servers answer: the registered records, unless `answers` is set."""
         if ".c.rc." in name:
             return frozenset()
-        self.looks += 1
+        self.look_ups += 1
         if isinstance(self._answers, str):
-            here = (found for place, (_, found, _) in self.standing.items() if place == f"host={name}")
+            here = (found for place, (_, found, _) in self.registered.items() if place == f"host={name}")
             return frozenset(address for found in here for address in found)
         return self._answers
 
@@ -157,8 +157,8 @@ class FakeRegistry:
         self._call("join")
         self._dns.kept[self._place] = kept
         wanted = (owner, addresses, self._membership)
-        changed = self._dns.standing.get(self._place) != wanted
-        self._dns.standing[self._place] = wanted
+        changed = self._dns.registered.get(self._place) != wanted
+        self._dns.registered[self._place] = wanted
         return changed
 
     def leave(self, owner: Owner) -> bool:
@@ -166,15 +166,15 @@ class FakeRegistry:
 
     def leave_set(self, owner: Owner, *addresses: str) -> bool:
         self._call("leave")
-        standing = self._dns.standing.get(self._place)
-        if standing is None or standing[0] != owner:
+        registered = self._dns.registered.get(self._place)
+        if registered is None or registered[0] != owner:
             return False
-        del self._dns.standing[self._place]
+        del self._dns.registered[self._place]
         return True
 
     def leave_unhealthy(self, owner: Owner, floors: Mapping[str, int], *addresses: str) -> str:
-        standing = self._dns.standing.get(self._place)
-        if standing is not None and standing[0] == owner and self._dns.others < min(floors.values()):
+        registered = self._dns.registered.get(self._place)
+        if registered is not None and registered[0] == owner and self._dns.others < min(floors.values()):
             self._call("leave")
             self._dns.kept[self._place] = True
             return f"reason=too-few-others others={self._dns.others}"
@@ -186,7 +186,7 @@ class FakeRegistry:
 
     def owner_at(self, key: str) -> Owner | None:
         self._call("owner_at")
-        return next((owner for owner, addresses, _ in self._dns.standing.values() if key in addresses), None)
+        return next((owner for owner, addresses, _ in self._dns.registered.values() if key in addresses), None)
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
         self._call("challenge")
@@ -259,9 +259,9 @@ class Guest:
         self.clock.now = end
 
     @property
-    def standing(self) -> dict[str, str]:
+    def registered(self) -> dict[str, str]:
         """Addresses by place."""
-        return {place.partition("=")[2]: " ".join(found) for place, (_, found, _) in self.dns.standing.items()}
+        return {place.partition("=")[2]: " ".join(found) for place, (_, found, _) in self.dns.registered.items()}
 
     def status(self) -> dict[str, Any]:
         shown: dict[str, Any] = json.loads(self.status_file.read_text())

@@ -45,7 +45,7 @@ def guest(tmp_path: Path) -> Guest:
 @pytest.fixture
 def joined(guest: Guest) -> Guest:
     guest.pass_time(TICK)
-    assert guest.standing == {HOST: ADDRESS} and guest.status()["step"] == "registered"
+    assert guest.registered == {HOST: ADDRESS} and guest.status()["step"] == "registered"
     guest.dns.calls.clear()
     return guest
 
@@ -66,7 +66,7 @@ class TestCaches:
     def test_it_begins_when_no_name_server_answers_with_the_address(self, guest: Guest) -> None:
         guest.tell(joins=(guest.join_of(ttl=60),))
         guest.pass_time(TICK)
-        answered = dict(guest.standing)
+        answered = dict(guest.registered)
         guest.agent.leave()
         guest.agent._look_up = lambda name: frozenset({answered[name]})
         for _ in range(2):
@@ -94,61 +94,61 @@ class TestHealth:
     def test_it_joins_at_the_first_healthy_check(self, guest: Guest) -> None:
         guest.healthy(False)
         guest.pass_time(20)
-        assert guest.standing == {} and guest.dns.count("join") == 0
+        assert guest.registered == {} and guest.dns.count("join") == 0
         guest.healthy(True)
         guest.pass_time(TICK)
-        assert guest.standing == {HOST: ADDRESS}
+        assert guest.registered == {HOST: ADDRESS}
 
     def test_it_leaves_at_the_fifth_bad_check_and_joins_again(self, joined: Guest) -> None:
         """What is over within 8 s is no reason."""
         joined.healthy(False)
         joined.pass_time(4 * TICK)
-        assert joined.standing == {HOST: ADDRESS}
+        assert joined.registered == {HOST: ADDRESS}
         joined.pass_time(TICK)
-        assert joined.standing == {} and joined.status()["step"] == "workload unhealthy"
+        assert joined.registered == {} and joined.status()["step"] == "workload unhealthy"
         assert joined.status()["error"].startswith("command:/") and "status=1 said=b''" in joined.status()["error"]
         assert any(each.startswith("workload unhealthy: command:/") for each in joined.cloud.said)
         joined.healthy(True)
         joined.pass_time(TICK)
-        assert joined.standing == {HOST: ADDRESS} and joined.status()["step"] == "registered"
+        assert joined.registered == {HOST: ADDRESS} and joined.status()["step"] == "registered"
 
     def test_how_many_checks_it_takes_can_be_told(self, tmp_path: Path) -> None:
         guest = Guest(tmp_path, rise=3, fall=1)
         guest.pass_time(2 * TICK)
-        assert guest.standing == {}
+        assert guest.registered == {}
         guest.pass_time(TICK)
-        assert guest.standing == {HOST: ADDRESS}
+        assert guest.registered == {HOST: ADDRESS}
         guest.healthy(False)
         guest.pass_time(TICK)
-        assert guest.standing == {}
+        assert guest.registered == {}
 
     def test_a_leave_that_fails_is_tried_until_it_is_done(self, joined: Guest) -> None:
         joined.dns.faults = [DOWN] * 3
         joined.healthy(False)
         joined.pass_time(60)
-        assert joined.standing == {} and joined.dns.count("leave") == 4
+        assert joined.registered == {} and joined.dns.count("leave") == 4
 
     def test_unhealthy_from_its_start_it_takes_away_what_an_earlier_process_wrote(self, joined: Guest) -> None:
         joined.healthy(False)
         successor = joined.restarted()
         successor.pass_time(4 * TICK)
-        assert successor.standing == {HOST: ADDRESS}
+        assert successor.registered == {HOST: ADDRESS}
         successor.pass_time(2 * TICK)
-        assert successor.standing == {}
+        assert successor.registered == {}
         successor.pass_time(60)
         assert successor.dns.count("leave") == 1
 
 
 class TestStanding:
     def test_what_vanished_from_dns_is_written_again_at_the_next_check(self, joined: Guest) -> None:
-        joined.dns.standing.clear()
+        joined.dns.registered.clear()
         joined.pass_time(WATCH * MOST + TICK)
-        assert joined.standing == {HOST: ADDRESS}
+        assert joined.registered == {HOST: ADDRESS}
 
     def test_a_name_that_answers_is_asked_about_no_more_than_that(self, joined: Guest) -> None:
         joined.dns.size = 1
         joined.restarted().pass_time(WATCH * 12)
-        assert 10 <= joined.dns.looks <= 13
+        assert 10 <= joined.dns.look_ups <= 13
         assert 12 / MOST - 2 <= joined.dns.count("join") <= 12 / LEAST and joined.dns.count("leave") == 0
 
     def test_nothing_more_follows_from_a_resolver_that_does_not_answer(self, joined: Guest) -> None:
@@ -156,7 +156,7 @@ class TestStanding:
         joined.restarted()
         joined.dns.answers(None)
         joined.pass_time(WATCH * 4)
-        assert joined.dns.count("join") <= 5 and joined.dns.looks >= 3
+        assert joined.dns.count("join") <= 5 and joined.dns.look_ups >= 3
 
     def test_a_resolver_that_keeps_an_older_answer_does_not_make_the_api_busier(self, joined: Guest) -> None:
         joined.dns.size = 300
@@ -175,9 +175,9 @@ class TestStanding:
         guest.dns.size = 1
         guest.restarted().pass_time(TICK)
         guest.dns.answers(frozenset({ADDRESS}))
-        guest.dns.standing.clear()
+        guest.dns.registered.clear()
         guest.pass_time(WATCH * MOST + TICK)
-        assert guest.standing == {HOST: ADDRESS}
+        assert guest.registered == {HOST: ADDRESS}
 
     @pytest.mark.parametrize(("proxied", "sites", "size"), [(False, 1, 300), (True, 1, 300), (False, 10, 30)])
     def test_the_members_of_large_sets_ask_twice_a_second_together(
@@ -196,7 +196,7 @@ class TestStanding:
     def test_another_number_of_sites_in_the_stack_changes_no_record(self, joined: Guest) -> None:
         joined.tell(joins=(joined.join_of(sites=3),))
         joined.pass_time(REREAD + TICK)
-        assert joined.standing == {HOST: ADDRESS} and joined.dns.count("leave") == 0
+        assert joined.registered == {HOST: ADDRESS} and joined.dns.count("leave") == 0
         assert joined.agent.memberships[0].join.api_shares == 3
 
 
@@ -204,16 +204,16 @@ class TestAddress:
     def test_a_new_address_takes_the_place_of_the_old_one(self, joined: Guest) -> None:
         joined.cloud.known = (OTHER_ADDRESS,)
         joined.pass_time(REREAD + TICK)
-        assert joined.standing == {HOST: OTHER_ADDRESS} and joined.dns.count("leave") == 0
+        assert joined.registered == {HOST: OTHER_ADDRESS} and joined.dns.count("leave") == 0
 
     def test_without_a_public_address_it_waits_and_says_so(self, guest: Guest) -> None:
         guest.cloud.known = ()
         guest.pass_time(TICK)
-        assert guest.standing == {} and "no-public-address" in guest.status()["error"]
+        assert guest.registered == {} and "no-public-address" in guest.status()["error"]
         guest.cloud.known = (ADDRESS,)
         # After a failed look the next one may be a whole pause later.
         guest.pass_time(REREAD + LONGEST + TICK)
-        assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
+        assert guest.registered == {HOST: ADDRESS} and guest.status()["error"] == ""
 
     # The machine's addresses, whether its settings want IPv6, and the addresses that are registered.
     FAMILIES = (
@@ -225,14 +225,14 @@ class TestAddress:
         ((IPV6, ADDRESS), True, f"{ADDRESS} {IPV6}"),
     )
 
-    @pytest.mark.parametrize(("known", "given", "stands"), FAMILIES)
+    @pytest.mark.parametrize(("known", "given", "expected"), FAMILIES)
     def test_one_of_each_family_where_it_is_configured_so(
-        self, tmp_path: Path, known: tuple[str, ...], given: bool, stands: str
+        self, tmp_path: Path, known: tuple[str, ...], given: bool, expected: str
     ) -> None:
         guest = Guest(tmp_path, ipv6=given)
         guest.cloud.known = known
         guest.pass_time(TICK)
-        assert guest.standing == {HOST: stands} and guest.status()["step"] == "registered"
+        assert guest.registered == {HOST: expected} and guest.status()["step"] == "registered"
         guest.pass_time(60)
         assert guest.dns.count("join") == 1, "it stands as it should"
 
@@ -241,7 +241,7 @@ class TestAddress:
         for known in ((ADDRESS,), (ADDRESS, IPV6), (ADDRESS, OTHER_IPV6), (ADDRESS,)):
             guest.cloud.known = known
             guest.pass_time(REREAD + TICK)
-            assert guest.standing == {HOST: " ".join(known)} and guest.dns.count("leave") == 0
+            assert guest.registered == {HOST: " ".join(known)} and guest.dns.count("leave") == 0
 
     @pytest.mark.parametrize("answered", [(ADDRESS,), (IPV6,), (ADDRESS, IPV6)])
     def test_what_vanished_of_one_family_is_written_again(self, tmp_path: Path, answered: tuple[str, ...]) -> None:
@@ -264,7 +264,7 @@ class TestFaults:
         assert 600 / (LONGEST + TICK) <= len(tries) < 100
         guest.dns.broken = None
         guest.pass_time(LONGEST + TICK)
-        assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
+        assert guest.registered == {HOST: ADDRESS} and guest.status()["error"] == ""
 
     def test_machines_that_fail_together_come_back_apart(self, tmp_path: Path) -> None:
         seconds = set()
@@ -281,17 +281,17 @@ class TestFaults:
         guest.pass_time(TICK + 49)
         assert guest.dns.count("join") == 1
         guest.pass_time(2 * TICK)
-        assert guest.dns.count("join") == 2 and guest.standing == {HOST: ADDRESS}
+        assert guest.dns.count("join") == 2 and guest.registered == {HOST: ADDRESS}
 
     def test_a_rotated_token_is_read_again_at_a_refusal_and_nothing_fails(self, joined: Guest) -> None:
         joined.dns.token = joined.cloud.secrets[TOKEN_NAME] = "the-new-one"
         joined.healthy(False)
         joined.pass_time(60)
-        assert joined.standing == {} and joined.cloud.secrets_read == 2
+        assert joined.registered == {} and joined.cloud.secrets_read == 2
         joined.healthy(True)
         joined.dns.token = joined.cloud.secrets[TOKEN_NAME] = "a-third-one"
         joined.pass_time(TICK)
-        assert joined.standing == {HOST: ADDRESS} and joined.status()["memberships"][0]["error"] == ""
+        assert joined.registered == {HOST: ADDRESS} and joined.status()["memberships"][0]["error"] == ""
 
     def test_a_refusal_with_the_token_that_is_valid_is_not_tried_again_at_once(self, joined: Guest) -> None:
         joined.dns.token = "of another zone"
@@ -303,7 +303,7 @@ class TestFaults:
         joined.dns.faults = [DOWN]
         joined.healthy(False)
         joined.pass_time(60)
-        assert joined.standing == {} and joined.cloud.secrets_read == 1
+        assert joined.registered == {} and joined.cloud.secrets_read == 1
 
     def test_one_fault_is_logged_once(self, guest: Guest, caplog: pytest.LogCaptureFixture) -> None:
         guest.dns.broken = DOWN
@@ -315,21 +315,21 @@ class TestFaults:
         guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
         guest.dns.faults = [TransientError("down", after=1000)]
         guest.pass_time(TICK)
-        assert guest.standing == {"blog.scalability.expert": ADDRESS}
+        assert guest.registered == {"blog.scalability.expert": ADDRESS}
 
 
 class TestLeave:
     def test_all_records_go(self, guest: Guest) -> None:
         guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
         guest.pass_time(TICK)
-        assert len(guest.standing) == 2
+        assert len(guest.registered) == 2
         assert guest.agent.leave() is True
-        assert guest.standing == {} and guest.status()["step"] == "left"
+        assert guest.registered == {} and guest.status()["step"] == "left"
 
     def test_another_process_s_record_goes_too(self, joined: Guest) -> None:
         successor = joined.restarted()
         successor.agent.settle()
-        assert successor.agent.leave() is True and successor.standing == {}
+        assert successor.agent.leave() is True and successor.registered == {}
 
     def test_it_ends_within_its_bound_and_every_membership_is_tried(
         self, guest: Guest, monkeypatch: pytest.MonkeyPatch
@@ -353,16 +353,16 @@ class TestLeave:
         guest.pass_time(TICK)
         guest.dns.faults = [FatalError("reason=refused code=9109")]
         assert guest.agent.leave() is False
-        assert guest.standing == {HOST: ADDRESS}
+        assert guest.registered == {HOST: ADDRESS}
         assert any(each.levelno == logging.ERROR and "code=9109" in each.message for each in caplog.records)
 
     def test_a_machine_that_stops_right_after_a_rotation_leaves(self, joined: Guest) -> None:
         joined.dns.token = joined.cloud.secrets[TOKEN_NAME] = "the-new-one"
-        assert joined.agent.leave(within=0) is True and joined.standing == {}
+        assert joined.agent.leave(within=0) is True and joined.registered == {}
 
     def test_a_secret_that_is_out_of_reach_at_shutdown_is_remembered(self, joined: Guest) -> None:
         joined.cloud.silent = DOWN
-        assert joined.agent.leave(within=0) is True and joined.standing == {}
+        assert joined.agent.leave(within=0) is True and joined.registered == {}
 
 
 class TestStatus:
@@ -370,10 +370,10 @@ class TestStatus:
         guest.tell(joins=(guest.join_of(), guest.join_of("blog.scalability.expert")))
         guest.dns.faults = [DOWN]
         guest.pass_time(TICK)
-        assert list(guest.standing) == ["blog.scalability.expert"]
+        assert list(guest.registered) == ["blog.scalability.expert"]
         assert guest.cloud.said[-1] == f"registered: {DOWN}"
         guest.pass_time(LONGEST)
-        assert len(guest.standing) == 2 and guest.cloud.said[-1] == "registered"
+        assert len(guest.registered) == 2 and guest.cloud.said[-1] == "registered"
 
     def test_it_says_how_far_each_membership_has_come(self, joined: Guest) -> None:
         shown = joined.status()
@@ -408,4 +408,4 @@ class TestStatus:
     def test_a_status_that_cannot_be_written_stops_nothing(self, guest: Guest) -> None:
         guest.status_file.parent.write_text("a file where a folder should be")
         guest.pass_time(TICK)
-        assert guest.standing == {HOST: ADDRESS}
+        assert guest.registered == {HOST: ADDRESS}

@@ -29,7 +29,7 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
 @pytest.fixture
 def joined(guest: Guest) -> Guest:
     guest.pass_time(TICK)
-    assert guest.standing == {HOST: ADDRESS}
+    assert guest.registered == {HOST: ADDRESS}
     guest.dns.calls.clear()
     return guest
 
@@ -38,12 +38,12 @@ class TestDrain:
     def test_it_leaves_stays_away_and_comes_back_when_it_is_lifted(self, joined: Guest) -> None:
         joined.tell(drain=True)
         joined.pass_time(REREAD + TICK)
-        assert joined.standing == {} and joined.status()["step"] == "left"
+        assert joined.registered == {} and joined.status()["step"] == "left"
         joined.pass_time(2 * CONFIRM, step=10)
         assert joined.dns.count("join") == 0
         joined.tell(drain=False)
         joined.pass_time(REREAD + TICK)
-        assert joined.standing == {HOST: ADDRESS} and joined.status()["step"] == "registered"
+        assert joined.registered == {HOST: ADDRESS} and joined.status()["step"] == "registered"
 
     def test_it_stays_away_when_its_workload_recovers_meanwhile(self, joined: Guest) -> None:
         joined.healthy(False)
@@ -51,7 +51,7 @@ class TestDrain:
         joined.pass_time(REREAD + TICK)
         joined.healthy(True)
         joined.pass_time(60)
-        assert joined.standing == {} and joined.dns.count("join") == 0
+        assert joined.registered == {} and joined.dns.count("join") == 0
 
     def test_a_drained_machine_never_joins(self, guest: Guest) -> None:
         guest.tell(drain=True)
@@ -62,14 +62,14 @@ class TestDrain:
         joined.tell(drain=True)
         successor = joined.restarted()
         successor.pass_time(TICK)
-        assert successor.standing == {}
+        assert successor.registered == {}
 
     def test_a_new_process_tries_until_it_has_left(self, joined: Guest) -> None:
         joined.tell(drain=True)
         joined.dns.faults = [DOWN, DOWN]
         successor = joined.restarted()
         successor.pass_time(60)
-        assert successor.standing == {} and successor.status()["step"] == "left"
+        assert successor.registered == {} and successor.status()["step"] == "left"
 
 
 class TestChanges:
@@ -77,8 +77,8 @@ class TestChanges:
     def test_a_setting_changes_in_place_without_leaving(self, joined: Guest, changed: dict[str, Any]) -> None:
         joined.tell(joins=(joined.join_of(**changed),))
         joined.pass_time(REREAD + 2 * TICK)
-        assert joined.standing == {HOST: ADDRESS} and joined.dns.count("leave") == 0
-        (_, _, given) = joined.dns.standing[f"host={HOST}"]
+        assert joined.registered == {HOST: ADDRESS} and joined.dns.count("leave") == 0
+        (_, _, given) = joined.dns.registered[f"host={HOST}"]
         assert isinstance(given, CloudflareJoin) and all(getattr(given, key) == value for key, value in changed.items())
 
     def test_the_same_settings_change_nothing(self, joined: Guest) -> None:
@@ -89,13 +89,13 @@ class TestChanges:
     def test_a_membership_that_is_no_longer_configured_is_left(self, joined: Guest) -> None:
         joined.tell(joins=(joined.join_of(BLOG),))
         joined.pass_time(REREAD + TICK)
-        assert joined.standing == {BLOG: ADDRESS}
+        assert joined.registered == {BLOG: ADDRESS}
         assert [each["join"] for each in joined.status()["memberships"]] == [f"host={BLOG}"]
 
     def test_another_check_is_the_one_that_counts(self, joined: Guest) -> None:
         joined.tell(joins=(joined.join_of(check="command:/bin/false"),))
         joined.pass_time(REREAD + 4 * TICK)
-        assert joined.standing == {}
+        assert joined.registered == {}
 
     def test_one_that_moves_to_another_zone_leaves_the_old_one(self, joined: Guest) -> None:
         joined.tell(joins=(joined.join_of(zone="b" * 32),))
@@ -106,7 +106,7 @@ class TestChanges:
         joined.tell(joins=())
         joined.dns.faults = [DOWN, DOWN, DOWN]
         joined.pass_time(REREAD + 3 * LONGEST)
-        assert joined.standing == {} and joined.status()["memberships"] == []
+        assert joined.registered == {} and joined.status()["memberships"] == []
 
     def test_what_it_may_no_longer_touch_is_the_roll_calls_to_remove_and_nobody_asks_for_ever(
         self, joined: Guest
@@ -132,8 +132,8 @@ class TestChanges:
         joined.tell(joins=())
         joined.dns.faults = [TransientError("down", after=1000)]
         joined.pass_time(2 * REREAD)
-        assert joined.standing == {HOST: ADDRESS}
-        assert joined.agent.leave(within=0) is True and joined.standing == {}
+        assert joined.registered == {HOST: ADDRESS}
+        assert joined.agent.leave(within=0) is True and joined.registered == {}
 
     def test_what_is_configured_again_before_it_was_left_stays(self, joined: Guest) -> None:
         given = joined.cloud.settings.joins
@@ -142,7 +142,7 @@ class TestChanges:
         joined.pass_time(REREAD + TICK)
         joined.tell(joins=given)
         joined.pass_time(60)
-        assert joined.standing == {HOST: ADDRESS}
+        assert joined.registered == {HOST: ADDRESS}
 
     def test_a_setting_that_changes_while_a_leave_fails_does_not_stop_it(self, joined: Guest) -> None:
         joined.dns.faults = [TransientError("down", after=12)]
@@ -150,12 +150,12 @@ class TestChanges:
         joined.pass_time(3 * TICK)
         joined.tell(joins=(joined.join_of(ttl=60),))
         joined.pass_time(60)
-        assert joined.standing == {}
+        assert joined.registered == {}
 
     def test_a_second_membership_joins_beside_the_first(self, joined: Guest) -> None:
         joined.tell(joins=(joined.join_of(), joined.join_of(BLOG)))
         joined.pass_time(REREAD + TICK)
-        assert joined.standing == {HOST: ADDRESS, BLOG: ADDRESS}
+        assert joined.registered == {HOST: ADDRESS, BLOG: ADDRESS}
         assert [place for _, _, place in joined.dns.calls] == [f"host={BLOG}"]
 
 
@@ -163,7 +163,7 @@ class TestSilence:
     def test_metadata_that_is_silent_for_a_while_changes_nothing(self, joined: Guest) -> None:
         joined.cloud.silent = SILENT
         joined.pass_time(120)
-        assert joined.standing == {HOST: ADDRESS} and joined.dns.calls == []
+        assert joined.registered == {HOST: ADDRESS} and joined.dns.calls == []
         assert (joined.status()["step"], joined.status()["error"]) == ("registered", "")
         assert joined.cloud.said[-1] == "registered"
 
@@ -176,16 +176,16 @@ class TestSilence:
         joined.cloud.silent = SILENT
         joined.healthy(False)
         joined.pass_time(5 * TICK)
-        assert joined.standing == {}
+        assert joined.registered == {}
 
     def test_a_new_machine_waits_for_its_metadata_and_says_so(self, guest: Guest) -> None:
         guest.cloud.silent = SILENT
         guest.pass_time(20)
-        assert guest.standing == {} and guest.status()["step"] == "no settings"
+        assert guest.registered == {} and guest.status()["step"] == "no settings"
         assert guest.status()["error"] == str(SILENT)
         guest.cloud.silent = None
         guest.pass_time(TICK)
-        assert guest.standing == {HOST: ADDRESS} and guest.status()["error"] == ""
+        assert guest.registered == {HOST: ADDRESS} and guest.status()["error"] == ""
 
 
 class TestMistakes:
@@ -203,11 +203,11 @@ class TestMistakes:
     def test_what_cannot_be_used_is_reported_in_one_line(self, guest: Guest, extra: dict[str, str], said: str) -> None:
         guest.cloud.extra = extra
         guest.pass_time(6)
-        assert guest.standing == {} and guest.status()["step"] == "no settings"
+        assert guest.registered == {} and guest.status()["step"] == "no settings"
         assert said in guest.status()["error"] and "\n" not in guest.status()["error"]
         guest.cloud.extra = {}
         guest.pass_time(REREAD + TICK)
-        assert guest.standing == {HOST: ADDRESS}
+        assert guest.registered == {HOST: ADDRESS}
 
     @pytest.mark.parametrize("silent", [None, FatalError("reason=no-metadata key=rollcall-fleet")])
     def test_a_mistake_in_new_settings_does_not_stop_the_health_checks(
@@ -215,15 +215,15 @@ class TestMistakes:
     ) -> None:
         joined.cloud.extra, joined.cloud.silent = {"rollcall-fleet": ""}, silent
         joined.pass_time(2 * REREAD)
-        assert joined.standing == {HOST: ADDRESS} and joined.status()["error"]
+        assert joined.registered == {HOST: ADDRESS} and joined.status()["error"]
         joined.healthy(False)
         joined.pass_time(6 * TICK)
-        assert joined.standing == {}
+        assert joined.registered == {}
 
     def test_settings_of_a_newer_format_leave_a_machine_with_those_that_it_has(self, joined: Guest) -> None:
         joined.cloud.extra = {"rollcall-format": "2", "rollcall-join-0": "cloudflare zone=a host=b token=c"}
         joined.pass_time(2 * REREAD)
-        assert joined.standing == {HOST: ADDRESS} and "has format '2'" in joined.status()["error"]
+        assert joined.registered == {HOST: ADDRESS} and "has format '2'" in joined.status()["error"]
 
     def test_a_mistake_that_is_fixed_is_no_more_in_the_status(self, joined: Guest) -> None:
         joined.cloud.extra = {"rollcall-fleet": ""}
@@ -234,7 +234,7 @@ class TestMistakes:
 
 
 def test_a_record_names_stack_fleet_machine_generation_and_instance(joined: Guest) -> None:
-    owner, _, _ = joined.dns.standing[f"host={HOST}"]
+    owner, _, _ = joined.dns.registered[f"host={HOST}"]
     assert owner == OWNER and owner.instance == INSTANCE
 
 
@@ -245,5 +245,5 @@ def test_a_machine_that_nobody_gave_a_name_takes_one_from_its_instance(guest: Gu
         if key not in ("rollcall-machine", "rollcall-generation")
     }
     guest.pass_time(TICK)
-    owner, _, _ = guest.dns.standing[f"host={HOST}"]
+    owner, _, _ = guest.dns.registered[f"host={HOST}"]
     assert owner.machine == owner.generation and owner.instance == INSTANCE

@@ -115,7 +115,7 @@ class Net:
                     agent.tick()
             self.clock.now += TICK
 
-    def standing(self, machine_settings: Join) -> set[str]:
+    def registered(self, machine_settings: Join) -> set[str]:
         return set(self.records.get(place(machine_settings), ()))
 
 
@@ -218,7 +218,7 @@ def test_members_answer_each_other_and_no_machine_is_challenged(net: Net, machin
     for number, address in enumerate((A, B, C, D)):
         net.boot(number, address, machine_settings)
     net.run(300)
-    assert len(net.standing(machine_settings)) == 4 and net.put_up == 0
+    assert len(net.registered(machine_settings)) == 4 and net.put_up == 0
 
 
 @pytest.mark.parametrize("machine_settings", [SITE, V1])
@@ -232,7 +232,7 @@ def test_what_is_at_a_strangers_address_goes_though_he_asks_a_live_member_for_th
     net.off.add("1")
     net.strangers = frozenset({B})
     net.run(60)
-    assert net.relayed and len(net.standing(machine_settings)) == 2 and net.challenges == {}
+    assert net.relayed and len(net.registered(machine_settings)) == 2 and net.challenges == {}
 
 
 @pytest.mark.parametrize("machine_settings", [SITE, V1])
@@ -246,7 +246,7 @@ def test_an_address_that_went_to_a_machine_of_the_same_stack_which_is_no_member(
     net.off.add("1")
     net.boot(9, B, OTHER_SITE)
     net.run(60)
-    assert len(net.standing(machine_settings)) == 2 and net.standing(OTHER_SITE) == {B}
+    assert len(net.registered(machine_settings)) == 2 and net.registered(OTHER_SITE) == {B}
 
 
 def test_an_address_that_went_to_another_generation_which_cannot_become_healthy(net: Net) -> None:
@@ -256,7 +256,7 @@ def test_an_address_that_went_to_another_generation_which_cannot_become_healthy(
     net.off.add("1")
     net.boot(9, B, replace(SITE, check="command:/bin/false"))
     net.run(60)
-    assert net.standing(SITE) == {A, C}
+    assert net.registered(SITE) == {A, C}
 
 
 def test_at_a_service_the_host_of_the_generation_before_goes_and_the_new_one_at_its_address_stays(net: Net) -> None:
@@ -266,7 +266,7 @@ def test_at_a_service_the_host_of_the_generation_before_goes_and_the_new_one_at_
     net.off.add("1")
     net.boot(9, B, V1)
     net.run(60)
-    assert net.standing(V1) == {f"{number:06x}.rc.unilans.net" for number in (0, 2, 9)}
+    assert net.registered(V1) == {f"{number:06x}.rc.unilans.net" for number in (0, 2, 9)}
 
 
 def test_a_record_that_has_changed_hands_since_the_last_list_is_asked_for_its_new_owner(net: Net) -> None:
@@ -276,7 +276,7 @@ def test_a_record_that_has_changed_hands_since_the_last_list_is_asked_for_its_ne
     net.off.add("1")
     net.boot(9, B, SITE)
     net.run(120)
-    assert net.standing(SITE) == {A, B, C} and net.put_up == 0
+    assert net.registered(SITE) == {A, B, C} and net.put_up == 0
 
 
 def test_a_live_members_record_with_anothers_mark_is_not_removed_when_that_one_dies(net: Net) -> None:
@@ -289,17 +289,17 @@ def test_a_live_members_record_with_anothers_mark_is_not_removed_when_that_one_d
         agent.memberships[0].registry.generations = {A: "000000", B: "000001", C: "000001"}
         agent.memberships[0].next_confirm = net.clock.now + 9999
     net.run(120)
-    assert net.standing(SITE) == {A, B, C} and net.put_up == 0
+    assert net.registered(SITE) == {A, B, C} and net.put_up == 0
 
 
 def test_two_incarnations_and_two_sites_on_one_machine_are_each_watched(net: Net) -> None:
     for number, address in enumerate((A, B, C)):
         net.boot(number, address, SITE, OTHER_SITE, V1, V2)
     net.run(60)
-    assert [len(net.standing(each)) for each in (SITE, OTHER_SITE, V1, V2)] == [3] * 4 and net.put_up == 0
+    assert [len(net.registered(each)) for each in (SITE, OTHER_SITE, V1, V2)] == [3] * 4 and net.put_up == 0
     net.off.add("1")
     net.run(60)
-    assert [len(net.standing(each)) for each in (SITE, OTHER_SITE, V1, V2)] == [2] * 4
+    assert [len(net.registered(each)) for each in (SITE, OTHER_SITE, V1, V2)] == [2] * 4
 
 
 @pytest.mark.parametrize("machine_settings", [SITE, V1])
@@ -310,10 +310,10 @@ def test_where_udp_is_blocked_live_machines_answer_the_challenge_and_a_dead_one_
     for number, address in enumerate((A, B, C)):
         net.boot(number, address, machine_settings)
     net.run(600)
-    assert len(net.standing(machine_settings)) == 3 and 0 < net.put_up <= 6 * 7
+    assert len(net.registered(machine_settings)) == 3 and 0 < net.put_up <= 6 * 7
     net.off.add("1")
     net.run(240)
-    assert len(net.standing(machine_settings)) == 2
+    assert len(net.registered(machine_settings)) == 2
 
 
 @pytest.mark.parametrize("machine_settings", [SITE, V1])
@@ -327,7 +327,7 @@ def test_after_a_rotation_each_machine_reads_the_key_again_and_no_machine_goes(
         machine.secrets["probe-key"] = "another"
     net.boot(3, D, machine_settings, key="another")
     net.run(200)
-    assert len(net.standing(machine_settings)) == 4
+    assert len(net.registered(machine_settings)) == 4
     before = net.put_up
     net.run(600)
     assert net.put_up == before, "all know the new key"
@@ -338,7 +338,7 @@ def test_a_machine_without_a_key_watches_no_machine_and_says_so(net: Net, tmp_pa
         net.boot(number, address, SITE)
     net.machines["0"].settings = replace(net.machines["0"].settings, probe="")
     net.run(400)
-    assert net.standing(SITE) == {A, B, C}
+    assert net.registered(SITE) == {A, B, C}
     assert "rollcall-probe is not set" in (tmp_path / "0.json").read_text()
     assert {each.rsplit(" ", 1)[1] for texts in net.challenges.values() for each in texts} <= {"000001", "000002"}
 
@@ -356,7 +356,7 @@ def test_a_key_that_cannot_be_read_holds_no_registration_up_and_is_read_later(ne
 
     machine.secret = refused  # type: ignore[method-assign]
     net.run(10)
-    assert net.standing(SITE) == {A, B}
+    assert net.registered(SITE) == {A, B}
     assert "no member is watched: reason=no-secret" in (tmp_path / "0.json").read_text()
     machine.secret = read  # type: ignore[method-assign]
     net.run(60)
@@ -392,7 +392,7 @@ def test_a_machine_that_cannot_see_challenges_says_so_and_is_not_removed_by_sile
     net.run(150)
     net.udp_blocked = True
     net.run(1800)
-    assert len(net.standing(machine_settings)) == 3 and net.put_up
+    assert len(net.registered(machine_settings)) == 3 and net.put_up
     said = status(net, "1")
     assert "challenges are looked for by the API, and the others wait 300 s for an answer" in said
     assert ("a split horizon?" in said) == (kind == "own_view")
@@ -411,9 +411,9 @@ def test_what_a_machine_leaves_that_could_not_see_challenges_goes_when_its_patie
     net.run(200)
     net.off.add("1")
     net.run(250)
-    assert net.standing(SITE) == {A, B, C}
+    assert net.registered(SITE) == {A, B, C}
     net.run(150)
-    assert net.standing(SITE) == {A, C} and net.challenges == {}
+    assert net.registered(SITE) == {A, C} and net.challenges == {}
 
 
 def test_where_no_machine_can_ask_a_name_server_a_crash_is_still_cleaned_up(net: Net) -> None:
@@ -422,10 +422,10 @@ def test_where_no_machine_can_ask_a_name_server_a_crash_is_still_cleaned_up(net:
         net.boot(number, address, SITE)
     net.no_name_server = frozenset("012")
     net.run(600)
-    assert net.standing(SITE) == {A, B, C}
+    assert net.registered(SITE) == {A, B, C}
     net.off.add("1")
     net.run(500)
-    assert net.standing(SITE) == {A, C}
+    assert net.registered(SITE) == {A, C}
 
 
 @pytest.mark.parametrize("kind", BLIND)
@@ -457,7 +457,7 @@ def test_one_that_is_drained_puts_no_text_there_again(net: Net) -> None:
     net.run(60)
     net.machines["1"].settings = replace(net.machines["1"].settings, drain=True)
     net.run(120)
-    assert net.challenges == {} and net.standing(SITE) == {A}
+    assert net.challenges == {} and net.registered(SITE) == {A}
 
 
 def test_what_name_servers_do_wrong_is_logged_once(net: Net, caplog: pytest.LogCaptureFixture) -> None:
@@ -487,7 +487,7 @@ def test_what_another_owner_has_in_a_set_is_not_asked_for_by_our_name_servers(ne
     net.run(20)
     net.records[place(V1)]["lb.example.org"] = Owner("staging", "web", "0", "abcdef", "i-00000000000000077")
     net.run(200)
-    assert "lb.example.org" in net.standing(V1) and len(net.standing(V1)) == 3 and net.put_up == 0
+    assert "lb.example.org" in net.registered(V1) and len(net.registered(V1)) == 3 and net.put_up == 0
 
 
 @pytest.mark.parametrize("blocked", [False, True])

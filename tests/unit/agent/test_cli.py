@@ -96,7 +96,7 @@ class Machine:
         assert OPERATOR not in out + err + (self.log.read_text() if self.log.exists() else "")
         return process.returncode, out, err
 
-    def standing(self) -> list[tuple[str, Owner | None]]:
+    def registered(self) -> list[tuple[str, Owner | None]]:
         found = self.lab.api.dns.records.list(zone_id=self.lab.zone)
         return sorted((str(each.content), Owner.parse(each.comment or "")) for each in found)
 
@@ -110,20 +110,20 @@ class TestOnce:
     def test_join_and_leave_are_done_when_they_exit_with_0(self, machine: Machine) -> None:
         code, out, err = machine.rollcall("join")
         assert (code, err) == (0, "") and f"registered: host={HOST} address={ADDRESS}" in out
-        assert machine.standing() == [(ADDRESS, OWNER)]
+        assert machine.registered() == [(ADDRESS, OWNER)]
         assert machine.rollcall("leave")[0] == 0
-        assert machine.standing() == [] and machine.away.exists()
+        assert machine.registered() == [] and machine.away.exists()
         assert machine.rollcall("join")[0] == 0
-        assert machine.standing() == [(ADDRESS, OWNER)] and not machine.away.exists()
+        assert machine.registered() == [(ADDRESS, OWNER)] and not machine.away.exists()
         assert machine.rollcall("leave", "--at-shutdown")[0] == 0
-        assert machine.standing() == [] and not machine.away.exists()
+        assert machine.registered() == [] and not machine.away.exists()
         assert "registered" in machine.log.read_text() and f"left: host={HOST}" in machine.log.read_text()
 
     def test_an_unhealthy_workload_does_not_join(self, machine: Machine) -> None:
         machine.describe(check="command:/bin/false")
         code, _, err = machine.rollcall("join")
         assert (code, err) == (1, f"rollcall join: reason=workload-unhealthy log={machine.log}\n")
-        assert machine.standing() == []
+        assert machine.registered() == []
 
     def test_what_is_in_the_way_is_reported_in_one_line(self, machine: Machine) -> None:
         machine.lab.record(name="www", content=ADDRESS, comment="the old load balancer")
@@ -184,7 +184,7 @@ class TestMistakes:
         with machine.start("join") as process:
             _, err = process.communicate(timeout=30)
         assert (process.returncode, err) == (0, f"rollcall: reason=log-not-writable file={machine.log}\n")
-        assert machine.standing() == [(ADDRESS, OWNER)]
+        assert machine.registered() == [(ADDRESS, OWNER)]
 
 
 class TestRun:
@@ -201,7 +201,7 @@ class TestRun:
             with machine.start("run", NOTIFY_SOCKET=str(tmp_path / "notify")) as process:
                 try:
                     membership = [systemd.recv(300).decode(), systemd.recv(300).decode()]
-                    assert machine.standing() == [(ADDRESS, OWNER)]
+                    assert machine.registered() == [(ADDRESS, OWNER)]
                     code, out, _ = machine.rollcall("status")
                     assert code == 0 and json.loads(out)["step"] == "registered"
                     began = time.monotonic()
@@ -211,7 +211,7 @@ class TestRun:
                     process.kill()
             while membership[-1] != "STOPPING=1":
                 membership.append(systemd.recv(300).decode())
-        assert (process.returncode, machine.standing()) == (0, [] if leaves else [(ADDRESS, OWNER)])
+        assert (process.returncode, machine.registered()) == (0, [] if leaves else [(ADDRESS, OWNER)])
         assert list(dict.fromkeys(membership)) == ["READY=1", "STATUS=registered ", "STOPPING=1"]
         assert time.monotonic() - began < 20, "it waited for its next tick"
         assert ("waiting for caches: seconds=0" in machine.log.read_text()) == leaves
@@ -231,11 +231,11 @@ class TestRun:
                     assert machine.rollcall("leave")[0] == 0
                     while "left" not in systemd.recv(300).decode():
                         pass
-                    assert machine.standing() == []
+                    assert machine.registered() == []
                     assert machine.rollcall("join")[0] == 0
                     while "registered" not in systemd.recv(300).decode():
                         pass
-                    assert machine.standing() == [(ADDRESS, OWNER)]
+                    assert machine.registered() == [(ADDRESS, OWNER)]
                     process.terminate()
                     process.communicate(timeout=30)
                 finally:

@@ -397,7 +397,7 @@ class TestAgent:
     def test_it_stays_and_says_so_with_the_reason(self, guest: Guest) -> None:
         guest.healthy(False)
         guest.pass_time(120)
-        assert guest.standing == {HOST: ADDRESS} and guest.dns.kept == {f"host={HOST}": True}
+        assert guest.registered == {HOST: ADDRESS} and guest.dns.kept == {f"host={HOST}": True}
         shown = guest.status()
         assert shown["step"] == STAYS == "kept although unhealthy"
         assert "status=1" in shown["error"] and "too-few-others" in shown["error"]
@@ -407,9 +407,9 @@ class TestAgent:
     def test_what_vanishes_meanwhile_is_written_again_with_its_mark(self, guest: Guest) -> None:
         guest.healthy(False)
         guest.pass_time(30)
-        guest.dns.standing.clear()
+        guest.dns.registered.clear()
         guest.pass_time(12)
-        assert guest.standing == {HOST: ADDRESS} and guest.dns.kept == {f"host={HOST}": True}
+        assert guest.registered == {HOST: ADDRESS} and guest.dns.kept == {f"host={HOST}": True}
 
     def test_when_it_is_healthy_again_it_is_as_before(self, guest: Guest) -> None:
         guest.healthy(False)
@@ -424,25 +424,25 @@ class TestAgent:
         guest.pass_time(30)
         guest.dns.others = 1
         guest.pass_time(12)
-        assert guest.standing == {} and guest.status()["step"] == "workload unhealthy"
+        assert guest.registered == {} and guest.status()["step"] == "workload unhealthy"
 
     def test_drain_and_shutdown_ignore_the_floor(self, guest: Guest) -> None:
         guest.healthy(False)
         guest.pass_time(30)
         guest.tell(drain=True)
         guest.pass_time(12)
-        assert guest.standing == {} and guest.status()["step"] == "left"
+        assert guest.registered == {} and guest.status()["step"] == "left"
 
     def test_shutdown_ignores_it_too(self, guest: Guest) -> None:
         guest.healthy(False)
         guest.pass_time(30)
-        assert guest.agent.leave() is True and guest.standing == {}
+        assert guest.agent.leave() is True and guest.registered == {}
 
     def test_an_agent_that_starts_with_an_unhealthy_workload_keeps_it_too(self, guest: Guest) -> None:
         guest.healthy(False)
         successor = guest.restarted()
         successor.pass_time(60)
-        assert successor.standing == {HOST: ADDRESS} and successor.status()["step"] == STAYS
+        assert successor.registered == {HOST: ADDRESS} and successor.status()["step"] == STAYS
 
     def test_one_that_was_never_there_does_not_join(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rollcall.health._command", runs_well)
@@ -451,7 +451,7 @@ class TestAgent:
         guest.dns.others = 0
         guest.healthy(False)
         guest.pass_time(120)
-        assert guest.standing == {} and guest.dns.count("join") == 0
+        assert guest.registered == {} and guest.dns.count("join") == 0
 
     def test_another_floor_is_read_in_place_and_changes_nothing_else(self, guest: Guest) -> None:
         guest.dns.size = 1200

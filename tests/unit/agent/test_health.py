@@ -130,7 +130,7 @@ def test_a_check_that_is_none_is_refused_with_what_there_is(text: str) -> None:
 
 
 # name, rise, fall, what the check says, what each look answers
-LOOKS: list[tuple[str, int, int, str, str]] = [
+PROBES: list[tuple[str, int, int, str, str]] = [
     ("unhealthy at first", 1, 3, "0", "0"),
     ("one good look is enough", 1, 3, "01", "01"),
     ("two good looks are asked for", 2, 3, "11", "01"),
@@ -143,8 +143,8 @@ LOOKS: list[tuple[str, int, int, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("rise", "fall", "says", "expected"), [r[1:] for r in LOOKS], ids=[r[0] for r in LOOKS])
-def test_looks(rise: int, fall: int, says: str, expected: str) -> None:
+@pytest.mark.parametrize(("rise", "fall", "says", "expected"), [r[1:] for r in PROBES], ids=[r[0] for r in PROBES])
+def test_results_of_probes_make_it_healthy_or_unhealthy(rise: int, fall: int, says: str, expected: str) -> None:
     said = iter(says)
     watched = Health(lambda: "" if next(said) == "1" else "bad", rise, fall)
     assert "".join(str(int(watched.run_checks())) for _ in says) == expected

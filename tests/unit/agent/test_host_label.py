@@ -262,8 +262,8 @@ def test_a_roll_call_knows_a_member_by_any_of_its_hosts() -> None:
     roll = DesiredState(stack="local", fleet="api", members=(member,), record_sets=(stand,), fleets=("api",))
 
     def found(value: str) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
-        entries = [DnsRecord(key=stand.key, value=value, owner=ONE)]
-        drift = find_drift(roll, entries, [], {stand.key: frozenset({value})})
+        records = [DnsRecord(key=stand.key, value=value, owner=ONE)]
+        drift = find_drift(roll, records, [], {stand.key: frozenset({value})})
         return drift.of(Kind.MISSING), drift.of(Kind.STALE)
 
     assert found(VALUE) == found(f"10 10 4218 aaaaaa-k3x9.rc.{DOMAIN}.") == ((), ())

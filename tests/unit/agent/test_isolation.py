@@ -77,7 +77,7 @@ def guest(tmp_path: Path, faults: dict[str, BaseException]) -> Guest:
     made.dns.registry = lambda membership, secret: Faulty(made.dns, membership, secret)  # type: ignore[method-assign]
     made.restarted()
     made.pass_time(TICK)
-    assert made.standing == {HOST: ADDRESS}
+    assert made.registered == {HOST: ADDRESS}
     return made
 
 
@@ -113,7 +113,7 @@ class TestActivities:
         guest.pass_time(LONGEST * 4)
         guest.tell(drain=True)
         guest.pass_time(10 + TICK)
-        assert guest.standing == {} and guest.status()["step"] == "left"
+        assert guest.registered == {} and guest.status()["step"] == "left"
 
     def test_a_snapshot_of_others_that_fails_holds_back_neither_joining_nor_leaving(
         self, guest: Guest, fault: BaseException
@@ -125,10 +125,10 @@ class TestActivities:
         guest.pass_time(60)
         guest.cloud.known = ("198.51.100.77",)
         guest.pass_time(10 + TICK)
-        assert guest.standing == {HOST: "198.51.100.77"}
+        assert guest.registered == {HOST: "198.51.100.77"}
         guest.tell(drain=True)
         guest.pass_time(10 + TICK)
-        assert guest.standing == {}
+        assert guest.registered == {}
 
     def test_another_membership_is_untouched_whatever_fails_in_one(
         self, guest: Guest, faults: dict[str, BaseException], fault: BaseException
@@ -137,10 +137,10 @@ class TestActivities:
         guest.tell(joins=(guest.join_of(), guest.join_of(BLOG)))
         must_join(guest)
         guest.pass_time(20)
-        assert BLOG in guest.standing
+        assert BLOG in guest.registered
         guest.tell(drain=True)
         guest.pass_time(10 + TICK)
-        assert BLOG not in guest.standing
+        assert BLOG not in guest.registered
 
 
 @pytest.mark.parametrize("fault", UNEXPECTED, ids=repr)
@@ -200,9 +200,9 @@ def test_metadata_of_any_form_stop_nothing(guest: Guest, part: str, fault: Excep
 
     setattr(guest.cloud, part, broken)
     guest.pass_time(30)
-    guest.dns.standing.clear()
+    guest.dns.registered.clear()
     guest.pass_time(2 * WATCH)
-    assert guest.standing == {HOST: ADDRESS}
+    assert guest.registered == {HOST: ADDRESS}
 
 
 def test_metadata_that_are_silent_are_not_asked_at_each_tick(guest: Guest) -> None:
@@ -230,7 +230,7 @@ def test_a_suspect_whose_records_cannot_be_read_does_not_hide_a_dead_machine(tmp
     for agent in world.agents.values():
         _cannot_read(agent, "a9", fault)
     world.run(90)
-    assert "b1" not in world.standing and {"a1", "a2"} <= world.standing
+    assert "b1" not in world.registered and {"a1", "a2"} <= world.registered
 
 
 def _cannot_read(agent: Agent, key: str, fault: Exception) -> None:
@@ -263,7 +263,7 @@ def test_leave_goes_on_after_an_unexpected_fault(guest: Guest, faults: dict[str,
     guest.pass_time(10 + TICK)
     faults["leave"] = NOT_UTF8
     assert guest.agent.leave(within=0) is False
-    assert BLOG not in guest.standing
+    assert BLOG not in guest.registered
 
 
 def test_the_loop_goes_on_whatever_happens_in_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,9 +114,9 @@ class World(test_whole.World):
         end = self.clock.now + seconds
         while self.clock.now < end:
             super().run(TICK)
-            self.look()
+            self.check_caches()
 
-    def look(self) -> None:
+    def check_caches(self) -> None:
         for (_, kind), found in self.shown.items():
             for target in targets_of(found.values) if kind == "SRV" else ():
                 self.cached[target] = max(self.cached.get(target, 0), self.clock.now + found.ttl)
@@ -421,7 +421,7 @@ class TestShutdown:
                 other.tick()
             world.clock.now += seconds
             world.past = [*world.past[-200:], (world.clock.now, dict(world.zone.sets))]
-            world.look()
+            world.check_caches()
 
         monkeypatch.setattr(agents, "time", SimpleNamespace(monotonic=world.clock, sleep=sleep))
         assert agent.leave(within=0.0) and not world.targets() and world.hosts() == [HOST]

@@ -49,7 +49,7 @@ def registry(lab: Lab, token: Tokens | None = None, **given: Any) -> CloudflareR
     return CloudflareRegistry(join, token or Tokens())
 
 
-def standing(lab: Lab) -> list[tuple[str, str, Owner | None]]:
+def registered(lab: Lab) -> list[tuple[str, str, Owner | None]]:
     """Type, content and owner of what is at the host."""
     found = lab.api.dns.records.list(zone_id=lab.zone, name={"exact": HOST})
     return sorted((str(each.type), str(each.content), Owner.parse(each.comment or "")) for each in found)
@@ -78,7 +78,7 @@ class TestJoin:
 
     def test_an_ipv6_address_is_an_aaaa_record(self, lab: Lab) -> None:
         registry(lab).join(OWNER, "2001:db8::1")
-        assert standing(lab) == [("AAAA", "2001:db8::1", OWNER)]
+        assert registered(lab) == [("AAAA", "2001:db8::1", OWNER)]
 
     def test_a_new_address_and_a_new_ttl_change_the_same_record(self, lab: Lab) -> None:
         registry(lab).join(OWNER, ADDRESS)
@@ -90,23 +90,23 @@ class TestJoin:
     def test_an_address_of_the_other_family_takes_the_old_one_s_place(self, lab: Lab) -> None:
         registry(lab).join(OWNER, ADDRESS)
         assert registry(lab).join(OWNER, "2001:db8::1") is True
-        assert standing(lab) == [("AAAA", "2001:db8::1", OWNER)]
+        assert registered(lab) == [("AAAA", "2001:db8::1", OWNER)]
         assert registry(lab).join(OWNER, ADDRESS) is True
-        assert standing(lab) == [("A", ADDRESS, OWNER)]
+        assert registered(lab) == [("A", ADDRESS, OWNER)]
 
     def test_both_families_are_with_their_owner_and_one_that_changes_is_changed_alone(self, lab: Lab) -> None:
         mine = registry(lab, ipv6=True)
         assert mine.join(OWNER, ADDRESS, "2001:db8::1") is True
-        assert standing(lab) == [("A", ADDRESS, OWNER), ("AAAA", "2001:db8::1", OWNER)]
+        assert registered(lab) == [("A", ADDRESS, OWNER), ("AAAA", "2001:db8::1", OWNER)]
         before = whole(lab)
         assert mine.join(OWNER, ADDRESS, "2001:db8::1") is False and whole(lab) == before
         assert mine.join(OWNER, ADDRESS, "2001:db8::2") is True
         (kept,) = [each for each in whole(lab) if each["type"] == "A"]
         assert kept in before
-        assert standing(lab)[1] == ("AAAA", "2001:db8::2", OWNER)
-        assert mine.join(OWNER, ADDRESS) is True and standing(lab) == [("A", ADDRESS, OWNER)]
+        assert registered(lab)[1] == ("AAAA", "2001:db8::2", OWNER)
+        assert mine.join(OWNER, ADDRESS) is True and registered(lab) == [("A", ADDRESS, OWNER)]
         mine.join(OWNER, ADDRESS, "2001:db8::1")
-        assert mine.leave(OWNER) is True and standing(lab) == []
+        assert mine.leave(OWNER) is True and registered(lab) == []
 
     def test_of_a_proxied_set_all_addresses_are_members(self, lab: Lab) -> None:
         mine = registry(lab, ipv6=True, proxied=True)
@@ -120,13 +120,13 @@ class TestJoin:
         mine.join(OWNER, ADDRESS)
         registry(lab).join(BROTHER, OTHER_ADDRESS)
         mine.join(OWNER, ADDRESS)
-        assert len(standing(lab)) == 2 and mine.size == 2
+        assert len(registered(lab)) == 2 and mine.size == 2
 
     def test_the_record_of_a_dead_machine_whose_address_is_ours_now_is_taken_over(self, lab: Lab) -> None:
         registry(lab).join(BROTHER, ADDRESS)
         registry(lab).join(OWNER, OTHER_ADDRESS)
         assert registry(lab).join(OWNER, ADDRESS) is True
-        assert standing(lab) == [("A", ADDRESS, OWNER)]
+        assert registered(lab) == [("A", ADDRESS, OWNER)]
 
 
 class TestRefused:
@@ -163,20 +163,20 @@ class TestLeave:
         mine = registry(lab)
         mine.join(OWNER, ADDRESS)
         assert mine.leave(OWNER) is True
-        assert standing(lab) == [] and mine.leave(OWNER) is False
+        assert registered(lab) == [] and mine.leave(OWNER) is False
 
     def test_a_late_leave_does_not_undo_a_successor(self, lab: Lab) -> None:
         registry(lab).join(OWNER, ADDRESS)
         registry(lab).join(SUCCESSOR, ADDRESS)
         assert registry(lab).leave(OWNER) is False
-        assert standing(lab) == [("A", ADDRESS, SUCCESSOR)]
+        assert registered(lab) == [("A", ADDRESS, SUCCESSOR)]
 
     def test_all_that_it_wrote_goes_whatever_the_address(self, lab: Lab) -> None:
         for content in (ADDRESS, OTHER_ADDRESS):
             lab.record(content=content, comment=str(OWNER))
         registry(lab).join(BROTHER, "198.51.100.12")
         assert registry(lab).leave(OWNER) is True
-        assert standing(lab) == [("A", "198.51.100.12", BROTHER)]
+        assert registered(lab) == [("A", "198.51.100.12", BROTHER)]
 
 
 class TestToken:

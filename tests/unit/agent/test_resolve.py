@@ -272,7 +272,7 @@ class TestCache:
         assert hosts(found(client)) == ["a1"]
 
     @pytest.mark.parametrize(
-        ("authority", "held"),
+        ("authority", "kept_s"),
         [
             (f"{ZONE}. 900 IN SOA ns. host. 1 1 1 1 2", 2),
             (f"{ZONE}. 3 IN SOA ns. host. 1 1 1 1 20", 3),
@@ -284,14 +284,14 @@ class TestCache:
         ],
     )
     def test_a_negative_answer_holds_by_rfc_2308_but_for_seconds_only(
-        self, clock: Clock, authority: str, held: int
+        self, clock: Clock, authority: str, kept_s: int
     ) -> None:
         reply = answered(V1, "SRV", authority=authority, rcode=dns.rcode.NXDOMAIN)
         canned = Canned(reply)
         client = Client("resolver:1", clock=clock, exchange=canned)
         assert client.ask(V1, "SRV") == ()
-        if held:
-            clock.now += held - 0.1
+        if kept_s:
+            clock.now += kept_s - 0.1
             assert client.ask(V1, "SRV") == ()
             assert canned.asked == [1]
             clock.now += 0.1

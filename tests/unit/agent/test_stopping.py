@@ -40,7 +40,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def guest(tmp_path: Path) -> Guest:
     made = Guest(tmp_path)
     made.pass_time(TICK)
-    assert made.standing == {HOST: ADDRESS}
+    assert made.registered == {HOST: ADDRESS}
     return made
 
 
@@ -110,11 +110,11 @@ def test_without_an_answer_of_systemd_the_agent_does_not_leave(
 
 class TestTakingOver:
     def test_an_agent_that_starts_goes_on_with_what_an_earlier_one_registered(self, guest: Guest) -> None:
-        before = dict(guest.dns.standing)
+        before = dict(guest.dns.registered)
         guest.pass_time(20, step=20)
         successor = guest.restarted()
         successor.pass_time(60)
-        assert successor.dns.standing == before and successor.dns.count("leave") == 0
+        assert successor.dns.registered == before and successor.dns.count("leave") == 0
         assert successor.dns.count("join") == 1 and successor.status()["step"] == "registered"
 
     @pytest.mark.parametrize("fault", [TransientError("down"), ValueError("not of ours")])
@@ -148,11 +148,11 @@ def test_an_agent_that_is_absent_for_less_than_30_s_loses_nothing(
         world.dead.add(absent)
         for _ in range(29):
             world.run(1)
-            assert world.standing == {"a1", "a2", "b1"}
+            assert world.registered == {"a1", "a2", "b1"}
         world.dead.remove(absent)
         for _ in range(30):
             world.run(1)
-            assert world.standing == {"a1", "a2", "b1"}
+            assert world.registered == {"a1", "a2", "b1"}
     assert world.challenges == {}
 
 
@@ -162,7 +162,7 @@ def test_one_that_is_absent_for_longer_is_dead_within_a_minute(tmp_path: Path, o
     world.run(20 + offset)
     world.dead.add("b1")
     world.run(56)
-    assert world.standing == {"a1", "a2"} and world.challenges == {}
+    assert world.registered == {"a1", "a2"} and world.challenges == {}
     assert WATCH * (FAILED_PROBES - 1) + ANSWER_WITHIN_S > 30
 
 
@@ -174,7 +174,7 @@ def test_two_absences_with_a_sign_of_life_in_between_are_not_added_up(tmp_path: 
         world.run(20)
         world.dead.remove("b1")
         world.run(8)
-        assert world.standing == {"a1", "a2", "b1"}
+        assert world.registered == {"a1", "a2", "b1"}
 
 
 class TestLeftByHand:
@@ -183,9 +183,9 @@ class TestLeftByHand:
     def test_the_agent_leaves_and_stays_away(self, guest: Guest) -> None:
         guest.status_file.with_name(LEFT).touch()
         guest.pass_time(TICK)
-        assert guest.standing == {}
+        assert guest.registered == {}
         guest.pass_time(120)
-        assert guest.standing == {} and guest.dns.count("join") == 1
+        assert guest.registered == {} and guest.dns.count("join") == 1
         shown = guest.status()
         assert shown["step"] == "left" and "rollcall join" in shown["error"]
         assert guest.cloud.said[-1].startswith("left: ")
@@ -194,14 +194,14 @@ class TestLeftByHand:
         guest.status_file.with_name(LEFT).touch()
         successor = guest.restarted()
         successor.pass_time(30)
-        assert successor.standing == {}
+        assert successor.registered == {}
 
     def test_it_joins_again_once_it_may(self, guest: Guest) -> None:
         guest.status_file.with_name(LEFT).touch()
         guest.pass_time(30)
         guest.status_file.with_name(LEFT).unlink()
         guest.pass_time(2 * TICK)
-        assert guest.standing == {HOST: ADDRESS} and guest.status()["step"] == "registered"
+        assert guest.registered == {HOST: ADDRESS} and guest.status()["step"] == "registered"
 
 
 def unit(name: str) -> dict[str, dict[str, str]]:

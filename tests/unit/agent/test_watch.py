@@ -92,7 +92,7 @@ class World:
             self.clock.now += TICK
 
     @property
-    def standing(self) -> set[str]:
+    def registered(self) -> set[str]:
         return set(self.zone)
 
 
@@ -177,10 +177,10 @@ class WorldRegistry:
 def test_what_a_crash_leaves_goes_within_a_minute_and_nothing_else(tmp_path: Path, victim: str, proxied: bool) -> None:
     world = World(tmp_path, "a1", "a2", "b1", "b2", proxied=proxied)
     world.run(40)
-    assert world.standing == {"a1", "a2", "b1", "b2"}
+    assert world.registered == {"a1", "a2", "b1", "b2"}
     world.dead.add(victim)
     world.run(60)
-    assert world.standing == {"a1", "a2", "b1", "b2"} - {victim}
+    assert world.registered == {"a1", "a2", "b1", "b2"} - {victim}
     assert world.challenges == {}
 
 
@@ -189,7 +189,7 @@ def test_of_all_but_one_the_last_stays(tmp_path: Path) -> None:
     world.run(20)
     world.dead |= {"a1", "a2", "b2"}
     world.run(180)
-    assert world.standing == {"b1"} and world.challenges == {}
+    assert world.registered == {"b1"} and world.challenges == {}
 
 
 def test_clouds_that_are_cut_off_from_each_other_remove_no_machine(tmp_path: Path) -> None:
@@ -198,11 +198,11 @@ def test_clouds_that_are_cut_off_from_each_other_remove_no_machine(tmp_path: Pat
     world.run(20)
     world.cut = True
     world.run(300)
-    assert world.standing == set(names)
+    assert world.registered == set(names)
     assert 0 < world.put_up <= 16, "each edge of the ring asks now and then, not all the time"
     world.cut = False
     world.run(60)
-    assert world.standing == set(names) and world.challenges == {}
+    assert world.registered == set(names) and world.challenges == {}
 
 
 @pytest.mark.parametrize("lag", [10, 20, 40, 60])
@@ -216,7 +216,7 @@ def test_no_machine_is_removed_for_a_challenge_that_the_name_servers_do_not_have
     world.cut = True
     for _ in range(300):
         world.run(TICK)
-        assert world.standing == {"a1", "a2", "b1", "b2"}
+        assert world.registered == {"a1", "a2", "b1", "b2"}
     assert world.put_up
 
 
@@ -227,7 +227,7 @@ def test_a_dead_machine_goes_though_the_name_servers_are_late(tmp_path: Path, la
     world.run(20)
     world.dead.add("b1")
     world.run(60 + lag)
-    assert world.standing == {"a1", "a2", "b2"} and world.challenges == {}
+    assert world.registered == {"a1", "a2", "b2"} and world.challenges == {}
 
 
 def test_a_silent_key_that_is_nobody_s_is_asked_about_now_and_then(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_silent_key_that_is_nobody_s_is_asked_about_now_and_then(tmp_path: Pat
         agent._look_up = lambda name: (look_up(name) or frozenset()) | ({"c1"} if name == HOST else set())
     world.dead.add("c1")
     world.run(3600)
-    assert 2 * 10 < world.asked_owners < 2 * 40 and world.standing == {"a1", "a2"}
+    assert 2 * 10 < world.asked_owners < 2 * 40 and world.registered == {"a1", "a2"}
 
 
 @pytest.mark.parametrize("later", [4, 12, 16, 20])
@@ -253,7 +253,7 @@ def test_one_that_is_cut_off_from_one_watcher_after_the_other_is_not_removed(tmp
     world.cut_off.add(frozenset({"a2", "b1"}))
     for _ in range(40):
         world.run(TICK)
-        assert world.standing == {"a1", "a2", "b1"}
+        assert world.registered == {"a1", "a2", "b1"}
     assert world.put_up
 
 
@@ -263,7 +263,7 @@ def test_a_cloud_that_is_lost_whole_goes_whole_and_the_other_is_untouched(tmp_pa
     world.run(20)
     world.dead |= {name for name in names if name[0] == "a"}
     world.run(240)
-    assert world.standing == {name for name in names if name[0] == "b"}
+    assert world.registered == {name for name in names if name[0] == "b"}
 
 
 @pytest.mark.parametrize("down", ["api_down", "dns_down"])
@@ -273,10 +273,10 @@ def test_without_the_api_or_dns_nothing_is_removed_and_afterwards_it_is(tmp_path
     setattr(world, down, True)
     world.dead.add("b1")
     world.run(120)
-    assert world.standing == {"a1", "a2", "b1"}
+    assert world.registered == {"a1", "a2", "b1"}
     setattr(world, down, False)
     world.run(120)
-    assert world.standing == {"a1", "a2"}
+    assert world.registered == {"a1", "a2"}
 
 
 def test_the_record_of_another_stack_is_not_challenged(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_challenge_for_a_live_machine_is_taken_away_whoever_put_it_up(tmp_path
     owner = world.zone["a1"]
     world.challenges[challenge_name(owner, world.membership)] = {str(owner), f"{owner} abcdef"}
     world.run(14)
-    assert world.challenges == {} and world.standing == {"a1"}
+    assert world.challenges == {} and world.registered == {"a1"}
 
 
 def both(*names: str) -> set[str]:
@@ -307,10 +307,10 @@ def test_in_a_mixed_set_a_dead_machine_s_addresses_go_and_no_other(
 ) -> None:
     world = World(tmp_path, "a1", "a2", "b1", proxied=proxied, ipv6="a")
     world.run(40)
-    assert world.standing == both("a1", "a2") | {"b1"}
+    assert world.registered == both("a1", "a2") | {"b1"}
     world.dead.add(victim)
     world.run(60)
-    assert world.standing == left and world.challenges == {}
+    assert world.registered == left and world.challenges == {}
 
 
 def test_who_has_no_ipv6_never_asks_by_it_and_nobody_asks_itself(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_without_a_way_by_ipv6_it_is_asked_now_and_then_and_no_machine_is_remove
     world = World(tmp_path, "a1", "a2", "a3", "b1", ipv6="a")
     world.no_way = True
     world.run(300)
-    assert world.standing == both("a1", "a2", "a3") | {"b1"} and world.challenges == {}
+    assert world.registered == both("a1", "a2", "a3") | {"b1"} and world.challenges == {}
     assert 0 < world.put_up <= 20
 
 
@@ -335,10 +335,10 @@ def test_the_last_machine_stays_with_both_of_its_addresses(tmp_path: Path) -> No
     world.run(20)
     world.dead |= {"a2", "b1"}
     world.run(120)
-    assert world.standing == both("a1")
+    assert world.registered == both("a1")
     world.dead.add("a1")
     world.run(120)
-    assert world.standing == both("a1"), "who would remove them"
+    assert world.registered == both("a1"), "who would remove them"
 
 
 def test_an_ipv6_record_that_is_left_alone_of_a_dead_machine_goes(tmp_path: Path) -> None:
@@ -347,4 +347,4 @@ def test_an_ipv6_record_that_is_left_alone_of_a_dead_machine_goes(tmp_path: Path
     world.dead.add("a1")
     del world.zone["a1"]
     world.run(60)
-    assert world.standing == both("a2") | {"b1"}
+    assert world.registered == both("a2") | {"b1"}

@@ -10,37 +10,49 @@ from components.commands.census import Missing, StateMachine, missing
 from components.model import Instance, Member
 
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
-HELD = StateMachine(member=MEMBER)
+IN_STATE = StateMachine(member=MEMBER)
 SEEN = Instance(instance=MEMBER.instance, fleet="web", machine="0", generation="aaaaaa", running=True, state="running")
 WHO = "web-0 (i-00000000000000001)"
-GOING = replace(HELD, going=True, counted=False)
+GOING = replace(IN_STATE, going=True, counted=False)
 SUCCESSOR = StateMachine(member=replace(MEMBER, generation="bbbbbb", instance="i-00000000000000002"))
 ITS_MACHINE = replace(SEEN, generation="bbbbbb", instance="i-00000000000000002")
 
 
 def test_what_is_everywhere_is_no_difference() -> None:
-    assert missing("web", 1, [HELD], [SEEN]) == Missing()
+    assert missing("web", 1, [IN_STATE], [SEEN]) == Missing()
     assert missing("web", 0, [], []) == Missing()
 
 
 @pytest.mark.parametrize(
-    ("count", "held", "seen", "lacks", "said"),
+    ("count", "in_state", "seen", "lacks", "said"),
     [
         (1, [], [], "in_state", "web-0 is in the program and not in the state"),
-        (2, [HELD], [SEEN], "in_state", "web-1 is in the program and not in the state"),
-        (0, [HELD], [SEEN], "in_program", f"{WHO} is in the state and not in the program"),
-        (None, [HELD], [SEEN], "in_program", f"{WHO} is in the state and not in the program"),
-        (1, [replace(HELD, counted=False)], [SEEN], "in_roll_call", f"{WHO} is in the state and in no roll call"),
-        (1, [HELD], [], "in_cloud", f"{WHO} is in the state and its cloud does not list it"),
-        (1, [HELD], [replace(SEEN, state="terminated", running=False)], "in_cloud", f"{WHO} is in the state and its"),
-        (1, [HELD], [replace(SEEN, state="stopped", running=False)], "in_cloud", f"{WHO} does not run, its cloud says"),
+        (2, [IN_STATE], [SEEN], "in_state", "web-1 is in the program and not in the state"),
+        (0, [IN_STATE], [SEEN], "in_program", f"{WHO} is in the state and not in the program"),
+        (None, [IN_STATE], [SEEN], "in_program", f"{WHO} is in the state and not in the program"),
+        (1, [replace(IN_STATE, counted=False)], [SEEN], "in_roll_call", f"{WHO} is in the state and in no roll call"),
+        (1, [IN_STATE], [], "in_cloud", f"{WHO} is in the state and its cloud does not list it"),
+        (
+            1,
+            [IN_STATE],
+            [replace(SEEN, state="terminated", running=False)],
+            "in_cloud",
+            f"{WHO} is in the state and its",
+        ),
+        (
+            1,
+            [IN_STATE],
+            [replace(SEEN, state="stopped", running=False)],
+            "in_cloud",
+            f"{WHO} does not run, its cloud says",
+        ),
         (1, [GOING, SUCCESSOR], [SEEN, ITS_MACHINE], "in_program", f"{WHO} is in the state to be deleted"),
     ],
 )
 def test_what_one_of_them_lacks_is_named(
-    count: int | None, held: list[StateMachine], seen: list[Instance], lacks: str, said: str
+    count: int | None, in_state: list[StateMachine], seen: list[Instance], lacks: str, said: str
 ) -> None:
-    found = missing("web", count, held, seen)
+    found = missing("web", count, in_state, seen)
     (line,) = getattr(found, lacks)
     assert line.startswith(said)
     assert replace(found, **{lacks: ()}) == Missing()

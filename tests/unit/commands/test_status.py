@@ -32,7 +32,7 @@ ROLL = DesiredState(
     fleets=("web",),
     keeper=True,
 )
-ENTRY = DnsRecord(
+RECORD = DnsRecord(
     key=PLACE, value="198.51.100.10", owner=Owner("local", "web", "0", "aaaaaa", MEMBER.instance), id="z/1"
 )
 SEEN = Instance(
@@ -47,40 +47,40 @@ SEEN = Instance(
 )
 
 
-def fleet(entries: list[DnsRecord], seen: list[Instance]) -> FleetStatus:
-    answers = {PLACE: frozenset(entry.value for entry in entries)}
+def fleet(records: list[DnsRecord], seen: list[Instance]) -> FleetStatus:
+    answers = {PLACE: frozenset(record.value for record in records)}
     return status_of(
-        Location(cloud="aws", region="us-west-2"), ROLL, entries, seen, find_drift(ROLL, entries, seen, answers)
+        Location(cloud="aws", region="us-west-2"), ROLL, records, seen, find_drift(ROLL, records, seen, answers)
     )
 
 
 def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when() -> None:
-    lines = shown([fleet([ENTRY], [SEEN])]).splitlines()
+    lines = shown([fleet([RECORD], [SEEN])]).splitlines()
     assert lines[0] == "In step: state, clouds and DNS say the same."
     assert "web-0" in lines[3] and "198.51.100.10" in lines[3] and "2026-11-23T14:00:00Z" in lines[3]
     assert lines[4].strip() == f"at {PLACE}"
 
 
 @pytest.mark.parametrize(
-    ("entries", "seen", "said"),
+    ("records", "seen", "said"),
     [
         ([], [SEEN], f"web: missing: web-0 ({MEMBER.instance}) is not at {PLACE}"),
-        ([ENTRY], [replace(SEEN, addresses=("198.51.100.77",))], "web: stale: web-0"),
+        ([RECORD], [replace(SEEN, addresses=("198.51.100.77",))], "web: stale: web-0"),
         (
-            [replace(ENTRY, kept=True)],
+            [replace(RECORD, kept=True)],
             [SEEN],
             f"web: missing: web-0 ({MEMBER.instance}) is at {PLACE} and kept although unhealthy",
         ),
         (
-            [ENTRY],
+            [RECORD],
             [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7")],
             "web: orphaned: i-00000000000000009",
         ),
-        ([ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
+        ([RECORD, DnsRecord(key=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
     ],
 )
-def test_what_differs_is_first(entries: list[DnsRecord], seen: list[Instance], said: str) -> None:
-    found = fleet(entries, seen)
+def test_what_differs_is_first(records: list[DnsRecord], seen: list[Instance], said: str) -> None:
+    found = fleet(records, seen)
     assert not found.in_step
     lines = shown([found]).splitlines()
     assert lines[0] == "Differences" and said in lines[1]
@@ -90,12 +90,12 @@ def test_a_machine_that_its_cloud_does_not_list_is_shown_as_such() -> None:
     assert "not listed by its cloud" in shown([fleet([], [])])
 
 
-@pytest.mark.parametrize(("entries", "code"), [([ENTRY], 0), ([], 1)])
+@pytest.mark.parametrize(("records", "code"), [([RECORD], 0), ([], 1)])
 def test_the_exit_code_tells_monitoring(
-    entries: list[DnsRecord], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    records: list[DnsRecord], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(status, "exported", lambda stack: ([], {}))
-    monkeypatch.setattr(status, "compare", lambda *_: [fleet(entries, [SEEN])])
+    monkeypatch.setattr(status, "compare", lambda *_: [fleet(records, [SEEN])])
     assert status.main(["--stack", "local", "--json"]) == code
     found = json.loads(capsys.readouterr().out)
     assert found["in_step"] is (code == 0) and found["fleets"][0]["machines"][0]["instance"] == MEMBER.instance
@@ -125,7 +125,7 @@ def test_a_region_that_cannot_be_asked_is_no_difference(
 
 
 def test_each_fleet_says_where_it_is() -> None:
-    found = fleet([ENTRY], [SEEN])
+    found = fleet([RECORD], [SEEN])
     assert "web (aws us-west-2)" in shown([found])
     assert "web (joyent)" in shown([replace(found, cloud="joyent", region="")])
 
@@ -216,14 +216,14 @@ class World:
     split_ = ""
     doubt = ""
 
-    def __init__(self, entries: list[DnsRecord], seen: list[Instance]) -> None:
-        self._entries, self._seen = entries, seen
+    def __init__(self, records: list[DnsRecord], seen: list[Instance]) -> None:
+        self._records, self._seen = records, seen
 
     def dns_records(self) -> tuple[DnsRecord, ...]:
-        return tuple(self._entries)
+        return tuple(self._records)
 
     def answers(self) -> dict[RecordKey, frozenset[str]]:
-        return {PLACE: frozenset(each.value for each in self._entries if self.answered)}
+        return {PLACE: frozenset(each.value for each in self._records if self.answered)}
 
     def compared(self, places: Collection[RecordKey]) -> list[str]:
         return [f"{each}: ns1 (192.0.2.1) answers nothing; resolver 192.0.2.53 answers 10.0.0.1" for each in places]
@@ -241,15 +241,15 @@ class World:
 class TestFourSets:
     """A machine that is not in the program, the state, its cloud and DNS is a difference, and is named."""
 
-    def look(
+    def compared(
         self,
         monkeypatch: pytest.MonkeyPatch,
         state: list[Any],
-        entries: list[DnsRecord],
+        records: list[DnsRecord],
         seen: list[Instance],
         config: dict[str, str] = CONFIG,
     ) -> dict[str, tuple[str, ...]]:
-        monkeypatch.setattr(status, "registries_of", lambda *_: World(entries, seen))
+        monkeypatch.setattr(status, "registries_of", lambda *_: World(records, seen))
         found = {
             key: lines for each in status.compare(state, config) for key, lines in each.differences.items() if lines
         }
@@ -257,10 +257,10 @@ class TestFourSets:
         return found
 
     def test_what_is_in_all_four_is_in_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN]) == {}
+        assert self.compared(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [RECORD], [SEEN]) == {}
 
     def test_after_a_first_up_that_failed_its_machine_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = self.look(monkeypatch, [DEREGISTRATION, instance()], [], [SEEN])
+        found = self.compared(monkeypatch, [DEREGISTRATION, instance()], [], [SEEN])
         assert found.keys() == {"missing", "not_in_roll_call"}
         assert found["missing"] == (f"web-0 ({MEMBER.instance}) is not at {PLACE}",)
         assert found["not_in_roll_call"][0].startswith(f"web-0 ({MEMBER.instance}) is in the state and in no roll call")
@@ -268,21 +268,21 @@ class TestFourSets:
     def test_one_that_answers_is_named_too_as_long_as_no_roll_call_has_counted_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert self.look(monkeypatch, [DEREGISTRATION, instance()], [ENTRY], [SEEN]).keys() == {"not_in_roll_call"}
+        assert self.compared(monkeypatch, [DEREGISTRATION, instance()], [RECORD], [SEEN]).keys() == {"not_in_roll_call"}
 
     def test_one_that_was_never_made_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for state in ([], [DEREGISTRATION]):
-            assert self.look(monkeypatch, state, [], []) == {
+            assert self.compared(monkeypatch, state, [], []) == {
                 "not_in_state": ("web-0 is in the program and not in the state: `pulumi up` makes it",)
             }
 
     def test_one_in_the_cloud_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])
+        found = self.compared(monkeypatch, [DEREGISTRATION], [], [SEEN])
         assert found["orphaned"] == (f"{MEMBER.instance} (running) is tagged web-0",)
 
     def test_one_that_is_only_tagged_is_named_with_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(World, "doubt", "its instance profile has no role of the fleet's")
-        (line,) = self.look(monkeypatch, [DEREGISTRATION], [], [SEEN])["unproven"]
+        (line,) = self.compared(monkeypatch, [DEREGISTRATION], [], [SEEN])["unproven"]
         assert line.startswith(
             f"{MEMBER.instance} (running) is tagged web-0, and only its tags say that it is this stack's (its "
         )
@@ -292,7 +292,7 @@ class TestFourSets:
         lame = "scalability.expert: the name server ns2 (192.0.2.2) answers REFUSED, so it has no vote"
         monkeypatch.setattr(World, "notes", (lame,))
         monkeypatch.setattr(World, "split_", "another view")
-        assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN]) == {}
+        assert self.compared(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [RECORD], [SEEN]) == {}
         (found,) = status.compare([DEREGISTRATION, instance(), ROLL_CALL], CONFIG)
         assert found.in_step and found.notes == (lame, "another view")
         lines = shown([found, replace(found, fleet="api")]).splitlines()
@@ -302,24 +302,24 @@ class TestFourSets:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(World, "answered", False)
-        found = self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN])
+        found = self.compared(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [RECORD], [SEEN])
         assert found.keys() == {"missing"}
         (fleet,) = status.compare([DEREGISTRATION, instance(), ROLL_CALL], CONFIG)
         assert fleet.notes == (f"{PLACE}: ns1 (192.0.2.1) answers nothing; resolver 192.0.2.53 answers 10.0.0.1",)
 
     def test_one_in_dns_alone_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = self.look(monkeypatch, [DEREGISTRATION], [ENTRY], [])
+        found = self.compared(monkeypatch, [DEREGISTRATION], [RECORD], [])
         assert found["leftover"] == (f"198.51.100.10 of web-0 ({MEMBER.instance}) at {PLACE}",)
 
     def test_one_that_its_cloud_has_no_more_is_named_though_dns_has_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         state = [DEREGISTRATION, instance(), ROLL_CALL]
-        assert self.look(monkeypatch, state, [ENTRY], []).keys() == {"not_in_cloud"}
+        assert self.compared(monkeypatch, state, [RECORD], []).keys() == {"not_in_cloud"}
         stopped = replace(SEEN, running=False, state="stopped", addresses=())
-        assert self.look(monkeypatch, state, [ENTRY], [stopped]).keys() == {"not_in_cloud"}
+        assert self.compared(monkeypatch, state, [RECORD], [stopped]).keys() == {"not_in_cloud"}
 
     def test_one_that_the_program_has_no_more_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         none = {**CONFIG, "rollcall:fleets": CONFIG["rollcall:fleets"].replace('"count": 1', '"count": 0')}
-        found = self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN], none)
+        found = self.compared(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [RECORD], [SEEN], none)
         assert found.keys() == {"not_in_program"} and found["not_in_program"][0].startswith("web-0 (i-")
 
     def test_one_of_a_failed_replacement_is_named_beside_the_one_that_serves(
@@ -328,7 +328,7 @@ class TestFourSets:
         """The state has both, and none is taken for one that no state has."""
         new = replace(SEEN, instance="i-00000000000000002", generation="bbbbbb", addresses=("198.51.100.11",))
         state = [instance(delete=True), instance(generation="bbbbbb", id_=new.instance), DEREGISTRATION, ROLL_CALL]
-        found = self.look(monkeypatch, state, [ENTRY], [SEEN, new])
+        found = self.compared(monkeypatch, state, [RECORD], [SEEN, new])
         assert found.keys() == {"missing", "not_in_program", "not_in_roll_call"}
         assert "web-0 (i-00000000000000002)" in found["missing"][0] + found["not_in_roll_call"][0]
 
@@ -337,11 +337,11 @@ class TestFourSets:
             {**each, "urn": str(each["urn"]).replace(":local:", ":live:")}
             for each in (DEREGISTRATION, instance(), ROLL_CALL)
         ]
-        assert self.look(monkeypatch, state, [ENTRY], [SEEN]) == {}
+        assert self.compared(monkeypatch, state, [RECORD], [SEEN]) == {}
 
     def test_a_zone_that_was_deleted_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(World, "gone", ("scalability.expert (z)",))
-        found = self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [], [SEEN])
+        found = self.compared(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [], [SEEN])
         assert found["zone"] == ("the zone scalability.expert (z) was deleted",) and "missing" in found
 
     def test_a_zone_by_its_id_is_not_looked_up_since_it_may_be_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +349,7 @@ class TestFourSets:
             **CONFIG,
             "rollcall:sites": json.dumps({"www": {"zone": "0123456789abcdef0123456789abcdef", "host": "www"}}),
         }
-        assert self.look(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [ENTRY], [SEEN], config) == {}
+        assert self.compared(monkeypatch, [DEREGISTRATION, instance(), ROLL_CALL], [RECORD], [SEEN], config) == {}
 
     def test_a_configuration_with_a_fault_cannot_be_compared(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

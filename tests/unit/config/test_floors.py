@@ -120,8 +120,8 @@ OWNER = Owner("local", "web", "0", "aaaaaa", "i-00000000000000001")
     ],
 )
 def test_what_a_comment_says(comment: str, kept: bool, ours: bool) -> None:
-    entry = _dns_record(Record(name="www.a.b", type="A", content="198.51.100.1", comment=comment, zone="z", id="1"))
-    assert (entry.kept, entry.owner) == (kept, OWNER if ours else None)
+    record = _dns_record(Record(name="www.a.b", type="A", content="198.51.100.1", comment=comment, zone="z", id="1"))
+    assert (record.kept, record.owner) == (kept, OWNER if ours else None)
 
 
 @pytest.mark.parametrize(("word", "kept"), [("joins", False), ("kept", True), ("leaves", False)])

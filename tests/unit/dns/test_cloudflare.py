@@ -52,8 +52,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_a_cloudflare_that_is_busy_is_asked_again(pauses: list[float]) -> None:
     store = Store(BUSY, BUSY)
-    (entry,) = SiteRecords(PLACE, store).dns_records()  # type: ignore[arg-type]
-    assert entry.owner == OWNER and len(pauses) == 2
+    (record,) = SiteRecords(PLACE, store).dns_records()  # type: ignore[arg-type]
+    assert record.owner == OWNER and len(pauses) == 2
 
 
 def test_one_that_refuses_is_not(pauses: list[float]) -> None:
@@ -65,9 +65,9 @@ def test_one_that_refuses_is_not(pauses: list[float]) -> None:
 def test_a_removal_is_tried_again() -> None:
     store = Store()
     records = SiteRecords(PLACE, store)  # type: ignore[arg-type]
-    entries = records.dns_records()
+    found = records.dns_records()
     store.faults = [BUSY]
-    records.remove(entries)
+    records.remove(found)
     assert not store.there and records.dns_records() == ()
 
 

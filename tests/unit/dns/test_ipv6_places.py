@@ -113,8 +113,8 @@ def store(cloud: Cloud) -> Route53Store:
 def test_hosts_are_listed_and_answered_by_family_where_both_are_asked_for(
     store: Route53Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standing = {(each.name, each.type): each.values for page in store.under(f"rc.{ZONE}") for each in page}
-    monkeypatch.setattr(ZoneView, "all_of", lambda _view, name, rtype: frozenset(standing.get((name, rtype), ())))
+    published = {(each.name, each.type): each.values for page in store.under(f"rc.{ZONE}") for each in page}
+    monkeypatch.setattr(ZoneView, "all_of", lambda _view, name, rtype: frozenset(published.get((name, rtype), ())))
     hosts: dict[bool, dict[RecordKey, set[str]]] = {}
     for ipv6 in (False, True):
         records = ServiceRecords(replace(SERVICE, ipv6=ipv6), store)

@@ -99,15 +99,15 @@ def test_what_an_existing_machine_was_made_of_may_be_offered_no_more(cloud: Fake
     """Else nothing of the stack could be changed, not even its number of machines, before all of them were replaced."""
     provider = MachineProvider()
     provider.fixed_session = cloud.session()
-    stands = {**DECLARED, "image": OLD["id"], "package": "retired", "networks": ["gone"]}
+    existing = {**DECLARED, "image": OLD["id"], "package": "retired", "networks": ["gone"]}
 
     def refused(olds: dict[str, Any], news: dict[str, Any]) -> set[str]:
         return {each.property for each in provider.check(olds, news).failures}
 
-    assert refused(stands, {**stands, "metadata": {"a": "b"}}) == set()
-    assert refused({}, stands) == {"image", "package", "networks"}, "as the engine asks before it replaces one"
-    assert refused(stands, {**stands, "image": "debian-12"}) == {"package"}, "a package is chosen for its image"
-    assert refused(stands, {**stands, "package": "huge"}) == {"package"}
+    assert refused(existing, {**existing, "metadata": {"a": "b"}}) == set()
+    assert refused({}, existing) == {"image", "package", "networks"}, "as the engine asks before it replaces one"
+    assert refused(existing, {**existing, "image": "debian-12"}) == {"package"}, "a package is chosen for its image"
+    assert refused(existing, {**existing, "package": "huge"}) == {"package"}
 
 
 FAULTS: tuple[tuple[dict[str, Any], str], ...] = (

@@ -82,7 +82,7 @@ def server() -> Iterator[Served]:
         yield found
 
 
-def stands(server: Served, name: str, protocol: str, **incarnations: Sequence[str]) -> str:
+def publish_service(server: Served, name: str, protocol: str, **incarnations: Sequence[str]) -> str:
     """A service in DNS: for each incarnation its SRV values."""
     base = f"_{name}._{protocol}.{ZONE}"
     server.zone.put(base, "PTR", *(f"{each}.{base}." for each in incarnations))
@@ -97,8 +97,10 @@ class TestServices:
     def test_each_service_is_shown_with_its_incarnations_and_called(
         self, server: Served, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        first = stands(server, "theService", "tcp", v1=[f"10 10 4218 a.rc.{ZONE}."], v2=[f"10 10 4218 b.rc.{ZONE}."])
-        second = stands(server, "stage", "tcp", blue=[f"20 5 4218 d.rc.{ZONE}.", f"10 5 4218 c.rc.{ZONE}."])
+        first = publish_service(
+            server, "theService", "tcp", v1=[f"10 10 4218 a.rc.{ZONE}."], v2=[f"10 10 4218 b.rc.{ZONE}."]
+        )
+        second = publish_service(server, "stage", "tcp", blue=[f"20 5 4218 d.rc.{ZONE}.", f"10 5 4218 c.rc.{ZONE}."])
         sample = Called()
         given = {"zone": ZONE, "services": {"theService": first, "stage": second}}
         assert show.services(given, server.address, sample) == []
@@ -117,7 +119,7 @@ class TestServices:
         ]
 
     def test_shards_are_shown_and_called_each(self, server: Served, capsys: pytest.CaptureFixture[str]) -> None:
-        base = stands(server, "big", "tcp", **{f"v1-{at}": [f"10 10 4218 {at}.rc.{ZONE}."] for at in (1, 2)})
+        base = publish_service(server, "big", "tcp", **{f"v1-{at}": [f"10 10 4218 {at}.rc.{ZONE}."] for at in (1, 2)})
         sample = Called()
         assert show.services({"zone": ZONE, "services": {"big": base}}, server.address, sample) == []
         assert [each[5] for each in sample.asked] == ["v1-1", "v1-2"]
@@ -126,7 +128,7 @@ class TestServices:
     def test_what_the_sample_client_does_not_speak_is_shown_and_not_called(
         self, server: Served, capsys: pytest.CaptureFixture[str], protocol: str, port: int
     ) -> None:
-        base = stands(server, "log", protocol, v1=[f"10 10 {port} a.rc.{ZONE}."])
+        base = publish_service(server, "log", protocol, v1=[f"10 10 {port} a.rc.{ZONE}."])
         sample = Called()
         assert show.services({"zone": ZONE, "services": {"log": base}}, server.address, sample) == []
         out = capsys.readouterr().out
@@ -136,14 +138,14 @@ class TestServices:
     def test_an_incarnation_without_machines_is_no_fault(
         self, server: Served, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        base = stands(server, "theService", "tcp", v1=[])
+        base = publish_service(server, "theService", "tcp", v1=[])
         assert show.services({"zone": ZONE, "services": {"theService": base}}, server.address, Called()) == []
         assert f"v1.{base} has no machine" in capsys.readouterr().out
 
     def test_calls_that_fail_are_counted_with_their_reason(
         self, server: Served, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        base = stands(server, "theService", "tcp", v1=[f"10 10 4218 a.rc.{ZONE}."])
+        base = publish_service(server, "theService", "tcp", v1=[f"10 10 4218 a.rc.{ZONE}."])
         sample = Called("answered: i-1 theService heard: hello\n" * 2, 1, "theService: timed out\n")
         faults = show.services({"zone": ZONE, "services": {"theService": base}}, server.address, sample)
         assert faults == [f"v1.{base}: 7 of 9 calls failed (theService: timed out)"]

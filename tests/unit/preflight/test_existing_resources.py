@@ -49,7 +49,7 @@ DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 INSTANCE = "aws:ec2/instance:Instance"
 
 
-def held(**resources: Mapping[str, Any]) -> PriorState:
+def prior_state(**resources: Mapping[str, Any]) -> PriorState:
     """A state as the engine sends it: `held(apex=…)`, by name with `_` for `-`, without the words before a zone's."""
     kinds = {
         "apex": APEX,
@@ -70,16 +70,16 @@ def held(**resources: Mapping[str, Any]) -> PriorState:
     return PriorState(sent.fields)
 
 
-EMPTY = held()
+EMPTY = prior_state()
 
 
 def test_machines_that_the_state_drains_over_ssh_are_known_by_their_commands() -> None:
-    state = held(ssh_0_leave={"stdout": ""}, ssh_1={"stdout": ""})
+    state = prior_state(ssh_0_leave={"stdout": ""}, ssh_1={"stdout": ""})
     assert existing_resources.drained_by_ssh(["ssh-0", "ssh-1", "web-0"], state).by_ssh == {"ssh-0"}
 
 
 def test_settings_that_a_site_leaves_behind_when_it_is_proxied_no_more_are_reported() -> None:
-    state = held(ssl={"value": "strict"})
+    state = prior_state(ssl={"value": "strict"})
     (note,) = existing_resources.settings_left(zone(), state).notes
     assert "always_use_https off" in note and "apex: false" in note
     assert existing_resources.settings_left(zone(proxied=True), state) == existing_resources.ExistingReport()
@@ -87,7 +87,9 @@ def test_settings_that_a_site_leaves_behind_when_it_is_proxied_no_more_are_repor
 
 
 def test_a_fleet_is_in_the_state_as_long_as_a_machine_of_it_is() -> None:
-    state = held(api_0={"fleet": "api"}, api_1={"fleet": "api"}, api_old_0={"fleet": "api-old"}, web_0={"fleet": "no"})
+    state = prior_state(
+        api_0={"fleet": "api"}, api_1={"fleet": "api"}, api_old_0={"fleet": "api-old"}, web_0={"fleet": "no"}
+    )
     assert existing_resources.fleets(state).fleets == {"api", "api-old"}
     assert existing_resources.fleets(EMPTY) == existing_resources.ExistingReport()
 
@@ -99,21 +101,24 @@ def made(machine: str, generation: str, stack: str = "local") -> dict[str, str]:
 def test_machines_that_no_roll_call_has_counted_are_named_whole() -> None:
     machines = {"api_0": made("0", "aaaaaa"), "api_1": made("1", "bbbbbb")}
     counted = {"members": [{"machine": "0", "generation": "aaaaaa", "instance": "i-1"}]}
-    assert existing_resources.uncounted(held(**machines)).uncounted == (machines["api_0"], machines["api_1"])
-    assert existing_resources.uncounted(held(**machines, roll_call=counted)).uncounted == (machines["api_1"],)
+    assert existing_resources.uncounted(prior_state(**machines)).uncounted == (machines["api_0"], machines["api_1"])
+    assert existing_resources.uncounted(prior_state(**machines, roll_call=counted)).uncounted == (machines["api_1"],)
     assert (
-        existing_resources.uncounted(held(api_0=machines["api_0"], roll_call=counted))
+        existing_resources.uncounted(prior_state(api_0=machines["api_0"], roll_call=counted))
         == existing_resources.ExistingReport()
     )
 
 
 def test_machines_that_were_made_under_another_name_of_the_stack_are_known_and_told() -> None:
-    state = held(api_0=made("0", "aaaaaa", "old"), api_1=made("1", "bbbbbb"))
+    state = prior_state(api_0=made("0", "aaaaaa", "old"), api_1=made("1", "bbbbbb"))
     found = existing_resources.renamed(state, "local")
     assert found.renamed == {"api-0"}
     (note,) = found.notes
     assert note.startswith("the machines api-0 were made by this stack as old: each is replaced by one of local")
-    assert existing_resources.renamed(held(api_1=made("1", "bbbbbb")), "local") == existing_resources.ExistingReport()
+    assert (
+        existing_resources.renamed(prior_state(api_1=made("1", "bbbbbb")), "local")
+        == existing_resources.ExistingReport()
+    )
 
 
 class TestApex:
@@ -129,12 +134,14 @@ class TestApex:
         """An import of what the state has would be a replacement, which deletes it; so would a guess where the id is not given."""
         for record in (OURS, replace(OURS, comment="by hand"), replace(OURS, content="elsewhere.example")):
             assert (
-                existing_resources.apex(zone(), "local", [record], held(apex=outputs))
+                existing_resources.apex(zone(), "local", [record], prior_state(apex=outputs))
                 == existing_resources.ExistingReport()
             )
 
     def test_ours_that_was_made_again_by_hand_is_taken_over(self) -> None:
-        assert existing_resources.apex(zone(), "local", [OURS], held(apex={"id": "gone"})).taken == {APEX_NAME: "z/r"}
+        assert existing_resources.apex(zone(), "local", [OURS], prior_state(apex={"id": "gone"})).taken == {
+            APEX_NAME: "z/r"
+        }
 
     @pytest.mark.parametrize(
         ("other", "said"),
@@ -211,22 +218,22 @@ class TestDirectory:
         assert "_theservice._tcp.unilans.net PTR is there already" in fault and "docs/adopting.md" in fault
         assert len(found.taken) == 2
         # In the state, it is drift and the engine's.
-        kept = held(directory_theService_ptr={})
+        kept = prior_state(directory_theService_ptr={})
         assert existing_resources.directory(DIRECTORY, "Z1", self.sets(**changed), kept).faults == ()
 
 
 def test_a_zone_that_would_be_made_a_second_time_is_refused() -> None:
     nothing = existing_resources.ExistingReport()
-    (fault,) = existing_resources.directory_zone(DIRECTORY, "Z1", held(zone={})).faults
+    (fault,) = existing_resources.directory_zone(DIRECTORY, "Z1", prior_state(zone={})).faults
     assert fault.startswith("rollcall:serviceDiscovery.create: the zone unilans.net is there already, as Z1")
-    assert existing_resources.directory_zone(DIRECTORY, "Z1", held(directory_zone={})) == nothing
+    assert existing_resources.directory_zone(DIRECTORY, "Z1", prior_state(directory_zone={})) == nothing
     (fault,) = existing_resources.site_zone(zone(create=True), "c1", EMPTY).faults
     assert fault.startswith("rollcall:sites.www.create: the zone scalability.expert is there already, as c1")
-    assert existing_resources.site_zone(zone(create=True), "c1", held(zone={})) == nothing
+    assert existing_resources.site_zone(zone(create=True), "c1", prior_state(zone={})) == nothing
 
 
 def test_an_instance_without_our_generation_is_replaced_and_others_are_not() -> None:
-    state = held(
+    state = prior_state(
         web_0={"tags": {"Name": "old"}}, web_1={"tags": {"rollcall-generation": "ab12cd"}}, web_2={"tags": None}
     )
     found = existing_resources.instances(["web-0", "web-1", "web-2", "web-3"], state)
@@ -236,6 +243,6 @@ def test_an_instance_without_our_generation_is_replaced_and_others_are_not() -> 
 def test_a_state_with_secrets_is_read_without_them() -> None:
     """The engine sends a secret as an object with a signature; the whole of the outputs may be one."""
     secret = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "value": "word"}
-    state = held(apex={"id": "r", "meta": secret, "data": [secret, {"a": 1}], "none": None})
+    state = prior_state(apex={"id": "r", "meta": secret, "data": [secret, {"a": 1}], "none": None})
     assert state.outputs(APEX, APEX_NAME) == {"id": "r", "meta": None, "data": [None, {"a": 1.0}], "none": None}
     assert state.outputs(APEX, "other") is None and (APEX, APEX_NAME) in state

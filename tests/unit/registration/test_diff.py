@@ -15,7 +15,7 @@ PLACE = RecordKey("www.scalability.expert", "A")
 ONE = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
 TWO = Member(fleet="web", machine="1", generation="bbbbbb", instance="i-00000000000000002")
 OWNER = Owner("local", "web", "0", "aaaaaa", ONE.instance)
-ENTRY = DnsRecord(key=PLACE, value="198.51.100.10", owner=OWNER, id="z/1")
+RECORD = DnsRecord(key=PLACE, value="198.51.100.10", owner=OWNER, id="z/1")
 SEEN = Instance(
     instance=ONE.instance,
     fleet="web",
@@ -37,7 +37,7 @@ ANSWERS: dict[RecordKey, frozenset[str] | None] = {PLACE: frozenset({"198.51.100
 
 # The same with IPv6.
 PLACE6 = RecordKey("www.scalability.expert", "AAAA")
-ENTRY6 = replace(ENTRY, key=PLACE6, value="2001:db8:1::10", id="z/6")
+RECORD6 = replace(RECORD, key=PLACE6, value="2001:db8:1::10", id="z/6")
 SEEN6 = replace(SEEN, addresses=("198.51.100.10", "2001:db8:1::10"))
 BOTH = replace(ROLL, record_sets=(*ROLL.record_sets, ExpectedRecordSet(key=PLACE6)))
 ANSWERS6 = {**ANSWERS, PLACE6: frozenset({"2001:db8:1::10"})}
@@ -45,7 +45,7 @@ ANSWERS6 = {**ANSWERS, PLACE6: frozenset({"2001:db8:1::10"})}
 # The host of a service's machine that has left its set: it stays for callers that have the value in a cache.
 HOSTS = RecordKey("rc.unilans.net", "A")
 SERVICE = replace(ROLL, record_sets=(ExpectedRecordSet(key=HOSTS, shared=True),))
-HERE = replace(ENTRY, key=HOSTS, alone=True)
+HERE = replace(RECORD, key=HOSTS, alone=True)
 LEAVING = replace(HERE, value="198.51.100.99", id="bbbbbb.rc.unilans.net", leaving=True)
 ANSWERS_HOST: dict[RecordKey, frozenset[str] | None] = {HOSTS: frozenset({"198.51.100.10", "198.51.100.99"})}
 GONE = replace(LEAVING, owner=replace(OWNER, machine="7", generation="bbbbbb", instance="i-00000000000000007"))
@@ -55,12 +55,12 @@ GOES = replace(SEEN, instance="i-00000000000000007", machine="7", generation="bb
 ROWS: list[
     tuple[str, DesiredState, list[DnsRecord], list[Instance], dict[RecordKey, frozenset[str] | None], dict[str, int]]
 ] = [
-    ("in step", ROLL, [ENTRY], [SEEN], ANSWERS, {}),
-    ("kept although unhealthy", ROLL, [replace(ENTRY, kept=True)], [SEEN], ANSWERS, {"missing": 1}),
+    ("in step", ROLL, [RECORD], [SEEN], ANSWERS, {}),
+    ("kept although unhealthy", ROLL, [replace(RECORD, kept=True)], [SEEN], ANSWERS, {"missing": 1}),
     (
         "another machine is kept",
         ROLL,
-        [ENTRY, replace(ENTRY, owner=replace(OWNER, stack="s"), kept=True)],
+        [RECORD, replace(RECORD, owner=replace(OWNER, stack="s"), kept=True)],
         [SEEN],
         ANSWERS,
         {"foreign": 1},
@@ -69,7 +69,7 @@ ROWS: list[
     (
         "registered by an older generation",
         ROLL,
-        [replace(ENTRY, owner=replace(OWNER, generation="cccccc"))],
+        [replace(RECORD, owner=replace(OWNER, generation="cccccc"))],
         [SEEN],
         ANSWERS,
         {"missing": 1, "leftover": 1},
@@ -77,40 +77,47 @@ ROWS: list[
     (
         "registered by another instance",
         ROLL,
-        [replace(ENTRY, owner=replace(OWNER, instance="i-00000000000000009"))],
+        [replace(RECORD, owner=replace(OWNER, instance="i-00000000000000009"))],
         [SEEN],
         ANSWERS,
         {"missing": 1, "leftover": 1},
     ),
-    ("in the API but not answered", ROLL, [ENTRY], [SEEN], {PLACE: frozenset()}, {"missing": 1}),
-    ("proxied: the answers say nothing", ROLL, [ENTRY], [SEEN], {PLACE: None}, {}),
+    ("in the API but not answered", ROLL, [RECORD], [SEEN], {PLACE: frozenset()}, {"missing": 1}),
+    ("proxied: the answers say nothing", ROLL, [RECORD], [SEEN], {PLACE: None}, {}),
     (
         "another address than the machine's",
         ROLL,
-        [replace(ENTRY, value="198.51.100.99")],
+        [replace(RECORD, value="198.51.100.99")],
         [SEEN],
         {PLACE: frozenset({"198.51.100.99"})},
         {"stale": 1},
     ),
-    ("its address is not known yet", ROLL, [ENTRY], [replace(SEEN, addresses=())], ANSWERS, {}),
+    ("its address is not known yet", ROLL, [RECORD], [replace(SEEN, addresses=())], ANSWERS, {}),
     (
         "an old address beside the new one",
         ROLL,
-        [ENTRY, replace(ENTRY, value="198.51.100.99", id="z/2")],
+        [RECORD, replace(RECORD, value="198.51.100.99", id="z/2")],
         [SEEN],
         ANSWERS,
         {"stale": 1},
     ),
-    ("two expected, one there", replace(ROLL, members=(ONE, TWO)), [ENTRY], [SEEN], ANSWERS, {"missing": 1}),
+    ("two expected, one there", replace(ROLL, members=(ONE, TWO)), [RECORD], [SEEN], ANSWERS, {"missing": 1}),
     (
         "left over: expected no more",
         replace(ROLL, members=()),
-        [ENTRY],
+        [RECORD],
         [SEEN],
         ANSWERS,
         {"leftover": 1, "orphaned": 1},
     ),
-    ("leaving: neither missing nor left over", replace(ROLL, members=(), leaving=(ONE,)), [ENTRY], [SEEN], ANSWERS, {}),
+    (
+        "leaving: neither missing nor left over",
+        replace(ROLL, members=(), leaving=(ONE,)),
+        [RECORD],
+        [SEEN],
+        ANSWERS,
+        {},
+    ),
     ("leaving and gone", replace(ROLL, members=(), leaving=(ONE,)), [], [], ANSWERS, {}),
     ("a former host of a member that has another one", SERVICE, [HERE, LEAVING], [SEEN], ANSWERS_HOST, {}),
     (
@@ -143,7 +150,7 @@ ROWS: list[
     (
         "another fleet's entry is not ours",
         replace(ROLL, fleets=("web", "api")),
-        [ENTRY, replace(ENTRY, owner=replace(OWNER, fleet="api"), id="z/2")],
+        [RECORD, replace(RECORD, owner=replace(OWNER, fleet="api"), id="z/2")],
         [SEEN],
         ANSWERS,
         {},
@@ -151,7 +158,7 @@ ROWS: list[
     (
         "a fleet that is gone: its entries are left over",
         ROLL,
-        [ENTRY, replace(ENTRY, owner=replace(OWNER, fleet="api"), id="z/2")],
+        [RECORD, replace(RECORD, owner=replace(OWNER, fleet="api"), id="z/2")],
         [SEEN],
         ANSWERS,
         {"leftover": 1},
@@ -159,7 +166,7 @@ ROWS: list[
     (
         "an entry of another fleet of the stack",
         replace(ROLL, fleets=("api", "web")),
-        [ENTRY, replace(ENTRY, owner=replace(OWNER, fleet="api"), id="z/2")],
+        [RECORD, replace(RECORD, owner=replace(OWNER, fleet="api"), id="z/2")],
         [SEEN],
         ANSWERS,
         {},
@@ -167,7 +174,7 @@ ROWS: list[
     (
         "a machine that is in no state",
         ROLL,
-        [ENTRY],
+        [RECORD],
         [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7")],
         ANSWERS,
         {"orphaned": 1},
@@ -175,7 +182,7 @@ ROWS: list[
     (
         "a machine that is in no state and is going already",
         ROLL,
-        [ENTRY],
+        [RECORD],
         [SEEN, replace(SEEN, instance="i-00000000000000009", machine="7", state="shutting-down")],
         ANSWERS,
         {},
@@ -183,7 +190,7 @@ ROWS: list[
     (
         "a machine of another fleet",
         replace(ROLL, fleets=("api", "web")),
-        [ENTRY],
+        [RECORD],
         [SEEN, replace(SEEN, instance="i-00000000000000009", fleet="api")],
         ANSWERS,
         {},
@@ -191,7 +198,7 @@ ROWS: list[
     (
         "a machine of a fleet that is gone, at the one that keeps",
         ROLL,
-        [ENTRY],
+        [RECORD],
         [SEEN, replace(SEEN, instance="i-00000000000000009", fleet="api")],
         ANSWERS,
         {"orphaned": 1},
@@ -199,7 +206,7 @@ ROWS: list[
     (
         "a machine of a fleet that is gone, at one that does not keep",
         replace(ROLL, keeper=False),
-        [ENTRY],
+        [RECORD],
         [SEEN, replace(SEEN, instance="i-00000000000000009", fleet="api")],
         ANSWERS,
         {},
@@ -207,7 +214,7 @@ ROWS: list[
     (
         "foreign: no owner",
         ROLL,
-        [ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/9")],
+        [RECORD, DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {"foreign": 1},
@@ -215,7 +222,7 @@ ROWS: list[
     (
         "foreign: another stack",
         ROLL,
-        [ENTRY, replace(ENTRY, owner=replace(OWNER, stack="prod"), id="z/9")],
+        [RECORD, replace(RECORD, owner=replace(OWNER, stack="prod"), id="z/9")],
         [SEEN],
         ANSWERS,
         {"foreign": 1},
@@ -223,42 +230,42 @@ ROWS: list[
     (
         "foreign and acknowledged",
         replace(ROLL, acknowledged=(ForeignRecord(key=PLACE, value="192.0.2.1"),)),
-        [ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/9")],
+        [RECORD, DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {},
     ),
-    ("both families stand", BOTH, [ENTRY, ENTRY6], [SEEN6], ANSWERS6, {}),
-    ("of both IPv6 is missing", BOTH, [ENTRY], [SEEN6], ANSWERS6, {"missing": 1}),
-    ("of both IPv4 is missing", BOTH, [ENTRY6], [SEEN6], ANSWERS6, {"missing": 1}),
+    ("both families stand", BOTH, [RECORD, RECORD6], [SEEN6], ANSWERS6, {}),
+    ("of both IPv6 is missing", BOTH, [RECORD], [SEEN6], ANSWERS6, {"missing": 1}),
+    ("of both IPv4 is missing", BOTH, [RECORD6], [SEEN6], ANSWERS6, {"missing": 1}),
     ("both are missing", BOTH, [], [SEEN6], ANSWERS6, {"missing": 2}),
-    ("both, and the machine has no IPv6 yet", BOTH, [ENTRY], [SEEN], ANSWERS6, {"missing": 1}),
-    ("without IPv6 a machine may have an address of it", ROLL, [ENTRY], [SEEN6], ANSWERS, {}),
+    ("both, and the machine has no IPv6 yet", BOTH, [RECORD], [SEEN], ANSWERS6, {"missing": 1}),
+    ("without IPv6 a machine may have an address of it", ROLL, [RECORD], [SEEN6], ANSWERS, {}),
     (
         "IPv6 in the API but not answered",
         BOTH,
-        [ENTRY, ENTRY6],
+        [RECORD, RECORD6],
         [SEEN6],
         {**ANSWERS6, PLACE6: frozenset()},
         {"missing": 1},
     ),
-    ("proxied, both", BOTH, [ENTRY, ENTRY6], [SEEN6], {PLACE: None, PLACE6: None}, {}),
+    ("proxied, both", BOTH, [RECORD, RECORD6], [SEEN6], {PLACE: None, PLACE6: None}, {}),
     (
         "another IPv6 address than the machine's",
         BOTH,
-        [ENTRY, replace(ENTRY6, value="2001:db8:1::99")],
+        [RECORD, replace(RECORD6, value="2001:db8:1::99")],
         [SEEN6],
         {**ANSWERS6, PLACE6: frozenset({"2001:db8:1::99"})},
         {"stale": 1},
     ),
-    ("IPv6 that the machine has no more", BOTH, [ENTRY, ENTRY6], [SEEN], ANSWERS6, {"stale": 1}),
+    ("IPv6 that the machine has no more", BOTH, [RECORD, RECORD6], [SEEN], ANSWERS6, {"stale": 1}),
     (
         "left over of both families",
         BOTH,
         [
-            ENTRY,
-            ENTRY6,
-            *(replace(each, owner=replace(OWNER, generation="cccccc"), id="z/7") for each in (ENTRY, ENTRY6)),
+            RECORD,
+            RECORD6,
+            *(replace(each, owner=replace(OWNER, generation="cccccc"), id="z/7") for each in (RECORD, RECORD6)),
         ],
         [SEEN6],
         ANSWERS6,
@@ -267,7 +274,7 @@ ROWS: list[
     (
         "foreign, IPv6",
         BOTH,
-        [ENTRY, ENTRY6, DnsRecord(key=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
+        [RECORD, RECORD6, DnsRecord(key=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
         [SEEN6],
         ANSWERS6,
         {"foreign": 1},
@@ -275,7 +282,7 @@ ROWS: list[
     (
         "foreign, IPv6, where only IPv4 is ours",
         ROLL,
-        [ENTRY, DnsRecord(key=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
+        [RECORD, DnsRecord(key=PLACE6, value="2001:db8::99", owner=None, id="z/9")],
         [SEEN],
         ANSWERS,
         {},
@@ -283,7 +290,7 @@ ROWS: list[
     (
         "another fleet's IPv6 in the same record sets",
         replace(ROLL, fleets=("api", "web")),
-        [ENTRY, *(replace(each, owner=replace(OWNER, fleet="api"), id="z/2") for each in (ENTRY, ENTRY6))],
+        [RECORD, *(replace(each, owner=replace(OWNER, fleet="api"), id="z/2") for each in (RECORD, RECORD6))],
         [SEEN],
         ANSWERS6,
         {},
@@ -291,7 +298,7 @@ ROWS: list[
     (
         "at another place",
         ROLL,
-        [replace(ENTRY, key=RecordKey("blog.scalability.expert", "A"))],
+        [replace(RECORD, key=RecordKey("blog.scalability.expert", "A"))],
         [SEEN],
         ANSWERS,
         {"missing": 1},
@@ -299,7 +306,7 @@ ROWS: list[
     (
         "foreign at another place",
         ROLL,
-        [ENTRY, DnsRecord(key=RecordKey("blog.scalability.expert", "A"), value="192.0.2.1", owner=None)],
+        [RECORD, DnsRecord(key=RecordKey("blog.scalability.expert", "A"), value="192.0.2.1", owner=None)],
         [SEEN],
         ANSWERS,
         {},
@@ -308,16 +315,16 @@ ROWS: list[
 
 
 @pytest.mark.parametrize(
-    ("roll", "entries", "seen", "answers", "expected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
+    ("roll", "records", "seen", "answers", "expected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS]
 )
 def test_the_difference_is(
     roll: DesiredState,
-    entries: list[DnsRecord],
+    records: list[DnsRecord],
     seen: list[Instance],
     answers: dict[RecordKey, frozenset[str] | None],
     expected: dict[str, int],
 ) -> None:
-    found = find_drift(roll, entries, seen, answers)
+    found = find_drift(roll, records, seen, answers)
     counts = {kind.value: len(found.of(kind)) for kind in Kind if found.of(kind)}
     assert counts == expected, found
     assert len(found.leftovers) == len(found.of(Kind.LEFTOVER))
@@ -330,14 +337,14 @@ def test_lines_name_the_machine_its_instance_and_the_place() -> None:
 
 
 def test_a_machine_that_has_no_ipv6_address_is_said_to_have_none() -> None:
-    (text,) = lines(find_drift(BOTH, [ENTRY], [SEEN], ANSWERS6), Kind.MISSING)
+    (text,) = lines(find_drift(BOTH, [RECORD], [SEEN], ANSWERS6), Kind.MISSING)
     assert text == f"web-0 ({ONE.instance}) is not at {PLACE6}: its cloud lists no IPv6 address of it"
-    (text,) = lines(find_drift(BOTH, [ENTRY], [SEEN6], ANSWERS6), Kind.MISSING)
+    (text,) = lines(find_drift(BOTH, [RECORD], [SEEN6], ANSWERS6), Kind.MISSING)
     assert text == f"web-0 ({ONE.instance}) is not at {PLACE6}"
 
 
 def test_a_stale_record_is_reported_beside_what_the_machine_has_of_its_family() -> None:
-    drift = find_drift(BOTH, [ENTRY, replace(ENTRY6, value="2001:db8:1::99")], [SEEN6], {PLACE6: None})
+    drift = find_drift(BOTH, [RECORD, replace(RECORD6, value="2001:db8:1::99")], [SEEN6], {PLACE6: None})
     (text,) = lines(drift, Kind.STALE)
     assert text.endswith("with 2001:db8:1::99, it has 2001:db8:1::10")
 
@@ -349,21 +356,21 @@ def test_an_empty_difference_is_complete_and_clean() -> None:
     assert foreign.complete and not foreign.clean
 
 
-STALE = replace(ENTRY, value="198.51.100.99")
-THEIRS = replace(ENTRY, owner=replace(OWNER, generation="cccccc"))
+STALE = replace(RECORD, value="198.51.100.99")
+THEIRS = replace(RECORD, owner=replace(OWNER, generation="cccccc"))
 
 
 @pytest.mark.parametrize(("records", "answers", "finding"), [
     ([], ANSWERS, Finding(kind=Kind.MISSING, cause=Cause.NOT_REGISTERED, key=PLACE, member=ONE)),
-    ([replace(ENTRY, kept=True)], ANSWERS, Finding(kind=Kind.MISSING, cause=Cause.UNHEALTHY, key=PLACE, member=ONE)),
-    ([ENTRY], {PLACE: frozenset()}, Finding(kind=Kind.MISSING, cause=Cause.NOT_ANSWERED, key=PLACE, member=ONE, values=(ENTRY.value,))),
+    ([replace(RECORD, kept=True)], ANSWERS, Finding(kind=Kind.MISSING, cause=Cause.UNHEALTHY, key=PLACE, member=ONE)),
+    ([RECORD], {PLACE: frozenset()}, Finding(kind=Kind.MISSING, cause=Cause.NOT_ANSWERED, key=PLACE, member=ONE, values=(RECORD.value,))),
     ([STALE], {PLACE: None}, Finding(
-        kind=Kind.STALE, cause=Cause.OTHER_ADDRESS, key=PLACE, member=ONE, values=(STALE.value,), expected=(ENTRY.value,)
+        kind=Kind.STALE, cause=Cause.OTHER_ADDRESS, key=PLACE, member=ONE, values=(STALE.value,), expected=(RECORD.value,)
     )),
-    ([ENTRY, THEIRS], ANSWERS, Finding(
-        kind=Kind.LEFTOVER, key=PLACE, member=replace(ONE, generation="cccccc", stack="local"), values=(ENTRY.value,)
+    ([RECORD, THEIRS], ANSWERS, Finding(
+        kind=Kind.LEFTOVER, key=PLACE, member=replace(ONE, generation="cccccc", stack="local"), values=(RECORD.value,)
     )),
-    ([ENTRY, DnsRecord(key=PLACE, value="192.0.2.1", owner=None)], ANSWERS, Finding(kind=Kind.FOREIGN, key=PLACE, values=("192.0.2.1",))),
+    ([RECORD, DnsRecord(key=PLACE, value="192.0.2.1", owner=None)], ANSWERS, Finding(kind=Kind.FOREIGN, key=PLACE, values=("192.0.2.1",))),
 ])  # fmt: skip
 def test_a_finding_has_its_kind_record_set_machine_and_value(
     records: list[DnsRecord], answers: dict[RecordKey, frozenset[str] | None], finding: Finding
@@ -384,14 +391,14 @@ def test_findings_are_sorted_by_kind_machine_and_record_set_whatever_order_they_
 def test_a_machine_whose_id_is_the_beginning_of_anothers_is_not_taken_for_it() -> None:
     """A cloud's ids may have any length. What was found by a search in the message had both machines wait."""
     short, long = replace(ONE, instance="vm-1"), replace(TWO, instance="vm-11")
-    record = replace(ENTRY, owner=replace(OWNER, instance="vm-1"))
+    record = replace(RECORD, owner=replace(OWNER, instance="vm-1"))
     found = find_drift(replace(ROLL, members=(short, long)), [record], [replace(SEEN, instance="vm-1")], ANSWERS)
     assert found.waiting == {long}
 
 
 def test_a_machine_that_only_its_tags_call_ours_is_unproven_and_not_among_those_that_may_be_ended() -> None:
     orphan = replace(SEEN, instance="i-00000000000000009", machine="7")
-    drift = find_drift(ROLL, [ENTRY], [SEEN, orphan], ANSWERS)
+    drift = find_drift(ROLL, [RECORD], [SEEN, orphan], ANSWERS)
     assert drift.orphans == (orphan,) and with_doubts(drift, {}) == drift
     (finding,) = with_doubts(drift, {orphan.instance: "its role is another"}).findings
     assert (finding.kind, finding.doubt) == (Kind.UNPROVEN, "its role is another")

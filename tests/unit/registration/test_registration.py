@@ -34,7 +34,7 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.seen_: dict[str, Instance] = {}
-        self.entries_: list[DnsRecord] = []
+        self.records: list[DnsRecord] = []
         self.stuck: set[str] = set()
         self.said: list[str] = []
         self.slept: list[float] = []
@@ -44,7 +44,7 @@ class World:
         self.challenges: set[str] = set()
         self.unchallenged: list[str] = []
         self.stopped: list[str] = []
-        self.looks = 0
+        self.list_calls = 0
         self.answered_until: dict[str, float] = {}
         self.elsewhere: set[str] = set()
         self.unreachable = ""
@@ -82,23 +82,23 @@ class World:
     def register(self, instance: str) -> None:
         seen = self.seen_[instance]
         owner = Owner(self.stacks[instance], "web", seen.machine, seen.generation, instance)
-        self.entries_.append(DnsRecord(key=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
+        self.records.append(DnsRecord(key=PLACE, value=seen.addresses[0], owner=owner, id=f"z/{instance}"))
 
     # What Registries offers
     def dns_records(self) -> tuple[DnsRecord, ...]:
-        self.looks += 1
-        return tuple(self.entries_)
+        self.list_calls += 1
+        return tuple(self.records)
 
-    def remove(self, entries: Iterable[DnsRecord]) -> None:
-        gone = list(entries)
+    def remove(self, records: Iterable[DnsRecord]) -> None:
+        gone = list(records)
         self.removed += gone
-        self.entries_ = [entry for entry in self.entries_ if entry not in gone]
+        self.records = [record for record in self.records if record not in gone]
 
-    def take_out(self, entries: Iterable[DnsRecord]) -> None:
+    def take_out(self, records: Iterable[DnsRecord]) -> None:
         """Nothing here has a host but what a test puts at RC."""
-        out = list(entries)
+        out = list(records)
         self.taken_out += out
-        self.entries_ = [entry for entry in self.entries_ if entry not in out]
+        self.records = [record for record in self.records if record not in out]
 
     def challenged(self, gone: Owner) -> list[World]:
         return [self] if gone.generation in self.challenges else []
@@ -107,13 +107,13 @@ class World:
         self.unchallenged.append(gone.generation)
 
     def answers(self) -> Mapping[RecordKey, frozenset[str] | None]:
-        return {PLACE: frozenset(entry.value for entry in self.entries_)}
+        return {PLACE: frozenset(record.value for record in self.records)}
 
     def compared(self, places: Collection[RecordKey]) -> list[str]:
         return [f"{each}: ns1 answers nothing; resolver 192.0.2.53 answers 10.0.0.1" for each in places]
 
-    def still_answered(self, entries: Iterable[DnsRecord]) -> list[DnsRecord]:
-        return [each for each in entries if self.now < self.answered_until.get(each.value, 0)]
+    def still_answered(self, records: Iterable[DnsRecord]) -> list[DnsRecord]:
+        return [each for each in records if self.now < self.answered_until.get(each.value, 0)]
 
     def instances(self, stack: str) -> tuple[Instance, ...]:
         return tuple(each for each in self.seen_.values() if self.stacks.get(each.instance, "local") == stack)
@@ -161,13 +161,13 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.slept.append(seconds)
-        here = {entry.owner.instance for entry in self.entries_ if entry.owner}
+        here = {record.owner.instance for record in self.records if record.owner}
         for instance, seen in self.seen_.items():
             if seen.running and not seen.drained and instance not in here and instance not in self.stuck:
                 self.register(instance)
             if seen.running and seen.drained and instance not in self.stuck:
-                self.entries_ = [
-                    entry for entry in self.entries_ if entry.owner is None or entry.owner.instance != instance
+                self.records = [
+                    record for record in self.records if record.owner is None or record.owner.instance != instance
                 ]
 
 
@@ -227,28 +227,28 @@ def test_a_record_of_a_machine_made_by_hand_stays_until_its_successor_answers_an
     world: World,
 ) -> None:
     members = [world.machine(0, registered=False)]
-    world.entries_.append(by_hand())
+    world.records.append(by_hand())
     at_removal: list[set[str]] = []
     remove = world.remove
 
-    def removed(entries: Iterable[DnsRecord]) -> None:
-        gone = list(entries)
-        at_removal.extend({each.value for each in world.entries_} for _ in gone)
+    def removed(records: Iterable[DnsRecord]) -> None:
+        gone = list(records)
+        at_removal.extend({each.value for each in world.records} for _ in gone)
         remove(gone)
 
     world.remove = removed  # type: ignore[method-assign]
     RollCallProvider().create(props(members, drain_delay=90))
     assert at_removal == [{"198.51.100.10", "198.51.100.99"}]
-    assert [each.value for each in world.entries_] == ["198.51.100.10"]
+    assert [each.value for each in world.records] == ["198.51.100.10"]
     assert 60.0 in world.slept, "a TTL for caches, though the roll call's own time-out is no longer"
 
 
 def test_a_record_of_a_machine_made_by_hand_stays_if_its_successor_never_answers(world: World) -> None:
     members = [world.machine(0, running=False, registered=False)]
-    world.entries_.append(by_hand())
+    world.records.append(by_hand())
     with pytest.raises(RollCallError):
         RollCallProvider().create(props(members))
-    assert [each.value for each in world.entries_] == ["198.51.100.99"]
+    assert [each.value for each in world.records] == ["198.51.100.99"]
 
 
 def test_a_machine_that_never_answers_fails_the_call_by_name_and_state(world: World) -> None:
@@ -321,7 +321,7 @@ def test_a_leaver_is_drained_and_lingers_one_ttl_after_its_record_is_gone(world:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().update("", props(members), props(members[:1]))
     assert world.seen_[members[1]["instance"]].drained and not world.seen_[members[0]["instance"]].drained
-    assert [entry.value for entry in world.dns_records()] == ["198.51.100.10"]
+    assert [record.value for record in world.dns_records()] == ["198.51.100.10"]
     assert world.removed == [], "a machine that runs removes its own entry"
     assert 30 in world.slept
 
@@ -337,7 +337,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
     """As when a fleet moves to another cloud, or is given up: whoever asks a cache must not be led to nobody."""
     members = [world.machine(0), world.machine(1)]
     other = Owner("local", "elsewhere", "0", "cccccc", "d1e2a3d4-0000-4000-8000-000000000000")
-    world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
+    world.records.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     RollCallProvider().delete("", props(members))
     assert 30 <= world.now < 30 + 3 * draining.CHECK_EVERY_S
     assert [each.owner for each in world.dns_records()] == [other]
@@ -345,7 +345,7 @@ def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: Wo
 
 @pytest.mark.parametrize("owner", [None, Owner("prod", "web", "0", "cccccc", "i-0ccc")])
 def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owner: Owner | None) -> None:
-    world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
+    world.records.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=owner, id="z/other"))
     RollCallProvider().delete("", props([world.machine(0)]))
     assert world.now <= 2 * draining.POLL_S
 
@@ -353,7 +353,7 @@ def test_what_is_not_ours_holds_up_no_fleet_that_leaves_whole(world: World, owne
 def test_in_destroy_a_fleet_waits_no_longer_than_the_others_exist(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "elsewhere", "0", "cccccc", "i-0000000000000eeee")
-    world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
+    world.records.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
     world.seen_[other.instance] = Instance(
         instance=other.instance, fleet="elsewhere", machine="0", generation="cccccc", running=True, drained=True,
         addresses=("203.0.113.9",), state="running",
@@ -371,14 +371,14 @@ def test_leavers_come_back_when_those_that_stay_fail_meanwhile(world: World) -> 
         sleep(seconds)
         if world.now >= 2:
             world.stuck.add(members[0]["instance"])
-            world.entries_ = [each for each in world.entries_ if each.value != "198.51.100.10"]
+            world.records = [each for each in world.records if each.value != "198.51.100.10"]
 
     world.sleep = fails_at_two  # type: ignore[method-assign]
     with pytest.raises(RollCallError, match="web-0"):
         RollCallProvider().update("", props(members), props(members[:1]))
     assert not world.seen_[members[1]["instance"]].drained
     sleep(1)
-    assert [entry.value for entry in world.dns_records()] == ["198.51.100.11"]
+    assert [record.value for record in world.dns_records()] == ["198.51.100.11"]
 
 
 def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World) -> None:
@@ -392,7 +392,7 @@ def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World)
 def test_the_record_of_a_leaver_that_does_not_run_is_removed_for_it(world: World) -> None:
     members = [world.machine(0), world.machine(1, running=False)]
     RollCallProvider().update("", props(members), props(members[:1]))
-    assert [entry.value for entry in world.removed] == ["198.51.100.11"]
+    assert [record.value for record in world.removed] == ["198.51.100.11"]
 
 
 def test_a_leaver_that_hangs_does_not_block_for_ever(world: World) -> None:
@@ -498,24 +498,24 @@ class TestLeftHosts:
             alone=True,
             leaving=leaving,
         )
-        world.entries_.append(made)
+        world.records.append(made)
         return made
 
     def test_no_leaver_is_waited_for_because_of_its_host(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         members = [world.machine(0), world.machine(1)]
         monkeypatch.setattr(world, "stuck", {members[1]["instance"]})
-        world.entries_ = [each for each in world.entries_ if each.owner.machine == "0"]  # type: ignore[union-attr]
+        world.records = [each for each in world.records if each.owner.machine == "0"]  # type: ignore[union-attr]
         host = self.host(world, members[1])
         RollCallProvider().update("", props(members), props(members[:1]))
         assert world.now == 30, "the drain delay alone"
-        assert host in world.entries_ and world.removed == [], "its agent removes it, or its Deregistration"
+        assert host in world.records and world.removed == [], "its agent removes it, or its Deregistration"
 
     def test_a_leaver_whose_host_does_not_say_so_is_waited_for(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         members = [world.machine(0), world.machine(1)]
         monkeypatch.setattr(world, "stuck", {members[1]["instance"]})
-        world.entries_ = [each for each in world.entries_ if each.owner.machine == "0"]  # type: ignore[union-attr]
+        world.records = [each for each in world.records if each.owner.machine == "0"]  # type: ignore[union-attr]
         self.host(world, members[1], leaving=False)
         RollCallProvider().update("", props(members), props(members[:1]))
         assert world.now >= draining.DRAIN_LIMIT_S
@@ -546,12 +546,12 @@ class TestLeftHosts:
         def passes(seconds: float) -> None:
             sleep(seconds)
             if world.now >= agent_s:
-                world.entries_ = [each for each in world.entries_ if each != host]
+                world.records = [each for each in world.records if each != host]
 
         monkeypatch.setattr(world, "sleep", passes)
         given = {"drain_delay": drain_delay}
         RollCallProvider().update("", props(members, places=[*PLACES, self.SERVICE], **given), props(members, **given))
-        assert ends <= world.now <= ends + 2 and host not in world.entries_
+        assert ends <= world.now <= ends + 2 and host not in world.records
         assert world.removed == ([] if agent_s == ends else [host]) and world.taken_out == []
 
 
@@ -563,11 +563,11 @@ class TestJoinsNoMore:
 
     def stand(self, world: World, member: Mapping[str, str], fleet: str = "web") -> DnsRecord:
         owner = Owner("local", fleet, member["machine"], member["generation"], member["instance"])
-        entry = DnsRecord(
+        record = DnsRecord(
             key=self.OLD, value=f"198.51.100.{10 + int(member['machine'])}", owner=owner, id=f"z/old{owner}"
         )
-        world.entries_.append(entry)
-        return entry
+        world.records.append(record)
+        return record
 
     def at_old(self, world: World) -> list[DnsRecord]:
         return [each for each in world.dns_records() if each.key == self.OLD]
@@ -577,7 +577,7 @@ class TestJoinsNoMore:
         gone = [self.stand(world, each) for each in members]
         others = self.stand(world, world.machine(2), fleet="api")
         world.seen_[others.owner.instance] = replace(world.seen_[others.owner.instance], fleet="api")  # type: ignore[union-attr]
-        world.entries_ = [each for each in world.entries_ if each.key == self.OLD or each.owner.machine != "2"]  # type: ignore[union-attr]
+        world.records = [each for each in world.records if each.key == self.OLD or each.owner.machine != "2"]  # type: ignore[union-attr]
         given = {"fleets": ["api", "web"]}
         RollCallProvider().update("", props(members, places=self.BOTH, **given), props(members, **given))
         assert world.taken_out == gone and world.removed == [] and self.at_old(world) == [others]
@@ -593,7 +593,7 @@ class TestJoinsNoMore:
         def leaves_at_four(seconds: float) -> None:
             sleep(seconds)
             if world.now >= 4:
-                world.entries_ = [each for each in world.entries_ if each.key != self.OLD]
+                world.records = [each for each in world.records if each.key != self.OLD]
 
         monkeypatch.setattr(world, "sleep", leaves_at_four)
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
@@ -603,12 +603,12 @@ class TestJoinsNoMore:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         members = [world.machine(0)]
-        entry = self.stand(world, members[0])
+        record = self.stand(world, members[0])
         take_out = world.take_out
 
-        def comes_back(entries: Iterable[DnsRecord]) -> None:
-            take_out(entries)
-            world.entries_.append(entry)
+        def comes_back(records: Iterable[DnsRecord]) -> None:
+            take_out(records)
+            world.records.append(record)
 
         monkeypatch.setattr(world, "take_out", comes_back)
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
@@ -635,9 +635,9 @@ class TestJoinsNoMore:
 
     def test_a_member_that_is_new_has_never_stood_there(self, world: World) -> None:
         members = [world.machine(0)]
-        entry = self.stand(world, members[0])
+        record = self.stand(world, members[0])
         RollCallProvider().update("", props([], places=self.BOTH), props(members))
-        assert self.at_old(world) == [entry]
+        assert self.at_old(world) == [record]
 
 
 def test_no_machine_leaves_before_the_successor_answers(world: World) -> None:
@@ -658,7 +658,7 @@ def test_a_left_over_record_without_a_machine_is_removed_and_a_foreign_one_kept(
         id="z/ghost",
     )
     foreign = DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/foreign")
-    world.entries_ += [ghost, foreign]
+    world.records += [ghost, foreign]
     made = RollCallProvider().create(props(members))
     assert world.removed == [ghost] and foreign in world.dns_records()
     assert made.outs is not None and made.outs["acknowledged"] == [
@@ -668,11 +668,11 @@ def test_a_left_over_record_without_a_machine_is_removed_and_a_foreign_one_kept(
 
 def test_an_acknowledged_foreign_record_is_no_drift_and_a_new_one_is(world: World) -> None:
     members = [world.machine(0)]
-    world.entries_.append(DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/f"))
+    world.records.append(DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/f"))
     state = RollCallProvider().create(props(members)).outs
     assert state is not None
     assert RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"] == []
-    world.entries_.append(DnsRecord(key=PLACE, value="192.0.2.2", owner=None, id="z/g"))
+    world.records.append(DnsRecord(key=PLACE, value="192.0.2.2", owner=None, id="z/g"))
     another_run()
     found = RollCallProvider().read("", {**props(members), "acknowledged": state["acknowledged"]}).outs["foreign"]
     assert len(found) == 1 and "192.0.2.2" in found[0]
@@ -685,7 +685,7 @@ def test_a_machine_in_no_state_is_shown_by_a_refresh_and_leaves_before_it_is_end
     assert found == [f"{orphan['instance']} (running) is tagged web-5"]
     RollCallProvider().update("", props(members), props(members))
     assert world.ended == [orphan["instance"]]
-    assert [entry.value for entry in world.dns_records()] == [f"198.51.100.1{each}" for each in range(4)]
+    assert [record.value for record in world.dns_records()] == [f"198.51.100.1{each}" for each in range(4)]
     assert world.removed == []
 
 
@@ -841,11 +841,11 @@ def test_many_left_over_records_are_removed_only_without_the_safety_limit(world:
 def test_a_fleet_that_is_given_up_serves_until_its_own_roll_call_goes(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-    entry = DnsRecord(key=PLACE, value="198.51.100.44", owner=other, id="z/old")
-    world.entries_.append(entry)
+    record = DnsRecord(key=PLACE, value="198.51.100.44", owner=other, id="z/old")
+    world.records.append(record)
     before = props(members, fleets=["old", "web"], peers=["old", "web"])
     RollCallProvider().update("", before, props(members, peers=["web"]))
-    assert entry in world.dns_records() and world.removed == []
+    assert record in world.dns_records() and world.removed == []
 
 
 @pytest.mark.parametrize("count", [1, 12])
@@ -855,27 +855,27 @@ def test_a_fleet_with_another_name_in_the_same_up_leaves_its_predecessor_alone(w
     for each in old:
         seen = world.seen_[each["instance"]]
         world.seen_[each["instance"]] = replace(seen, fleet="old")
-    world.entries_ = [replace(each, owner=replace(each.owner, fleet="old")) for each in world.entries_ if each.owner]
-    standing = list(world.entries_)
+    world.records = [replace(each, owner=replace(each.owner, fleet="old")) for each in world.records if each.owner]
+    registered = list(world.records)
     members = [world.machine(0)]
     RollCallProvider().create(props(members, given_up=["old"]))
-    assert world.ended == [] and world.removed == [] and {*standing} <= {*world.dns_records()}
+    assert world.ended == [] and world.removed == [] and {*registered} <= {*world.dns_records()}
     assert not any(world.seen_[each["instance"]].drained for each in old)
 
 
 def test_what_a_given_up_fleet_left_is_removed_by_the_next_up(world: World) -> None:
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-    world.entries_.append(DnsRecord(key=PLACE, value="198.51.100.44", owner=other, id="z/old"))
+    world.records.append(DnsRecord(key=PLACE, value="198.51.100.44", owner=other, id="z/old"))
     RollCallProvider().update("", props(members), props(members))
-    assert [entry.id for entry in world.removed] == ["z/old"]
+    assert [record.id for record in world.removed] == ["z/old"]
 
 
 def test_a_record_of_another_clouds_machine_is_not_judged_by_this_one(world: World) -> None:
     """Whether it runs cannot be seen from here; the fleet on its cloud decides."""
     members = [world.machine(0)]
     other = Owner("local", "old", "0", "eeeeee", "00000000-0000-4000-8000-000000000001")
-    world.entries_.append(DnsRecord(key=PLACE, value="203.0.113.44", owner=other, id="z/old"))
+    world.records.append(DnsRecord(key=PLACE, value="203.0.113.44", owner=other, id="z/old"))
     RollCallProvider().update("", props(members), props(members))
     assert world.removed == []
 
@@ -922,7 +922,7 @@ def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(
     world.machine(0, generation="aaaaaa", running=False)
     successor = world.machine(1, generation="bbbbbb")
     DeregistrationProvider().delete("", ASKED)
-    assert [entry.owner.instance for entry in world.dns_records() if entry.owner] == [successor["instance"]]
+    assert [record.owner.instance for record in world.dns_records() if record.owner] == [successor["instance"]]
     assert world.unchallenged == []
 
 
@@ -931,7 +931,7 @@ def test_deregistrations_that_come_together_read_once(world: World) -> None:
         world.machine(index, generation=generation, running=False, registered=False)
     for index, generation in enumerate(("aaaaaa", "bbbbbb", "cccccc")):
         DeregistrationProvider().delete("", {**ASKED, "machine": str(index), "generation": generation})
-    assert world.looks == 1 and not world.removed and not world.unchallenged
+    assert world.list_calls == 1 and not world.removed and not world.unchallenged
 
 
 def test_what_another_snapshot_shows_of_a_machine_that_ran_then_does_not_count(world: World) -> None:
@@ -941,7 +941,7 @@ def test_what_another_snapshot_shows_of_a_machine_that_ran_then_does_not_count(w
     world.register(late["instance"])
     world.seen_[late["instance"]] = replace(world.seen_[late["instance"]], running=False, state="stopped")
     DeregistrationProvider().delete("", {**ASKED, "machine": "1", "generation": "bbbbbb"})
-    assert world.looks == 3 and not world.entries_
+    assert world.list_calls == 3 and not world.records
 
 
 def test_what_a_deregistration_removed_is_not_seen_again(world: World) -> None:
@@ -950,7 +950,7 @@ def test_what_a_deregistration_removed_is_not_seen_again(world: World) -> None:
     for index, generation in enumerate(("aaaaaa", "bbbbbb")):
         DeregistrationProvider().delete("", {**ASKED, "machine": str(index), "generation": generation})
     # Each looks once more before it removes anything.
-    assert world.looks == 4 and len(world.removed) == 2 and not world.entries_
+    assert world.list_calls == 4 and len(world.removed) == 2 and not world.records
 
 
 def test_what_another_owner_removed_meanwhile_is_not_removed_again(
@@ -968,7 +968,7 @@ def test_a_snapshot_serves_for_seconds_only(world: World) -> None:
     DeregistrationProvider().delete("", ASKED)
     world.now += providers.SNAPSHOT_AGE_S + 0.1
     DeregistrationProvider().delete("", ASKED)
-    assert world.looks == 2
+    assert world.list_calls == 2
 
 
 def test_a_challenge_goes_though_nothing_else_is_left(world: World) -> None:
@@ -982,7 +982,7 @@ def test_refreshes_of_fleets_at_the_same_places_read_once(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     for fleet in ("web", "api", "old"):
         RollCallProvider().read("", {**props(members), "fleet": fleet, "fleets": ["web", "api", "old"]})
-    assert world.looks == 1
+    assert world.list_calls == 1
 
 
 def test_a_fleet_that_has_left_begins_to_stop_before_it_is_deleted(world: World) -> None:
@@ -1041,9 +1041,9 @@ class TestSeveralPlaces:
     @pytest.fixture
     def leftover(self, world: World) -> DnsRecord:
         owner = Owner("local", "old", "0", "eeeeee", "i-00000000000000044")
-        entry = DnsRecord(key=PLACE, value="198.51.100.44", owner=owner, id="z/old")
-        world.entries_.append(entry)
-        return entry
+        record = DnsRecord(key=PLACE, value="198.51.100.44", owner=owner, id="z/old")
+        world.records.append(record)
+        return record
 
     def test_a_left_over_record_of_a_machine_that_runs_in_another_region_stays(
         self, world: World, leftover: DnsRecord
@@ -1142,7 +1142,7 @@ class TestAStackThatWasRenamed:
     def test_those_that_it_made_before_are_asked_to_leave_and_waited_for(self, world: World) -> None:
         outs = self.renamed(world)
         assert world.drained == ["i-00000000000000000"] and world.removed == [] and world.ended == []
-        assert [each.owner.stack for each in world.entries_ if each.owner] == ["live"]
+        assert [each.owner.stack for each in world.records if each.owner] == ["live"]
         assert (outs["stack"], outs["acknowledged"], outs["foreign"]) == ("live", [], [])
         assert 30.0 in world.slept and not [each for each in world.said if "is not Rollcall's" in each]
 
@@ -1151,7 +1151,7 @@ class TestAStackThatWasRenamed:
         world.stuck.add(new["instance"])
         with pytest.raises(RollCallError, match="was not answered"):
             RollCallProvider().update("", props([old]), props([new], stack="live"))
-        assert world.drained == [] and len(world.entries_) == 1
+        assert world.drained == [] and len(world.records) == 1
 
     def test_a_fleet_without_machines_is_renamed_too(self) -> None:
         assert RollCallProvider().diff("", props([]), props([], stack="live")).changes is True
@@ -1159,20 +1159,20 @@ class TestAStackThatWasRenamed:
     def test_another_fleets_records_of_the_former_name_are_not_foreign_until_it_has_left(self, world: World) -> None:
         owner = Owner("local", "api", "0", "cccccc", "i-0000000000000000c")
         theirs = DnsRecord(key=PLACE, value="198.51.100.80", owner=owner, id="z/api")
-        world.entries_.append(theirs)
+        world.records.append(theirs)
         outs = self.renamed(world, fleets=["api", "web"])
-        assert outs["acknowledged"] == [] and theirs in world.entries_
+        assert outs["acknowledged"] == [] and theirs in world.records
         another_run()
         read = RollCallProvider().read("local/web", outs).outs
         assert read["foreign"] == [] and read["former_stacks"] == ["local"]
-        world.entries_.remove(theirs)
+        world.records.remove(theirs)
         another_run()
         assert RollCallProvider().read("local/web", outs).outs["former_stacks"] == []
 
     def test_what_a_crashed_machine_left_under_the_former_name_is_removed(self, world: World) -> None:
         owner = Owner("local", "web", "7", "dddddd", "i-0000000000000000d")
         ghost = DnsRecord(key=PLACE, value="198.51.100.90", owner=owner, id="z/ghost")
-        world.entries_.append(ghost)
+        world.records.append(ghost)
         self.renamed(world)
         assert world.removed == [ghost]
 
@@ -1180,7 +1180,7 @@ class TestAStackThatWasRenamed:
         """It runs machines that no state of ours has."""
         theirs = web_0(world, 7, "dddddd")
         self.renamed(world)
-        assert theirs["instance"] in {each.owner.instance for each in world.entries_ if each.owner}
+        assert theirs["instance"] in {each.owner.instance for each in world.records if each.owner}
         assert theirs["instance"] not in world.ended + world.drained
 
     def test_a_refresh_before_the_next_up_finds_it_in_step(self, world: World) -> None:
@@ -1212,8 +1212,8 @@ class TestMachinesThatNoRollCallHasCounted:
         old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb")
         world.seen_[old["instance"]] = replace(world.seen_[old["instance"]], fleet="api")
         owner = Owner("local", "api", "0", "aaaaaa", old["instance"])
-        theirs, ours = world.entries_
-        world.entries_ = [replace(theirs, owner=owner), ours]
+        theirs, ours = world.records
+        world.records = [replace(theirs, owner=owner), ours]
         uncounted = self.uncounted(old, fleet="api")
         outs = RollCallProvider().create(props([new], given_up=["api"], uncounted=uncounted)).outs
         assert world.drained == [old["instance"]] and world.ended == [] and outs is not None and "drained" not in outs
@@ -1250,7 +1250,7 @@ class TestNameServers:
     def unanswered(self, world: World, seconds: float) -> dict[str, Any]:
         """The properties of a fleet of one that is listed and answered only after a while."""
         world.answers = lambda: {  # type: ignore[method-assign]
-            PLACE: frozenset(each.value for each in world.entries_ if world.now >= seconds)
+            PLACE: frozenset(each.value for each in world.records if world.now >= seconds)
         }
         return props([world.machine(0)])
 
@@ -1304,7 +1304,7 @@ class TestAMarkThatWasCopied:
         """The entry of machine `index` has the mark of `instance` now."""
         owner = Owner("local", "web", "1", "aaaaaa", instance)
         address = f"198.51.100.{10 + index}"
-        world.entries_ = [replace(each, owner=owner) if each.value == address else each for each in world.entries_]
+        world.records = [replace(each, owner=owner) if each.value == address else each for each in world.records]
 
     def test_a_record_of_a_live_member_is_not_removed_as_left_over(self, world: World) -> None:
         members = [world.machine(0), world.machine(1)]
@@ -1314,17 +1314,17 @@ class TestAMarkThatWasCopied:
         world.stuck = {each["instance"] for each in members}
         with pytest.raises(RollCallError, match="web-0"):
             RollCallProvider().update("", props(members), props(members))
-        assert "198.51.100.10" in {each.value for each in world.entries_}
+        assert "198.51.100.10" in {each.value for each in world.records}
         assert "198.51.100.12" in {each.value for each in world.removed}
 
     def test_a_record_of_a_live_member_outlives_the_deregistration_of_the_marks_machine(self, world: World) -> None:
         world.machine(0)
         gone = world.machine(1, generation="bbbbbb")["instance"]
         owner = Owner("local", "web", "1", "bbbbbb", gone)
-        world.entries_ = [replace(each, owner=owner) for each in world.entries_]
+        world.records = [replace(each, owner=owner) for each in world.records]
         world.seen_.pop(gone)
         DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
-        assert [each.value for each in world.entries_] == ["198.51.100.10"]
+        assert [each.value for each in world.records] == ["198.51.100.10"]
 
     def test_a_record_of_a_live_member_outlives_the_leave_of_the_marks_machine(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -1333,17 +1333,17 @@ class TestAMarkThatWasCopied:
         members = [world.machine(0), world.machine(1)]
         world.machine(2)
         world.register(members[0]["instance"])
-        world.entries_[-1] = replace(
-            world.entries_[-1], owner=Owner("local", "web", "1", "aaaaaa", members[1]["instance"]), id="z/copy"
+        world.records[-1] = replace(
+            world.records[-1], owner=Owner("local", "web", "1", "aaaaaa", members[1]["instance"]), id="z/copy"
         )
         world.seen_.pop(members[1]["instance"])
         RollCallProvider().update("", props(members[:2]), props(members[:1]))
-        assert "z/copy" in {each.id for each in world.entries_}
+        assert "z/copy" in {each.id for each in world.records}
 
     def test_a_name_that_is_the_machines_alone_goes_though_another_has_its_address_now(self, world: World) -> None:
         world.machine(0)
         owner = Owner("local", "web", "1", "bbbbbb", "i-00000000000000001")
-        world.entries_.append(
+        world.records.append(
             DnsRecord(
                 key=RecordKey("rc.unilans.net", "A"),
                 value="198.51.100.10",

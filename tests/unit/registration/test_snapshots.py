@@ -138,11 +138,11 @@ def test_what_one_check_could_not_show_is_not_reported() -> None:
             raise TransientError("reason=unreachable api=route53")
 
     down, given = Down(), []
-    look = DnsSnapshot(down)  # type: ignore[arg-type]
+    snapshot = DnsSnapshot(down)  # type: ignore[arg-type]
 
     def ask() -> None:
         with pytest.raises(TransientError, match="unreachable"):
-            look.answers()
+            snapshot.answers()
         given.append(1)
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
