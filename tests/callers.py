@@ -78,11 +78,11 @@ func call(asked *net.Resolver, name string) string {
 	defer connection.Close()
 	connection.SetDeadline(time.Now().Add(limit))
 	fmt.Fprintln(connection, "hello")
-	said, err := bufio.NewReader(connection).ReadString('\\n')
+	line, err := bufio.NewReader(connection).ReadString('\\n')
 	if err != nil {
 		return "hung up"
 	}
-	return strings.Fields(said)[0]
+	return strings.Fields(line)[0]
 }
 
 func main() {

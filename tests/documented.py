@@ -172,8 +172,8 @@ def reached(test: str) -> str:
     file, _, name = test.partition("::")
     known: dict[str, list[tuple[str, ast.AST]]] = {}
     for path in _modules(ROOT / file):
-        for each, said, node in _definitions(path):
-            known.setdefault(each, []).append((said, node))
+        for each, text, node in _definitions(path):
+            known.setdefault(each, []).append((text, node))
     texts, seen, ahead = [], set[str](), [name]
     known[name]
     while ahead:
@@ -181,7 +181,7 @@ def reached(test: str) -> str:
         if now in seen:
             continue
         seen.add(now)
-        for said, node in known.get(now, ()):
-            texts.append(said)
+        for text, node in known.get(now, ()):
+            texts.append(text)
             ahead += _names(node)
     return "\n".join(texts)

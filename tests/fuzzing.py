@@ -181,7 +181,7 @@ ANSWERS = [answer_to(*each) for each in QUESTIONS]
 def dns_answers(dice: random.Random) -> None:
     """A resolver that says anything: the client finds something, or says in one line why not."""
 
-    def said(_: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
+    def exchange(_: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
         if over_tcp and dice.randrange(2):
             raise TimeoutError
         kind = struct.unpack("!H", query[-15:-13])[0]
@@ -190,7 +190,7 @@ def dns_answers(dice: random.Random) -> None:
         # Most of the time it looks as if it were the answer to this question.
         return query[:2] + wire[2:] if dice.randrange(8) else wire
 
-    client = resolve.Client("127.0.0.1:53", exchange=said, dice=dice)
+    client = resolve.Client("127.0.0.1:53", exchange=exchange, dice=dice)
     try:
         found = client.discover("theService", "unilans.net", dice.choice(("v1", "v2", "")))
         assert found.targets and len(list(found.order())) == len(found.targets)

@@ -29,7 +29,7 @@ class RefusedError(Exception):
 
 @dataclass
 class Resource:
-    """What the engine keeps of a resource: `inputs` as checked, `outputs` as the plugin said them, `raw` as on the wire."""
+    """What the engine keeps of a resource: `inputs` as checked, `outputs` as the plugin returned them, `raw` as on the wire."""
 
     token: str
     name: str

@@ -142,8 +142,8 @@ class Cloud:
         """What the instance's role gets from its metadata service."""
         address = self.hands.machines[instance].address
         role = self.metadata(address, "meta-data/iam/security-credentials/")[1]
-        said = json.loads(self.metadata(address, f"meta-data/iam/security-credentials/{role}")[1])
-        return said["AccessKeyId"], said["SecretAccessKey"], said["Token"]
+        document = json.loads(self.metadata(address, f"meta-data/iam/security-credentials/{role}")[1])
+        return document["AccessKeyId"], document["SecretAccessKey"], document["Token"]
 
     def close(self) -> None:
         for client in (*self._clients.values(), *self._machines_clients):

@@ -216,9 +216,9 @@ class Lab:
     def refused(self, method: str, path: str, body: Any, status: int, code: str, **options: Any) -> dict[str, Any]:
         """The request must be refused so; the body of the refusal."""
         response = self.raw(method, path, body, **options)
-        said: dict[str, Any] = response.json()
-        assert (response.status_code, said.get("code")) == (status, code), response.text
-        return said
+        error: dict[str, Any] = response.json()
+        assert (response.status_code, error.get("code")) == (status, code), response.text
+        return error
 
 
 @dataclass

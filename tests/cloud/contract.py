@@ -260,9 +260,9 @@ class Official:
         done = self._command(*words)
         if done.returncode == 0:
             return done.stdout.strip()
-        said = done.stderr.strip() or done.stdout.strip()
+        output = done.stderr.strip() or done.stdout.strip()
         missing = ("ResourceNotFound", "InstanceDeleted", "NotFound", "not found", "no instance with", "no image with")
-        raise (Gone if any(text in said for text in missing) else Refused)(said)
+        raise (Gone if any(text in output for text in missing) else Refused)(output)
 
     def _one(self, *words: str) -> Body:
         body: Body = json.loads(self._run(*words))

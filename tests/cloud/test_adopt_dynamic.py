@@ -61,8 +61,8 @@ def run(config: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         monkeypatch.setattr(adopt, "exported", lambda stack: ([ROOT], config))
         monkeypatch.setattr(adopt, "running", lambda *_: MACHINES)
         assert adopt.main(["--json", *words]) == code
-        said = capsys.readouterr()
-        return said.err if code == 2 else json.loads(said.out)
+        output = capsys.readouterr()
+        return output.err if code == 2 else json.loads(output.out)
 
     return run
 

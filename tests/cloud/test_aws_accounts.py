@@ -26,8 +26,8 @@ def world() -> Iterator[World]:
 def refused(call: Any, **given: Any) -> tuple[str, str]:
     with pytest.raises(ClientError) as error:
         call(**given)
-    said = error.value.response["Error"]
-    return said["Code"], said["Message"]
+    detail = error.value.response["Error"]
+    return detail["Code"], detail["Message"]
 
 
 def keys(made: Any) -> tuple[str, str, str]:
@@ -56,8 +56,8 @@ def test_a_role_of_another_account_is_assumed_by_whom_it_trusts_with_the_right_e
     arn = world.role("deploy", {"AWS": f"arn:aws:iam::{PEOPLE}:root"}, StringEquals={"sts:ExternalId": "shop"})
     sts = world.client("sts", world.ann)
     for wrong in ({}, {"ExternalId": "other"}):
-        code, said = refused(sts.assume_role, RoleArn=arn, RoleSessionName="ann", **wrong)
-        assert code == "AccessDenied" and said.endswith(
+        code, message = refused(sts.assume_role, RoleArn=arn, RoleSessionName="ann", **wrong)
+        assert code == "AccessDenied" and message.endswith(
             f"is not authorized to perform: sts:AssumeRole on resource: {arn}"
         )
     made = sts.assume_role(RoleArn=arn, RoleSessionName="ann", ExternalId="shop")
@@ -73,8 +73,8 @@ def test_a_session_is_as_long_as_its_role_allows_and_an_hour_by_another_role(wor
     sts = world.client("sts", world.ann)
     assert refused(sts.assume_role, RoleArn=first, RoleSessionName="ann", DurationSeconds=7201)[0] == "ValidationError"
     by_first = world.client("sts", keys(sts.assume_role(RoleArn=first, RoleSessionName="ann", DurationSeconds=7200)))
-    said = refused(by_first.assume_role, RoleArn=second, RoleSessionName="ann", DurationSeconds=7200)[1]
-    assert "role chaining" in said
+    message = refused(by_first.assume_role, RoleArn=second, RoleSessionName="ann", DurationSeconds=7200)[1]
+    assert "role chaining" in message
     made = by_first.assume_role(RoleArn=second, RoleSessionName="ann", DurationSeconds=3600)
     assert made["AssumedRoleUser"]["Arn"].endswith("assumed-role/second/ann")
     assert refused(sts.assume_role, RoleArn=second, RoleSessionName="ann")[0] == "AccessDenied"
@@ -91,8 +91,10 @@ def test_a_session_may_do_what_both_its_role_and_its_policies_allow(world: World
     ):
         ec2 = world.client("ec2", keys(sts.assume_role(RoleArn=arn, RoleSessionName="ann", **limit)))
         assert ec2.describe_regions()["Regions"]
-        code, said = refused(ec2.describe_instances)
-        assert code == "UnauthorizedOperation" and "no session policy allows the ec2:DescribeInstances action" in said
+        code, message = refused(ec2.describe_instances)
+        assert (
+            code == "UnauthorizedOperation" and "no session policy allows the ec2:DescribeInstances action" in message
+        )
     beyond = sts.assume_role(RoleArn=arn, RoleSessionName="ann", Policy=json.dumps(allow("*")))
     assert refused(world.client("iam", keys(beyond)).list_roles)[0] == "AccessDenied"
     broken = refused(sts.assume_role, RoleArn=arn, RoleSessionName="ann", Policy="{")

@@ -26,8 +26,8 @@ def cloud() -> Iterator[Cloud]:
 def refused(code: str, act: Callable[[], Any], message: str = "") -> None:
     with pytest.raises(ClientError) as caught:
         act()
-    said = caught.value.response["Error"]
-    assert said["Code"] == code and message in said["Message"], said
+    error = caught.value.response["Error"]
+    assert error["Code"] == code and message in error["Message"], error
 
 
 def tagged(**pairs: str) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ def test_tags_are_found_by_their_key_and_value(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "name", "code", "said"),
+    ("action", "name", "code", "message"),
     [
         ("describe_instances", "nonsense", "InvalidParameterValue", "The filter 'nonsense' is invalid"),
         ("describe_volumes", "nonsense", "InvalidParameterValue", "The filter 'nonsense' is invalid"),
@@ -109,9 +109,9 @@ def test_tags_are_found_by_their_key_and_value(cloud: Cloud) -> None:
         ("describe_instance_status", "availability-zone", "UnsupportedOperation", "no filter 'availability-zone'"),
     ],
 )
-def test_a_filter_that_there_is_not_is_refused(cloud: Cloud, action: str, name: str, code: str, said: str) -> None:
+def test_a_filter_that_there_is_not_is_refused(cloud: Cloud, action: str, name: str, code: str, message: str) -> None:
     with pytest.raises(ClientError) as caught:
         getattr(cloud.client("ec2"), action)(Filters=[{"Name": name, "Values": ["*"]}])
     error = caught.value.response
-    assert error["Error"]["Code"] == code and said in error["Error"]["Message"]
+    assert error["Error"]["Code"] == code and message in error["Error"]["Message"]
     assert error["ResponseMetadata"]["HTTPStatusCode"] == 400

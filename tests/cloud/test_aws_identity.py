@@ -43,8 +43,8 @@ def cloud() -> Iterator[Cloud]:
 def refusal(act: Callable[[], Any]) -> tuple[str, int, str]:
     with pytest.raises(ClientError) as caught:
         act()
-    said = caught.value.response
-    return said["Error"]["Code"], said["ResponseMetadata"]["HTTPStatusCode"], said["Error"]["Message"]
+    response = caught.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Message"]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_an_unsigned_request_and_a_foreign_region_or_service_are_refused(shared:
     with pytest.raises(ClientError, match="Missing"):
         unsigned.list_hosted_zones()
     unsigned.close()
-    code, status, said = refusal(lambda: shared.client("ec2", region="ap-south-1").describe_instances())
-    assert (code, status) == ("SignatureDoesNotMatch", 403) and "ap-south-1" in said
+    code, status, message = refusal(lambda: shared.client("ec2", region="ap-south-1").describe_instances())
+    assert (code, status) == ("SignatureDoesNotMatch", 403) and "ap-south-1" in message
     assert shared.client("route53", region="us-east-1").list_hosted_zones()["HostedZones"] == []
     assert refusal(lambda: shared.client("sqs").list_queues())[1] == 501
     assert requests.get(shared.url, timeout=5).status_code == 403
@@ -133,8 +133,10 @@ class TestUsers:
 
     def test_a_users_key_works_until_it_is_switched_off(self, cloud: Cloud) -> None:
         key = self.user(cloud, "joyent")
-        said = cloud.client("sts", key).get_caller_identity()
-        assert said["Arn"] == f"arn:aws:iam::{cloud.aws.account}:user/joyent" and said["Account"] == cloud.aws.account
+        caller = cloud.client("sts", key).get_caller_identity()
+        assert (
+            caller["Arn"] == f"arn:aws:iam::{cloud.aws.account}:user/joyent" and caller["Account"] == cloud.aws.account
+        )
         cloud.client("iam").update_access_key(UserName="joyent", AccessKeyId=key[0], Status="Inactive")
         assert refusal(lambda: cloud.client("sts", key).get_caller_identity())[0] == "InvalidClientTokenId"
 
@@ -145,9 +147,9 @@ class TestUsers:
         )
         route53 = cloud.client("route53", key)
         assert route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
-        code, status, said = refusal(lambda: route53.list_hosted_zones())
+        code, status, message = refusal(lambda: route53.list_hosted_zones())
         assert (code, status) == ("AccessDenied", 403)
-        assert said == (
+        assert message == (
             f"User: arn:aws:iam::{cloud.aws.account}:user/reader is not authorized to perform: route53:ListHostedZones on "
             "resource: * because no identity-based policy allows the route53:ListHostedZones action"
         )
@@ -158,8 +160,8 @@ class TestUsers:
         deny = {"Version": "2012-10-17", "Statement": {"Effect": "Deny", "Action": "iam:*", "Resource": "*"}}
         made = cloud.client("iam").create_policy(PolicyName="no-iam", PolicyDocument=json.dumps(deny))["Policy"]["Arn"]
         cloud.client("iam").attach_user_policy(UserName="ann", PolicyArn=made)
-        code, _, said = refusal(lambda: cloud.client("iam", key).list_roles())
-        assert code == "AccessDenied" and said.endswith("with an explicit deny in an identity-based policy")
+        code, _, message = refusal(lambda: cloud.client("iam", key).list_roles())
+        assert code == "AccessDenied" and message.endswith("with an explicit deny in an identity-based policy")
 
     def test_a_groups_policy_counts_for_its_users(self, cloud: Cloud) -> None:
         key, iam = self.user(cloud, "bob"), cloud.client("iam")
@@ -173,9 +175,11 @@ class TestUsers:
         instance = cloud.run(TagSpecifications=[tags("instance", team="web")])[0]
         key = self.user(cloud, "ops", allow("ec2:StopInstances", StringEquals={"aws:ResourceTag/team": "web"}))
         ec2 = cloud.client("ec2", key)
-        code, status, said = refusal(lambda: ec2.terminate_instances(InstanceIds=[instance]))
+        code, status, message = refusal(lambda: ec2.terminate_instances(InstanceIds=[instance]))
         assert (
-            (code, status) == ("UnauthorizedOperation", 403) and "ec2:TerminateInstances" in said and instance in said
+            (code, status) == ("UnauthorizedOperation", 403)
+            and "ec2:TerminateInstances" in message
+            and instance in message
         )
         assert ec2.stop_instances(InstanceIds=[instance])["StoppingInstances"][0]["CurrentState"]["Name"] == "stopping"
         other = cloud.run()[0]
@@ -189,9 +193,9 @@ def tags(kind: str, **pairs: str) -> dict[str, Any]:
 class TestInstanceRoles:
     def test_a_machine_acts_as_its_role(self, cloud: Cloud) -> None:
         instance = cloud.run(IamInstanceProfile={"Name": cloud.role("web")})[0]
-        said = cloud.client("sts", cloud.credentials(instance)).get_caller_identity()
-        assert said["Arn"] == f"arn:aws:sts::{cloud.aws.account}:assumed-role/web/{instance}"
-        assert said["UserId"].endswith(f":{instance}")
+        caller = cloud.client("sts", cloud.credentials(instance)).get_caller_identity()
+        assert caller["Arn"] == f"arn:aws:sts::{cloud.aws.account}:assumed-role/web/{instance}"
+        assert caller["UserId"].endswith(f":{instance}")
 
     def test_the_token_belongs_to_the_key(self, cloud: Cloud) -> None:
         instance = cloud.run(IamInstanceProfile={"Name": cloud.role("web")})[0]
@@ -233,8 +237,8 @@ class TestInstanceRoles:
         assert cloud.client("iam", key).list_roles()["Roles"]
         made = iam.create_policy(PolicyName="edge", PolicyDocument=json.dumps(allow("ssm:*")))["Policy"]["Arn"]
         iam.put_role_permissions_boundary(RoleName="web", PermissionsBoundary=made)
-        code, _, said = refusal(lambda: cloud.client("iam", key).list_roles())
-        assert code == "AccessDenied" and "no permissions boundary allows" in said
+        code, _, message = refusal(lambda: cloud.client("iam", key).list_roles())
+        assert code == "AccessDenied" and "no permissions boundary allows" in message
 
     def test_a_parameter_is_read_only_by_who_may(self, cloud: Cloud) -> None:
         ssm = cloud.client("ssm")
@@ -245,9 +249,9 @@ class TestInstanceRoles:
         mine = cloud.client("ssm", cloud.credentials(instance))
         found = mine.get_parameter(Name="/rollcall/local/site", WithDecryption=True)["Parameter"]["Value"]
         assert found == "secret of /rollcall/local/site"
-        code, status, said = refusal(lambda: mine.get_parameter(Name="/rollcall/local/other", WithDecryption=True))
+        code, status, message = refusal(lambda: mine.get_parameter(Name="/rollcall/local/other", WithDecryption=True))
         assert (code, status) == ("AccessDeniedException", 400)
-        assert f"assumed-role/web/{instance}" in said and "ssm:GetParameter on resource: " in said
+        assert f"assumed-role/web/{instance}" in message and "ssm:GetParameter on resource: " in message
         assert refusal(lambda: mine.get_parameters(Names=["/rollcall/local/site"]))[0] == "AccessDeniedException"
 
 
@@ -291,9 +295,9 @@ class TestRoute53Conditions:
             (zone, ("CREATE", f"*.{ZONE}", "A", "198.51.100.10")),
         ]
         for where, what in refused:
-            code, status, said = refusal(functools.partial(change, route53, where, what))
+            code, status, message = refusal(functools.partial(change, route53, where, what))
             assert (code, status) == ("AccessDenied", 403), what
-            assert f"{CHANGE} on resource: arn:aws:route53:::hostedzone/{where}" in said
+            assert f"{CHANGE} on resource: arn:aws:route53:::hostedzone/{where}" in message
         # One batch over both statements is allowed by neither.
         both = [
             ("DELETE", f"0a1b2c.rc.{ZONE}", "A", "198.51.100.10"),

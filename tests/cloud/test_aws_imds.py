@@ -171,8 +171,12 @@ class TestRole:
         info = json.loads(cloud.metadata(FIRST, "meta-data/iam/info")[1])
         assert info["Code"] == "Success" and info["InstanceProfileArn"].endswith(":instance-profile/web")
         assert cloud.metadata(FIRST, "meta-data/iam/security-credentials/") == (200, "web")
-        said = json.loads(cloud.metadata(FIRST, "meta-data/iam/security-credentials/web")[1])
-        assert said["Code"] == "Success" and said["Type"] == "AWS-HMAC" and said["AccessKeyId"].startswith("ASIA")
+        document = json.loads(cloud.metadata(FIRST, "meta-data/iam/security-credentials/web")[1])
+        assert (
+            document["Code"] == "Success"
+            and document["Type"] == "AWS-HMAC"
+            and document["AccessKeyId"].startswith("ASIA")
+        )
         assert cloud.metadata(FIRST, "meta-data/iam/security-credentials/other")[0] == 404
 
     def test_each_machine_has_credentials_of_its_own(self, cloud: Cloud) -> None:

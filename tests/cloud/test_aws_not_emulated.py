@@ -68,9 +68,9 @@ class TestRequests:
     def test_what_is_unknown_or_lacks_something_is_no_failure_of_the_server(
         self, cloud: Cloud, service: str, body: str, code: str
     ) -> None:
-        said = raw(cloud, service, body)
-        assert said.status_code == 400 and f"<Code>{code}</Code>" in said.text
-        assert ("<Response><Errors><Error>" if service == "ec2" else "<Type>Sender</Type>") in said.text
+        reply = raw(cloud, service, body)
+        assert reply.status_code == 400 and f"<Code>{code}</Code>" in reply.text
+        assert ("<Response><Errors><Error>" if service == "ec2" else "<Type>Sender</Type>") in reply.text
 
     @pytest.mark.parametrize(
         ("operation", "body", "code"),
@@ -87,23 +87,23 @@ class TestRequests:
         ],
     )
     def test_of_ssm_too(self, cloud: Cloud, operation: str, body: str, code: str) -> None:
-        said = raw(cloud, "ssm", body, f"AmazonSSM.{operation}")
-        assert (said.status_code, said.json()["__type"]) == (400, code) and said.json()["message"]
+        reply = raw(cloud, "ssm", body, f"AmazonSSM.{operation}")
+        assert (reply.status_code, reply.json()["__type"]) == (400, code) and reply.json()["message"]
 
     def test_a_service_that_there_is_not_answers_in_its_form(self, cloud: Cloud) -> None:
-        said = raw(cloud, "secretsmanager", "{}", "secretsmanager.GetSecretValue")
-        assert (said.status_code, said.json()["__type"]) == (501, "UnknownService")
+        reply = raw(cloud, "secretsmanager", "{}", "secretsmanager.GetSecretValue")
+        assert (reply.status_code, reply.json()["__type"]) == (501, "UnknownService")
         with pytest.raises(ClientError) as caught:
             cloud.client("lambda").list_functions()
         assert caught.value.response["Error"]["Code"] == "UnknownService"
         assert "has no lambda" in caught.value.response["Error"]["Message"]
-        said = raw(cloud, "autoscaling", "Action=DescribeAutoScalingGroups&Version=2011-01-01")
-        assert said.status_code == 501 and "<Code>UnknownService</Code>" in said.text
+        reply = raw(cloud, "autoscaling", "Action=DescribeAutoScalingGroups&Version=2011-01-01")
+        assert reply.status_code == 501 and "<Code>UnknownService</Code>" in reply.text
 
     def test_s3_answers_in_xml_of_its_own(self, cloud: Cloud) -> None:
-        said = raw(cloud, "s3", "")
-        assert said.status_code == 400 and "<Error><Code>InvalidRequest</Code>" in said.text
-        assert "<ErrorResponse" not in said.text
+        reply = raw(cloud, "s3", "")
+        assert reply.status_code == 400 and "<Error><Code>InvalidRequest</Code>" in reply.text
+        assert "<ErrorResponse" not in reply.text
 
 
 class TestMachines:

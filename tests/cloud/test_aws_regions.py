@@ -117,10 +117,10 @@ def spread(region: str) -> Settings:
 def test_credentials_are_checked_in_each_region(cloud: Cloud, as_operator: None, region: str, faults: int) -> None:
     found = credentials.aws_faults(checks.located(spread(region)))
     assert len(found) == faults
-    said = (
+    message = (
         f"rollcall:fleets.far.region: AWS does not accept the credentials in {region} (SignatureDoesNotMatch). Enable"
     )
-    assert all(each.startswith(said) for each in found)
+    assert all(each.startswith(message) for each in found)
 
 
 def test_a_region_that_cannot_be_reached_is_named_with_what_is_near(

@@ -77,8 +77,8 @@ def change(action: str, name: str, kind: str, *values: str, ttl: int = 30, **mor
 def refusal(act: Callable[[], Any]) -> tuple[str, int, str]:
     with pytest.raises(ClientError) as caught:
         act()
-    said = caught.value.response
-    return said["Error"]["Code"], said["ResponseMetadata"]["HTTPStatusCode"], said["Error"]["Message"]
+    response = caught.value.response
+    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Message"]
 
 
 class TestChanges:
@@ -91,14 +91,14 @@ class TestChanges:
 
     def test_a_batch_with_one_bad_change_does_nothing(self, lab: Lab) -> None:
         lab.batch(change("CREATE", NAME, "SRV", f"10 10 4218 a.{ZONE}"))
-        code, status, said = refusal(
+        code, status, message = refusal(
             lambda: lab.batch(
                 change("CREATE", f"h.rc.{ZONE}", "A", "198.51.100.10"),
                 change("DELETE", NAME, "SRV", f"10 10 4218 b.{ZONE}"),
             )
         )
         assert (code, status) == ("InvalidChangeBatch", 400)
-        assert said == (
+        assert message == (
             f"[Tried to delete resource record set [name='{NAME.lower()}.', type='SRV'] "
             "but the values provided do not match the current values]"
         )
@@ -134,7 +134,7 @@ class TestChanges:
         assert lab.at(f"h.{ZONE}") == {"A": (60, ("198.51.100.11",))}
 
     @pytest.mark.parametrize(
-        ("what", "said"),
+        ("what", "expected"),
         [
             (change("CREATE", "www.example.com", "A", "198.51.100.10"), "is not permitted in zone"),
             (change("CREATE", f"h.{ZONE}", "A", "nonsense"), "ARRDATAIllegalIPv4Address"),
@@ -145,9 +145,9 @@ class TestChanges:
             (change("CREATE", f"{'x' * 64}.{ZONE}", "A", "198.51.100.10"), "DomainLabelTooLong"),
         ],
     )
-    def test_what_cannot_be_is_refused(self, lab: Lab, what: dict[str, Any], said: str) -> None:
+    def test_what_cannot_be_is_refused(self, lab: Lab, what: dict[str, Any], expected: str) -> None:
         code, status, message = refusal(lambda: lab.batch(what))
-        assert (code, status) == ("InvalidChangeBatch", 400) and said in message
+        assert (code, status) == ("InvalidChangeBatch", 400) and expected in message
 
     def test_routed_sets_and_aliases_keep_what_they_were_given(self, lab: Lab) -> None:
         alias = {"HostedZoneId": lab.zone, "DNSName": f"h.{ZONE}.", "EvaluateTargetHealth": False}
@@ -220,8 +220,8 @@ class TestZones:
             AddTags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}],
         )
         lab.api.change_tags_for_resource(ResourceType="hostedzone", ResourceId=lab.zone, RemoveTagKeys=["a"])
-        said = lab.api.list_tags_for_resource(ResourceType="hostedzone", ResourceId=lab.zone)["ResourceTagSet"]
-        assert (said["ResourceId"], said["Tags"]) == (lab.zone, [{"Key": "b", "Value": "2"}])
+        tag_set = lab.api.list_tags_for_resource(ResourceType="hostedzone", ResourceId=lab.zone)["ResourceTagSet"]
+        assert (tag_set["ResourceId"], tag_set["Tags"]) == (lab.zone, [{"Key": "b", "Value": "2"}])
 
     def test_an_unknown_zone_or_change_is_said_to_be(self, lab: Lab) -> None:
         assert refusal(lambda: lab.api.list_resource_record_sets(HostedZoneId="Z0"))[:2] == ("NoSuchHostedZone", 404)
@@ -246,10 +246,10 @@ class TestTrouble:
                 lab.sets()
                 outcomes.append("ok")
             except ClientError as refused:
-                said = refused.response
-                outcomes.append(said["Error"]["Code"])
-                assert said["Error"]["Message"] == "Rate exceeded"
-                assert said["ResponseMetadata"]["HTTPStatusCode"] == 400
+                response = refused.response
+                outcomes.append(response["Error"]["Code"])
+                assert response["Error"]["Message"] == "Rate exceeded"
+                assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
         assert outcomes[:6] == ["ok"] * 5 + ["Throttling"]
 
     def test_the_harsh_profile_can_be_switched_on_as_a_fault(self, lab: Lab) -> None:
@@ -296,8 +296,10 @@ class TestHealthChecks:
 
     def test_a_set_cannot_have_one_that_there_is_not(self, lab: Lab) -> None:
         options: dict[str, Any] = {"SetIdentifier": "a", "Weight": 1, "HealthCheckId": "0a1b2c"}
-        code, status, said = refusal(lambda: lab.batch(change("CREATE", f"h.{ZONE}", "A", "198.51.100.1", **options)))
-        assert (code, status) == ("NoSuchHealthCheck", 404) and "0a1b2c" in said
+        code, status, message = refusal(
+            lambda: lab.batch(change("CREATE", f"h.{ZONE}", "A", "198.51.100.1", **options))
+        )
+        assert (code, status) == ("NoSuchHealthCheck", 404) and "0a1b2c" in message
 
 
 class TestWhatIsNotEmulated:
@@ -310,14 +312,14 @@ class TestWhatIsNotEmulated:
             ("GetDNSSEC", lambda: lab.api.get_dnssec(HostedZoneId=lab.zone)),
             ("AssociateVPCWithHostedZone", functools.partial(_associate, lab)),
         ):
-            code, status, said = refusal(act)
-            assert (code, status) == ("UnsupportedOperation", 400) and f"does not emulate {name}: " in said
-        code, status, said = refusal(
+            code, status, message = refusal(act)
+            assert (code, status) == ("UnsupportedOperation", 400) and f"does not emulate {name}: " in message
+        code, status, message = refusal(
             lambda: lab.api.create_hosted_zone(
                 Name="a.example", CallerReference="p", VPC={"VPCRegion": "us-west-2", "VPCId": "vpc-1"}
             )
         )
-        assert (code, status) == ("UnsupportedOperation", 400) and "private zones" in said
+        assert (code, status) == ("UnsupportedOperation", 400) and "private zones" in message
 
 
 def _associate(lab: Lab) -> Any:
@@ -373,8 +375,8 @@ class TestNames:
 
     @pytest.mark.parametrize("name", ["été", "a b"])
     def test_other_characters_must_be_escaped(self, lab: Lab, name: str) -> None:
-        code, _, said = refusal(lambda: lab.batch(change("CREATE", f"{name}.{ZONE}", "A", "198.51.100.10")))
-        assert code == "InvalidChangeBatch" and "UnsupportedCharacter" in said
+        code, _, message = refusal(lambda: lab.batch(change("CREATE", f"{name}.{ZONE}", "A", "198.51.100.10")))
+        assert code == "InvalidChangeBatch" and "UnsupportedCharacter" in message
 
     @pytest.mark.parametrize(
         ("kind", "value", "sent"),
@@ -393,8 +395,12 @@ class TestNames:
         assert [str(each) for each in reply.answer[0]] == [sent]
 
     def test_what_could_not_be_served_is_refused(self, lab: Lab) -> None:
-        code, status, said = refusal(lambda: lab.batch(change("CREATE", f"v.{ZONE}", "DS", "60485 5 1 2BB")))
-        assert (code, status) == ("InvalidChangeBatch", 400) and "DSRRDATAInvalid" in said and "60485 5 1 2BB" in said
+        code, status, message = refusal(lambda: lab.batch(change("CREATE", f"v.{ZONE}", "DS", "60485 5 1 2BB")))
+        assert (
+            (code, status) == ("InvalidChangeBatch", 400)
+            and "DSRRDATAInvalid" in message
+            and "60485 5 1 2BB" in message
+        )
 
     def test_below_a_delegation_is_a_referral(self, lab: Lab) -> None:
         lab.batch(change("CREATE", f"child.{ZONE}", "NS", "ns1.elsewhere.example"))

@@ -78,8 +78,8 @@ class TestRights:
         s3.put_object(Bucket=BUCKET, Key="releases/a", Body=b"x")
         reader = cloud.client("s3", machine(cloud, allow("s3:GetObject", f"{ARN}/releases/*")))
         assert reader.get_object(Bucket=BUCKET, Key="releases/a")["Body"].read() == b"x"
-        said = refused("AccessDenied", lambda: reader.get_object(Bucket=BUCKET, Key="releases/b"), 403)
-        assert "s3:ListBucket" in said
+        message = refused("AccessDenied", lambda: reader.get_object(Bucket=BUCKET, Key="releases/b"), 403)
+        assert "s3:ListBucket" in message
         refused("AccessDenied", lambda: reader.get_object(Bucket=BUCKET, Key="other"), 403)
         refused("403", lambda: reader.head_object(Bucket=BUCKET, Key="releases/b"), 403)
 
@@ -114,8 +114,8 @@ class TestRights:
         statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": f"{ARN}/*"}
         s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
         for client in (s3, cloud.client("s3", key)):
-            said = refused("AccessDenied", lambda client=client: client.get_object(Bucket=BUCKET, Key="a"), 403)  # type: ignore[misc]
-            assert "with an explicit deny in a resource-based policy" in said
+            message = refused("AccessDenied", lambda client=client: client.get_object(Bucket=BUCKET, Key="a"), 403)  # type: ignore[misc]
+            assert "with an explicit deny in a resource-based policy" in message
         statement["Condition"] = {"Bool": {"aws:SecureTransport": "false"}}  # type: ignore[assignment]
         s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
         assert s3.get_object(Bucket=BUCKET, Key="a")["Body"].read() == b"x"
@@ -161,7 +161,7 @@ class TestSignature:
             assert words in reply.text or words.replace("&apos;", "'") in reply.text
 
     @pytest.mark.parametrize(
-        ("headers", "status", "said"),
+        ("headers", "status", "message"),
         [
             ({"X-Amz-Content-SHA256": ""}, 400, "InvalidRequest"),
             ({"X-Amz-Content-SHA256": hashlib.sha256(b"other").hexdigest()}, 400, "XAmzContentSHA256Mismatch"),
@@ -173,12 +173,12 @@ class TestSignature:
         ids=str,
     )
     def test_what_is_not_signed_as_s3_wants_it_is_refused(
-        self, cloud: Cloud, headers: dict[str, str], status: int, said: str
+        self, cloud: Cloud, headers: dict[str, str], status: int, message: str
     ) -> None:
         # What is not signed names the service by its host only.
         host = "" if "Authorization" not in headers or headers["Authorization"] else "s3.us-west-2.amazonaws.com"
         reply = sent(cloud, f"/{BUCKET}/a", host=host, headers=headers)
-        assert (reply.status_code, code(reply)) == (status, said), reply.text
+        assert (reply.status_code, code(reply)) == (status, message), reply.text
 
     def test_the_token_of_a_role_is_part_of_it(self, cloud: Cloud, s3: Any) -> None:
         s3.put_object(Bucket=BUCKET, Key="a", Body=b"x")

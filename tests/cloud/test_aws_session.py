@@ -180,11 +180,11 @@ def test_no_user_is_asked_for_a_code(scene: Scene, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_both_refuse_the_same(scene: Scene, name: str) -> None:
-    build, said = REFUSED[name]
+    build, message = REFUSED[name]
     settings = build(scene)
-    with pytest.raises((ClientError, BotoCoreError, ConfigurationError), match=said):
+    with pytest.raises((ClientError, BotoCoreError, ConfigurationError), match=message):
         ours(settings).identity()
-    with pytest.raises((ClientError, BotoCoreError, PluginError), match=said):
+    with pytest.raises((ClientError, BotoCoreError, PluginError), match=message):
         Api(settings).client("sts").get_caller_identity()
 
 

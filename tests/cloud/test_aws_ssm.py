@@ -37,10 +37,10 @@ def test_a_secure_string_is_reported_only_when_asked_for_decrypted(
     ):
         assert NAME in str(plain) and SECRET not in str(plain)
     assert ssm.get_parameters(Names=[NAME], WithDecryption=True)["Parameters"][0]["Value"] == SECRET
-    said = [
+    logged = [
         record.getMessage() for record in caplog.records if record.name.startswith(("localcloud", "moto", "werkzeug"))
     ]
-    assert SECRET not in "".join(said) + "".join(capfd.readouterr())
+    assert SECRET not in "".join(logged) + "".join(capfd.readouterr())
 
 
 def test_a_parameter_is_overwritten_only_on_request(cloud: Cloud) -> None:

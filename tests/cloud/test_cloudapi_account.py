@@ -100,8 +100,8 @@ def test_an_operator_calls_networks_as_it_likes_and_may_have_several_public_ones
     assert lab.get("/networks", fabric="true") == [fabric] == lab.get("/fabrics/default/vlans/2/networks")
     assert lab.get("/fabrics/default/vlans") == [{"vlan_id": 2, "name": "default"}]
     body = {"image": lab.image("debian-12"), "package": "g1.nano", "networks": [first["id"], second["id"]]}
-    said = lab.refused("POST", "/machines", body, 409, "InvalidArgument")
-    assert said["message"] == "Can specify a maximum of 1 public networks"
+    message = lab.refused("POST", "/machines", body, 409, "InvalidArgument")
+    assert message["message"] == "Can specify a maximum of 1 public networks"
     ips = {lab.running(networks=[each["id"]])["primaryIp"] for each in (first, second)}
     assert ips == {"203.0.113.10", "203.0.113.138"}
 
@@ -111,8 +111,8 @@ def test_a_fabric_may_be_for_some_packages_only(front: Front) -> None:
     both = [lab.network("My-Fabric"), lab.network("Joyent-SDC-Public")]
     assert lab.running(package="g1.nano", networks=both)["ips"] == ["10.5.0.10", "203.0.113.10"]
     body = {"image": lab.image("debian-12"), "package": "s1.small"}
-    said = lab.refused("POST", "/machines", {**body, "networks": both}, 409, "InvalidFabricPackage")
-    assert said["message"].endswith("can be used with a fabric network: g1.")
+    message = lab.refused("POST", "/machines", {**body, "networks": both}, 409, "InvalidFabricPackage")
+    assert message["message"].endswith("can be used with a fabric network: g1.")
     assert lab.running(package="s1.small", networks=both[1:])["ips"] == ["203.0.113.11"]
 
 

@@ -117,8 +117,8 @@ def test_only_the_date_may_be_signed_but_it_must_be(lab: Lab) -> None:
     assert status(lab, Signer(RSA_KEY, lab.signer.key_id, names="date")) == 200
     assert status(lab, Signer(RSA_KEY, lab.signer.key_id, names="host date"), headers={"Host": "x.test"}) == 200
     unsigned = Signer(RSA_KEY, lab.signer.key_id, names="(request-target)")
-    said = lab.refused("GET", "/packages", None, 400, "InvalidHeader", signer=unsigned)
-    assert "date was not a signed header" in said["message"]
+    message = lab.refused("GET", "/packages", None, 400, "InvalidHeader", signer=unsigned)
+    assert "date was not a signed header" in message["message"]
 
 
 def test_x_date_takes_the_place_of_the_date(lab: Lab) -> None:
@@ -132,16 +132,16 @@ def test_x_date_takes_the_place_of_the_date(lab: Lab) -> None:
 @pytest.mark.parametrize("off", [-301, 301])
 def test_a_skewed_clock_is_reported_before_the_key_is_looked_up(lab: Lab, off: float) -> None:
     signer = Signer(RSA_KEY, "/rollcall/keys/none", clock=lambda: time.time() + off)
-    said = lab.refused("GET", "/packages", None, 400, "InvalidHeader", signer=signer)
-    assert "clock skew of" in said["message"]
-    assert "greater than 300s" in said["message"]
+    message = lab.refused("GET", "/packages", None, 400, "InvalidHeader", signer=signer)
+    assert "clock skew of" in message["message"]
+    assert "greater than 300s" in message["message"]
     assert status(lab, Signer(RSA_KEY, lab.signer.key_id, clock=lambda: time.time() + off * 0.9)) == 200
 
 
 def test_the_servers_own_clock_can_be_skewed(lab: Lab) -> None:
     lab.faults.add("cloudapi skew=400")
-    said = lab.refused("GET", "/packages", None, 400, "InvalidHeader")
-    assert "clock skew" in said["message"]
+    message = lab.refused("GET", "/packages", None, 400, "InvalidHeader")
+    assert "clock skew" in message["message"]
     lab.faults.clear()
     assert status(lab, lab.signer) == 200
 
@@ -155,8 +155,8 @@ def test_a_space_between_parameters_is_an_error(lab: Lab) -> None:
         return {**sent, "Authorization": sent["Authorization"].replace('",', '", ')}
 
     signer.headers = spaced  # type: ignore[method-assign]
-    said = lab.refused("GET", "/packages", None, 400, "InvalidHeader", signer=signer)
-    assert "bad param format" in said["message"]
+    message = lab.refused("GET", "/packages", None, 400, "InvalidHeader", signer=signer)
+    assert "bad param format" in message["message"]
 
 
 @pytest.mark.parametrize(("algorithm", "expected"), [("rsa-sha256", 200), ("RSA-SHA256", 200)])

@@ -96,8 +96,8 @@ def test_special_tags_are_checked(lab: Lab, key: str, value: Any, taken: bool) -
         lab.post(path(found, "tags"), {key: value})
         wait(lambda: lab.get(path(found, "tags")) == {key: value})
         return
-    said = lab.refused("POST", path(found, "tags"), {key: value}, 409, "ValidationFailed")
-    assert said["errors"][0]["field"].startswith("tags")
+    message = lab.refused("POST", path(found, "tags"), {key: value}, 409, "ValidationFailed")
+    assert message["errors"][0]["field"].startswith("tags")
     assert lab.get(path(found, "tags")) == {}
 
 

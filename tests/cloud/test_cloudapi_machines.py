@@ -99,9 +99,9 @@ def refusals(lab: Lab) -> list[tuple[dict[str, Any], int, str, str]]:
 
 
 def test_what_cannot_be_made_is_refused_at_once_with_the_reason(lab: Lab) -> None:
-    for fields, status, code, said in refusals(lab):
+    for fields, status, code, message in refusals(lab):
         answer = lab.refused("POST", "/machines", fields, status, code)
-        assert said in answer["message"], (fields, answer)
+        assert message in answer["message"], (fields, answer)
     assert lab.get("/machines", tombstone="1") == []
 
 
@@ -123,8 +123,8 @@ def test_checks_come_in_the_order_of_the_real_ones(lab: Lab) -> None:
 def test_a_name_is_taken_until_its_machine_is_deleted_or_failed(lab: Lab) -> None:
     made = lab.running(name="web-1")
     body = {"package": "g1.nano", "image": made["image"], "name": "web-1"}
-    said = lab.refused("POST", "/machines", body, 409, "ValidationFailed")
-    assert [(each["field"], each["code"]) for each in said["errors"]] == [("alias", "Duplicate")]
+    message = lab.refused("POST", "/machines", body, 409, "ValidationFailed")
+    assert [(each["field"], each["code"]) for each in message["errors"]] == [("alias", "Duplicate")]
     lab.raw("DELETE", f"/machines/{made['id']}")
     lab.until(made["id"], "deleted")
     lab.faults.add("cloudapi failed-provisioning times=1")
@@ -188,13 +188,13 @@ def test_quota_and_capacity_are_refused_at_once(front: Front) -> None:
     lab = Lab(front, {"quota": 1})
     lab.running()
     body = {"package": "g1.nano", "image": lab.image("debian-12")}
-    said = lab.refused("POST", "/machines", body, 409, "ValidationFailed")
-    assert [(each["field"], each["code"]) for each in said["errors"]] == [("quota", "InsufficientCapacity")]
-    assert "Insufficient capacity" in said["message"]
+    message = lab.refused("POST", "/machines", body, 409, "ValidationFailed")
+    assert [(each["field"], each["code"]) for each in message["errors"]] == [("quota", "InsufficientCapacity")]
+    assert "Insufficient capacity" in message["message"]
     other = Lab(front)
     other.faults.add("cloudapi capacity")
-    said = other.refused("POST", "/machines", body, 409, "ValidationFailed")
-    assert [(each["field"], each["code"]) for each in said["errors"]] == [("ram", "InsufficientCapacity")]
+    message = other.refused("POST", "/machines", body, 409, "ValidationFailed")
+    assert [(each["field"], each["code"]) for each in message["errors"]] == [("ram", "InsufficientCapacity")]
 
 
 def test_a_fixed_address_on_an_owned_network(lab: Lab) -> None:
@@ -460,7 +460,7 @@ def test_flexible_disks_take_what_they_ask_for_and_the_rest(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("disks", "said"),
+    ("disks", "message"),
     [
         ([{"size": 5120}], "Size must be greater than or equal to image size for the boot disk"),
         ([{"size": 51201}], "The size of the disks must not be greater than the package quota"),
@@ -474,23 +474,23 @@ def test_flexible_disks_take_what_they_ask_for_and_the_rest(lab: Lab) -> None:
         ),
     ],
 )
-def test_disks_that_do_not_fit_are_refused(lab: Lab, disks: list[dict[str, Any]], said: str) -> None:
+def test_disks_that_do_not_fit_are_refused(lab: Lab, disks: list[dict[str, Any]], message: str) -> None:
     wanted = {"image": lab.image("debian-12-hvm"), **HVM, "disks": disks}
-    assert lab.refused("POST", "/machines", wanted, 409, "InvalidArgument")["message"] == said
+    assert lab.refused("POST", "/machines", wanted, 409, "InvalidArgument")["message"] == message
 
 
 @pytest.mark.parametrize(
-    ("locality", "said"),
+    ("locality", "message"),
     [
         ("near", "malformed locality object"),
         ({"near": 7}, "locality entry is neither string nor array"),
         ({"far": ["web-1"]}, "locality contains malformed UUID"),
     ],
 )
-def test_a_locality_that_cannot_be_read_is_refused(lab: Lab, locality: Any, said: str) -> None:
+def test_a_locality_that_cannot_be_read_is_refused(lab: Lab, locality: Any, message: str) -> None:
     wanted = {"image": lab.image("debian-12"), "package": "g1.nano", "locality": locality}
     (detail,) = lab.refused("POST", "/machines", wanted, 409, "ValidationFailed")["errors"]
-    assert (detail["field"], detail["message"]) == ("locality", said)
+    assert (detail["field"], detail["message"]) == ("locality", message)
 
 
 def test_a_locality_by_ids_is_taken(lab: Lab) -> None:

@@ -121,9 +121,9 @@ class TestZones:
         """No 404, which says that a thing is gone, and none of 500 and more, which clients try again."""
         whole = path.replace("ZONE", lab.zone).replace("ACCOUNT", lab.cloud.account_id)
         reply = lab.raw(method, whole, json={})
-        said = reply.json()
-        assert (reply.status_code, said["success"], said["result"]) == (400, False, None)
-        (error,) = said["errors"]
+        body = reply.json()
+        assert (reply.status_code, body["success"], body["result"]) == (400, False, None)
+        (error,) = body["errors"]
         assert error["message"] == f"The local Cloudflare does not emulate {method} /client/v4{whole}"
 
     def test_a_zone_is_not_signed_and_has_no_page_rules(self, lab: Lab) -> None:

@@ -278,10 +278,10 @@ class TestRunning:
 
     def test_a_second_start_says_that_one_runs_already(self, running: Local) -> None:
         before = running.written()
-        said = running.refused("start", "--no-machines")
+        message = running.refused("start", "--no-machines")
         assert (
             f"{running.state}: its local clouds already run (process {before['pid']}). Run `localcloud stop` to end them."
-            in said
+            in message
         )
         assert f"already run (process {before['pid']})" in running.refused("serve", "--no-machines")
         assert running.written() == before
@@ -420,9 +420,9 @@ class TestControl:
 class TestApps:
     @staticmethod
     def get(app: Any, **environ: str) -> tuple[str, bytes]:
-        said: list[str] = []
-        body = b"".join(app(environ, lambda status, headers: said.append(status)))
-        return said[0][:3], body
+        replies: list[str] = []
+        body = b"".join(app(environ, lambda status, headers: replies.append(status)))
+        return replies[0][:3], body
 
     def test_a_host_below_a_known_one_is_its_own(self) -> None:
         def aws(environ: Any, start_response: Any) -> list[bytes]:

@@ -100,15 +100,15 @@ def test_a_published_file_is_at_its_address_and_what_is_not_published_is_not(clo
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("http://releases.shop.example/api", "is not the https address of a file"),
         ("https://releases.shop.example/", "is not the https address of a file"),
         ("https://b.s3.us-west-2.amazonaws.com/api", "is a host of one of the clouds"),
     ],
 )
-def test_what_cannot_be_published_is_said(clouds: Inside, url: str, said: str) -> None:
-    assert clouds.refused("publish", url, __file__).startswith(f"localcloud: {url}: {said}. ")
+def test_what_cannot_be_published_is_said(clouds: Inside, url: str, message: str) -> None:
+    assert clouds.refused("publish", url, __file__).startswith(f"localcloud: {url}: {message}. ")
 
 
 def test_a_file_that_is_not_there_cannot_be_published(clouds: Inside) -> None:

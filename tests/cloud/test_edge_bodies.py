@@ -111,9 +111,9 @@ class TestBodies:
         with origin(lab, _echo) as url, contextlib.closing(connected(url)) as client:
             client.connect()
             first = client.sock
-            for said in (b"one", b"", b"three"):
-                client.request("POST", "/", body=said, headers={"Host": HOST})
-                assert client.getresponse().read() == said
+            for sent in (b"one", b"", b"three"):
+                client.request("POST", "/", body=sent, headers={"Host": HOST})
+                assert client.getresponse().read() == sent
                 assert client.sock is first
 
 

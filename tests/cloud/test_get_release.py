@@ -115,13 +115,13 @@ class Machine(Host):
     def is_refused(self, words: str, s3: str = "") -> str:
         """Nothing is unpacked or started, and the roll call reads why; what it reads."""
         done = self.boots(s3)
-        said: list[str] = ec2._STATUS_LINE.findall(f"[    9.1] sh[123]: {done.stderr}")
-        assert done.returncode == 1 and len(said) == 1 and words in said[0], done.stderr
+        lines: list[str] = ec2._STATUS_LINE.findall(f"[    9.1] sh[123]: {done.stderr}")
+        assert done.returncode == 1 and len(lines) == 1 and words in lines[0], done.stderr
         assert self.releases == [] and self.calls("systemctl") == []
         assert not (self.root / "opt/rollcall/current").is_symlink()
         for secret in self.store.cloud.credentials(self.store.instance)[1:]:
-            assert secret not in said[0] + self.log
-        return said[0]
+            assert secret not in lines[0] + self.log
+        return lines[0]
 
 
 @pytest.fixture
@@ -162,8 +162,8 @@ class TestFetch:
         self, machine: Machine, store: Store
     ) -> None:
         store.write_settings("0" * 64)
-        said = machine.is_refused("reason=release-missing-or-forbidden")
-        assert "release=000000000000" in said and "status=403" in said and "code=AccessDenied" in said
+        line = machine.is_refused("reason=release-missing-or-forbidden")
+        assert "release=000000000000" in line and "status=403" in line and "code=AccessDenied" in line
         store.holds(RELEASE.packed, OTHER)
         store.write_settings(RELEASE.digest, f"s3 bucket={OTHER} region=us-west-2")
         machine.is_refused("reason=release-missing-or-forbidden")

@@ -1,4 +1,4 @@
-"""What a user gets wrong is said in one whole message with its fix; each against the local CloudAPI over HTTP."""
+"""Each mistake of a user is reported in one whole message with its fix. Every test runs against the local CloudAPI over HTTP."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ KEYS: tuple[tuple[str, str, dict[str, str], str], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("material", "others", "said"), [each[1:] for each in KEYS], ids=[each[0] for each in KEYS])
-def test_a_wrong_key(lab: Lab, material: str, others: dict[str, str], said: str) -> None:
+@pytest.mark.parametrize(("material", "others", "message"), [each[1:] for each in KEYS], ids=[each[0] for each in KEYS])
+def test_a_wrong_key(lab: Lab, material: str, others: dict[str, str], message: str) -> None:
     with pytest.raises(CloudApiError) as given:
         asked(lab, material, **others)()
-    assert str(given.value) == said
+    assert str(given.value) == message
 
 
 @pytest.mark.parametrize(("skew", "which"), [(900, "behind"), (-900, "ahead")])
@@ -166,8 +166,8 @@ OFFERS: tuple[tuple[str, dict[str, Any], str], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "said"), [each[1:] for each in OFFERS], ids=[each[0] for each in OFFERS])
-def test_what_the_data_centre_does_not_offer(lab: Lab, change: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("change", "message"), [each[1:] for each in OFFERS], ids=[each[0] for each in OFFERS])
+def test_what_the_data_centre_does_not_offer(lab: Lab, change: dict[str, Any], message: str) -> None:
     session = Session(client(lab.url))
     public = session.catalogue.network("Joyent-SDC-Public")
     nano, small = (session.catalogue.package(name) for name in ("g1.nano", "b1.small"))
@@ -175,8 +175,8 @@ def test_what_the_data_centre_does_not_offer(lab: Lab, change: dict[str, Any], s
     provider.fixed_session = session
     found = [f"{each.property}: {each.reason}" for each in provider.check({}, {**MACHINE, **change}).failures]
     for name, value in (("nano", nano), ("small", small), ("public", public)):
-        said = said.replace(f"{{{name}}}", str(value))
-    assert found == [said]
+        message = message.replace(f"{{{name}}}", str(value))
+    assert found == [message]
 
 
 REFUSED_BY_THE_API: tuple[dict[str, Any], ...] = (

@@ -99,10 +99,10 @@ def test_one_program_has_machines_in_two_data_centres(two: Two) -> None:
 
 def test_a_data_centre_that_there_is_not_is_refused_at_preview_with_those_there_are(two: Two) -> None:
     vlan = ("Vlan", "vlan", {"vlan_id": 7, "vlan_name": "v", "datacenter": "nowhere"})
-    said = f"data centre 'nowhere': does not exist. Name one of local-1 ({two.stack.environ['TRITON_URL']}), there ({two.url})"
+    message = f"data centre 'nowhere': does not exist. Name one of local-1 ({two.stack.environ['TRITON_URL']}), there ({two.url})"
     for thing in (machine("here", datacenter="nowhere"), vlan):
         shown = two.stack.run("preview", check=False, things=[thing])
-        assert f"resource '{thing[1]}': property datacenter value {{nowhere}} has a problem: {said}" in shown
+        assert f"resource '{thing[1]}': property datacenter value {{nowhere}} has a problem: {message}" in shown
 
 
 @pytest.fixture

@@ -30,12 +30,12 @@ def front() -> Iterator[Front]:
 
 
 class World(Lab):
-    """A Cloudflare, the state of a stack on it, and what a run of the program said."""
+    """A Cloudflare, the state of a stack on it, and the messages of a run of the program."""
 
     def __init__(self, front: Front, patch: pytest.MonkeyPatch) -> None:
         super().__init__(front)
         self.url = front.url
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.outputs: list[Mapping[str, Any]] = []
         self._patch = patch
         patch.setenv("CLOUDFLARE_BASE_URL", front.url)
@@ -43,7 +43,7 @@ class World(Lab):
         patch.setattr(pulumi.runtime, "get_config", {}.get)
         patch.setattr(checks, "prior_state", self.prior_state)
         for how in ("warn", "info"):
-            patch.setattr(pulumi, how, self.said.append)
+            patch.setattr(pulumi, how, self.messages.append)
 
     def prior_state(self) -> PriorState:
         sent = struct_pb2.Struct()
@@ -82,11 +82,13 @@ def world(front: Front, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_it_is_shown_by_a_preview_and_revoked_by_up(world: World) -> None:
     mine, lost = world.issued(known=True), world.issued()
     world.run(preview=True)
-    assert [each for each in world.said if lost in each and each.endswith("`pulumi up` revokes it.")], world.said
+    assert [each for each in world.messages if lost in each and each.endswith("`pulumi up` revokes it.")], (
+        world.messages
+    )
     assert {mine, lost} <= world.there()
     world.run(preview=False)
     assert lost not in world.there() and mine in world.there()
-    assert any(lost in each and each.endswith("It was revoked.") for each in world.said)
+    assert any(lost in each and each.endswith("It was revoked.") for each in world.messages)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_any_other_token_is_none_of_ours(world: World, other: dict[str, Any]) ->
     world.issued(known=True)
     made = world.issued(**other)
     world.run(preview=False)
-    assert made in world.there() and not any(made in each for each in world.said)
+    assert made in world.there() and not any(made in each for each in world.messages)
 
 
 def test_a_state_that_does_not_say_all_ids_proves_nothing(world: World) -> None:
@@ -116,7 +118,7 @@ def test_a_state_that_does_not_say_all_ids_proves_nothing(world: World) -> None:
 def test_one_that_cannot_be_revoked_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     token = lost_tokens.LostToken(id="0" * 32, name=NAME, issued_on="2026-11-29T00:00:00Z", owner="/user")
     checks.revoke([token], CloudflareApi(world.url, OPERATOR))
-    assert "could not be revoked" in world.said[-1]
+    assert "could not be revoked" in world.messages[-1]
 
 
 def test_status_names_it_and_is_not_in_step(world: World) -> None:

@@ -52,16 +52,16 @@ def test_a_cloud_that_answers_is_no_fault(aws: Cloud) -> None:
 
 @pytest.mark.parametrize("service", ["sts", "route53"])
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [("throttle", r"AWS throttles"), ("status=503", r"AWS fails at|what answers is not AWS's API")],
     ids=["throttled", "down"],
 )
 def test_throttling_and_outages_are_no_fault_of_the_credentials(
-    aws: Cloud, service: str, fault: str, said: str
+    aws: Cloud, service: str, fault: str, message: str
 ) -> None:
     aws.faults.add(f"{service} {fault}")
     (found,) = credentials.aws_faults(settings())
-    assert re.search(said, found) and "Give" not in found and "Export" not in found
+    assert re.search(message, found) and "Give" not in found and "Export" not in found
 
 
 def test_a_wrong_clock_is_reported_as_that(aws: Cloud) -> None:
@@ -92,12 +92,12 @@ def test_a_region_that_throttles_is_not_told_to_be_enabled(aws: Cloud, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [("throttle", "AWS throttles"), ("status=503", "what answers is not AWS's API")]
+    ("fault", "message"), [("throttle", "AWS throttles"), ("status=503", "what answers is not AWS's API")]
 )
-def test_a_region_whose_ec2_does_not_answer_names_it(aws: Cloud, fault: str, said: str) -> None:
+def test_a_region_whose_ec2_does_not_answer_names_it(aws: Cloud, fault: str, message: str) -> None:
     aws.faults.add(f"ec2 {fault}")
     (found,) = checks.quotas_found(settings()).faults
-    assert found.startswith(f"aws:region us-west-2: {said}")
+    assert found.startswith(f"aws:region us-west-2: {message}")
 
 
 def test_what_fails_while_the_zones_records_are_read_is_a_fault_and_no_trace(

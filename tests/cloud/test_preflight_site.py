@@ -74,11 +74,11 @@ class TestStatus:
     def test_a_paused_zone_is_refused_where_only_the_edge_may_come(self, lab: Lab) -> None:
         lab.cloud.set_zone(lab.zone, paused=True)
         assert fault_of(PLAIN, joined=True) is None
-        said = str(fault_of(PROXIED, joined=True))
-        assert said.startswith(
+        message = str(fault_of(PROXIED, joined=True))
+        assert message.startswith(
             f"rollcall:sites.www.proxied: {ZONE} is paused, so Cloudflare answers with the machines' own addresses"
         )
-        assert said.endswith("Resume the zone, or set proxied: false.")
+        assert message.endswith("Resume the zone, or set proxied: false.")
 
     @pytest.mark.parametrize(
         ("kind", "site", "refused"),
@@ -94,16 +94,16 @@ class TestStatus:
         self, lab: Lab, kind: str, site: SiteSettings, refused: bool
     ) -> None:
         lab.cloud.add_zone("other.example", type=kind)
-        said = fault_of(replace(site, zone="other.example"), joined=True)
-        assert bool(said) == refused and (not said or f"other.example is a {kind} zone" in said)
+        message = fault_of(replace(site, zone="other.example"), joined=True)
+        assert bool(message) == refused and (not message or f"other.example is a {kind} zone" in message)
 
     def test_machines_in_a_zone_that_is_to_be_made_are_refused_with_the_steps(self, lab: Lab) -> None:
         made = replace(PLAIN, zone="new.example", create=True)
-        said = str(fault_of(made, joined=True))
-        assert said.startswith(
+        message = str(fault_of(made, joined=True))
+        assert message.startswith(
             "rollcall:sites.www.create: the zone new.example is to be made, and no name in it resolves before"
         )
-        assert "Set the count of the fleets that join its sites to 0 for one `pulumi up`" in said
+        assert "Set the count of the fleets that join its sites to 0 for one `pulumi up`" in message
         assert fault_of(made) is None
         zone = lab.raw("POST", "/zones", json={"name": "new.example"}).json()["result"]["id"]
         assert "new.example is pending" in str(fault_of(made, joined=True))
@@ -117,11 +117,11 @@ class TestChoice:
         return lab.cloud.add_zone(ZONE, account=lab.cloud.add_account("Other"), status="pending")
 
     def test_two_of_one_name_are_named_with_their_accounts_and_the_key(self, lab: Lab, twin: str) -> None:
-        said = str(fault_of(PLAIN))
-        assert said.startswith(f"rollcall:sites.www.zone: 2 zones are called {ZONE}: ")
-        assert f"{lab.zone} in account Rollcall ({lab.cloud.account_id}), active" in said
-        assert f"{twin} in account Other (" in said and "), pending" in said
-        assert said.endswith("Set rollcall:sites.www.zoneId to one of these ids.")
+        message = str(fault_of(PLAIN))
+        assert message.startswith(f"rollcall:sites.www.zone: 2 zones are called {ZONE}: ")
+        assert f"{lab.zone} in account Rollcall ({lab.cloud.account_id}), active" in message
+        assert f"{twin} in account Other (" in message and "), pending" in message
+        assert message.endswith("Set rollcall:sites.www.zoneId to one of these ids.")
 
     def test_the_id_chooses(self, lab: Lab, twin: str) -> None:
         store = ZoneStore(OPERATOR)

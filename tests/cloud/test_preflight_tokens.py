@@ -101,9 +101,9 @@ def test_protection_needs_the_right_to_set_it(lab: Lab, monkeypatch: pytest.Monk
 
 def test_a_token_that_makes_no_tokens_is_told_both_ways_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Read", "DNS Write"), user=())
-    said = str(fault_of(PLAIN))
-    assert "may make no token for the machines (HTTP 403)" in said
-    assert "User API Tokens Write" in said and "pulumi config set --secret rollcall:machineToken" in said
+    message = str(fault_of(PLAIN))
+    assert "may make no token for the machines (HTTP 403)" in message
+    assert "User API Tokens Write" in message and "pulumi config set --secret rollcall:machineToken" in message
 
 
 def test_a_token_for_the_machines_that_was_made_elsewhere_is_enough(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +119,10 @@ def test_one_that_is_not_valid_is_named_and_never_printed(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, token: str, wrong: str
 ) -> None:
     given(monkeypatch, token)
-    said = str(fault_of(PLAIN))
-    assert said.startswith("rollcall:machineToken: ") and wrong in said and token not in said.replace(wrong, "")
+    message = str(fault_of(PLAIN))
+    assert (
+        message.startswith("rollcall:machineToken: ") and wrong in message and token not in message.replace(wrong, "")
+    )
 
 
 def test_one_in_plain_text_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +191,10 @@ class TestAccountOwned:
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Read", "DNS Write"))
-        said = str(fault_of(PLAIN))
+        message = str(fault_of(PLAIN))
         assert (
-            "may make no token for the machines (HTTP 403). Give it Account API Tokens Write, or make one with" in said
+            "may make no token for the machines (HTTP 403). Give it Account API Tokens Write, or make one with"
+            in message
         )
         given(monkeypatch, str(lab.token("DNS Write").api_token))
         assert fault_of(PLAIN) is None
@@ -200,11 +203,11 @@ class TestAccountOwned:
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "DNS Write"))
-        said = str(fault_of(PLAIN))
-        assert said.startswith(
+        message = str(fault_of(PLAIN))
+        assert message.startswith(
             "CLOUDFLARE_API_TOKEN: the token is an account's, and sees neither the site's zone nor its account"
         )
-        assert said.endswith("Give it Zone Read for the zone, or Account Settings Read.")
+        assert message.endswith("Give it Zone Read for the zone, or Account Settings Read.")
         made = replace(PLAIN, zone="new.example", create=True)
         rights = ("Account API Tokens Write",)
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Write", "DNS Write", account=rights))
@@ -224,10 +227,10 @@ class TestAccountOwned:
             given(monkeypatch, value)
         lab.clock.now = 1_800_000_000.0
         key = "CLOUDFLARE_API_TOKEN" if owner == "operator" else "rollcall:machineToken"
-        said = str(fault_of(PLAIN))
+        message = str(fault_of(PLAIN))
         # An expired token lists no zones, so its account is not found unless another token tells it.
         expected = "Cloudflare does not accept it" if owner == "operator" else "the token has expired (2027-01-01"
-        assert said.startswith(f"{key}: {expected}")
+        assert message.startswith(f"{key}: {expected}")
 
 
 class TestNotTheTokensFault:
@@ -246,7 +249,7 @@ class TestNotTheTokensFault:
         assert (outage.through, outage.replies) == (3, [])
 
     @pytest.mark.parametrize(
-        ("reply", "said"),
+        ("reply", "message"),
         [
             (
                 (429, {"Retry-After": "240"}),
@@ -263,11 +266,11 @@ class TestNotTheTokensFault:
         ],
     )
     def test_what_stays_is_reported_as_what_it_is(
-        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, reply: tuple[int, dict[str, str]], said: str
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, reply: tuple[int, dict[str, str]], message: str
     ) -> None:
         Outage(lab, monkeypatch, (-reply[0], reply[1], b"<html>"))
         found = str(fault_of(PLAIN))
-        assert said in found and "valid token" not in found and "permission" not in found
+        assert message in found and "valid token" not in found and "permission" not in found
 
     def test_an_address_where_nothing_answers_is_no_fault_of_the_token(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
@@ -283,18 +286,18 @@ class TestTheTokensFault:
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "x" * 40)
-        said = "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP 401): Invalid API Token (1000). Give a valid token."
-        assert fault_of(PLAIN) == said
+        message = "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP 401): Invalid API Token (1000). Give a valid token."
+        assert fault_of(PLAIN) == message
 
     def test_what_is_no_token_at_all_is_reported(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "short")
-        said = str(fault_of(PLAIN))
-        assert said.startswith(
+        message = str(fault_of(PLAIN))
+        assert message.startswith(
             "CLOUDFLARE_API_TOKEN: is no API token (HTTP 400): Invalid request headers: Invalid format for"
         )
 
     @pytest.mark.parametrize(
-        ("change", "said"),
+        ("change", "message"),
         [
             ({"status": "disabled"}, "CLOUDFLARE_API_TOKEN: the token is disabled. Enable it"),
             (
@@ -312,13 +315,13 @@ class TestTheTokensFault:
         ],
     )
     def test_one_that_does_not_work_now_or_here_says_why(
-        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], said: str
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
     ) -> None:
         operator(lab, monkeypatch, ("Zone Read", "DNS Write"))
         (made,) = [each for each in lab.raw("GET", "/user/tokens").json()["result"] if each["name"] == "operator's"]
         body = {"name": made["name"], "policies": made["policies"], **change}
         assert lab.raw("PUT", f"/user/tokens/{made['id']}", json=body).status_code == 200
-        assert str(fault_of(PLAIN)).startswith(said)
+        assert str(fault_of(PLAIN)).startswith(message)
 
     def test_one_for_the_machines_that_cannot_use_the_zone_is_named(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch

@@ -43,18 +43,18 @@ def test_a_zone_that_is_there_once_is_no_fault(cloud: Cloud) -> None:
 
 
 def test_a_zone_that_is_not_there_is_named_unless_it_is_to_be_made(cloud: Cloud) -> None:
-    said = zone_fault(cloud.client("route53"), directory())
-    assert said and said.startswith(
+    message = zone_fault(cloud.client("route53"), directory())
+    assert message and message.startswith(
         "rollcall:serviceDiscovery.zone: this AWS account has no public hosted zone unilans.net"
     )
-    assert "set create: true" in said
+    assert "set create: true" in message
     assert zone_fault(cloud.client("route53"), directory(create=True)) is None
 
 
 def test_what_the_zones_soa_costs_is_reported_until_it_is_changed(cloud: Cloud) -> None:
     route53, zone = cloud.client("route53"), cloud.aws.add_zone("unilans.net")
-    (said,) = soa.warnings(directory(), route53_zones.sets_of(route53, zone))
-    assert "by the SOA of unilans.net resolvers remember for 900 s" in said
+    (message,) = soa.warnings(directory(), route53_zones.sets_of(route53, zone))
+    assert "by the SOA of unilans.net resolvers remember for 900 s" in message
     found = route53_zones.sets_of(route53, zone)("unilans.net.")["SOA"]
     change = {"Action": "UPSERT", "ResourceRecordSet": {**found, "TTL": 60}}
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})
@@ -65,12 +65,12 @@ def test_a_name_that_two_zones_have_is_named_with_their_ids_and_the_key(cloud: C
     route53 = cloud.client("route53")
     ids = sorted(cloud.aws.add_zone("unilans.net") for _ in range(2))
     route53.update_hosted_zone_comment(Id=ids[0], Comment="the live one")
-    said = str(zone_fault(route53, directory()))
-    assert said.startswith(
+    message = str(zone_fault(route53, directory()))
+    assert message.startswith(
         "rollcall:serviceDiscovery.zone: 2 public hosted zones of this AWS account are called unilans.net: "
     )
-    assert f"{ids[0]} with 2 record sets (the live one)" in said and f"{ids[1]} with 2 record sets" in said
-    assert "Set rollcall:serviceDiscovery.zoneId to" in said
+    assert f"{ids[0]} with 2 record sets (the live one)" in message and f"{ids[1]} with 2 record sets" in message
+    assert "Set rollcall:serviceDiscovery.zoneId to" in message
     for each in ids:
         chosen = replace(directory(), zone_id=each)
         assert zone_fault(route53, chosen) is None and hosted_zone(route53, chosen) == each
@@ -78,15 +78,15 @@ def test_a_name_that_two_zones_have_is_named_with_their_ids_and_the_key(cloud: C
 
 def test_an_id_that_is_not_there_or_of_another_zone_is_named(cloud: Cloud) -> None:
     route53 = cloud.client("route53")
-    said = str(zone_fault(route53, replace(directory(), zone_id="Z0123456789ABCDEFGHIJ")))
+    message = str(zone_fault(route53, replace(directory(), zone_id="Z0123456789ABCDEFGHIJ")))
     assert (
-        said
+        message
         == "rollcall:serviceDiscovery.zoneId: this AWS account has no hosted zone Z0123456789ABCDEFGHIJ. Correct the id."
     )
     other = cloud.aws.add_zone("other.example")
-    said = str(zone_fault(route53, replace(directory(), zone_id=other)))
+    message = str(zone_fault(route53, replace(directory(), zone_id=other)))
     assert (
-        said
+        message
         == f"rollcall:serviceDiscovery.zoneId: {other} is the hosted zone other.example, not unilans.net. Correct the one or the other."
     )
 
@@ -102,13 +102,13 @@ def test_machines_in_a_zone_that_is_to_be_made_are_refused_with_the_steps(cloud:
     }
     settings, route53 = read("local", given), cloud.client("route53")
     assert settings.service_discovery is not None
-    said = directory_fault(route53, settings, settings.service_discovery)
+    message = directory_fault(route53, settings, settings.service_discovery)
     if count and joins != "site/www":
-        assert said and said.startswith(
+        assert message and message.startswith(
             "rollcall:serviceDiscovery.create: the hosted zone unilans.net is to be made, and no name"
         )
     else:
-        assert said is None
+        assert message is None
     cloud.aws.add_zone("unilans.net")
     assert directory_fault(route53, settings, settings.service_discovery) is None
 

@@ -154,7 +154,7 @@ def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"image": "/aws/service/debian/release/99/latest/amd64"}, "SSM has no parameter /aws/service/debian/release/99/latest/amd64 in"),
         ({"image": "ami-0123456789abcdef0"}, "EC2 has no image ami-0123456789abcdef0 that this account may use in us-west-2."),
@@ -162,11 +162,11 @@ def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_
     ],
 )  # fmt: skip
 def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be_made(
-    cloud: Cloud, change: dict[str, str], said: str
+    cloud: Cloud, change: dict[str, str], message: str
 ) -> None:
     settings = replace(WEB, **change)  # type: ignore[arg-type]
     (fault,) = check(cloud, settings, API).faults
-    assert fault.startswith("rollcall:fleets.web.image: ") and said in fault
+    assert fault.startswith("rollcall:fleets.web.image: ") and message in fault
     if "size" in change:
         with pytest.raises(ClientError, match="does not match the architecture"):
             start(cloud, settings, 0)

@@ -69,7 +69,7 @@ def environment(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> World:
-    """What was said, on a clock that only sleeps move. The clouds are the local ones."""
+    """Collects messages, on a clock that only sleeps move. The clouds are the local ones."""
     world = World()
     monkeypatch.setattr(providers, "Engine", lambda: world)
     monkeypatch.setattr("components.registration.roll_call.time.monotonic", lambda: world.now)
@@ -125,19 +125,19 @@ class TestWhereBothZonesWereDeleted:
         outs = RollCallProvider().read("local/web", roll_call(*places)).outs
         who = f"web-0 ({MEMBER['instance']}) is not at"
         assert outs["missing"] == [f"{who} rc.{SERVICES} A", f"{who} v1._s._tcp.{SERVICES} SRV", f"{who} {HOST} A"]
-        assert all(any(each in line for line in engine.said) for each in warnings)
+        assert all(any(each in line for line in engine.messages) for each in warnings)
 
     def test_a_roll_call_is_deleted_with_a_warning(
         self, places: tuple[dict[str, Any], ...], warnings: list[str], engine: World
     ) -> None:
         RollCallProvider().delete("local/web", roll_call(*places))
-        assert all(any(each in line for line in engine.said) for each in warnings)
+        assert all(any(each in line for line in engine.messages) for each in warnings)
 
     def test_each_deregistration_is_deleted_with_a_warning(
         self, places: tuple[dict[str, Any], ...], warnings: list[str], engine: World
     ) -> None:
         DeregistrationProvider().delete("web-0-aaaaaa", deregistration(*places))
-        assert all(any(line.startswith("web-0: ") and each in line for line in engine.said) for each in warnings)
+        assert all(any(line.startswith("web-0: ") and each in line for line in engine.messages) for each in warnings)
 
     def test_a_fleet_that_shrinks_to_nothing_is_updated(
         self, places: tuple[dict[str, Any], ...], engine: World
@@ -182,8 +182,8 @@ class TestAnOriginCertificate:
     ) -> None:
         lab.api.zones.delete(zone_id=lab.zone)
         self.revoke(lab, monkeypatch, engine)
-        (said,) = engine.said
-        assert said == (
+        (message,) = engine.messages
+        assert message == (
             f"the origin certificate 1: its zone {lab.zone} was deleted, so it is not revoked and expires on 2027-01-01"
         )
 
@@ -207,7 +207,7 @@ def test_a_zone_that_was_made_again_with_another_id_is_joined_and_the_old_one_is
     wanted = roll_call({**at_site(new), "proxied": True})
     made = RollCallProvider().update("", roll_call(*old), wanted)
     assert made.outs is not None and made.outs["places"][0]["zone"] == new
-    assert [each for each in engine.said if SERVICES in each and "was deleted" in each]
+    assert [each for each in engine.messages if SERVICES in each and "was deleted" in each]
     DeregistrationProvider().delete("web-0-aaaaaa", deregistration(old[0]))
     assert [each.content for each in lab.api.dns.records.list(zone_id=new)] == ["198.51.100.10"]
 

@@ -195,8 +195,8 @@ class TestASplitHorizon:
     def test_is_shown_with_what_each_sees(self, network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
         name_server, resolver = network.name_server(), network.resolver(zone=Zone(tuple(OTHER)))
         view = asking(monkeypatch, name_server, resolvers=(resolver,))
-        said = view.split(HOST, "A")
-        assert said.startswith(
+        message = view.split(HOST, "A")
+        assert message.startswith(
             f"{HOST} A: the name servers answer 198.51.100.10; the resolver {resolver} answers 10.0.0.10."
         )
         compared = view.compare(HOST, "A")
@@ -282,9 +282,9 @@ def test_the_local_servers_refuse_and_refer_upwards_when_they_are_reported() -> 
     refused = Authority([Zone()], NAMES, _faults("dns refused")).answer(query.to_wire())
     lame = Authority([Zone()], NAMES, _faults("dns lame")).answer(query.to_wire())
     assert refused and dns.message.from_wire(refused).rcode() == dns.rcode.REFUSED
-    said = dns.message.from_wire(lame or b"")
-    assert said.rcode() == dns.rcode.NOERROR and not said.answer
-    assert [each.to_text() for each in said.authority] == [". 518400 IN NS a.root-servers.net."]
+    reply = dns.message.from_wire(lame or b"")
+    assert reply.rcode() == dns.rcode.NOERROR and not reply.answer
+    assert [each.to_text() for each in reply.authority] == [". 518400 IN NS a.root-servers.net."]
 
 
 @pytest.mark.parametrize(("kind", "other"), [("authority", "resolver"), ("resolver", "authority")])

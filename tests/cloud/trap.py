@@ -1,4 +1,4 @@
-"""Where everything but the local clouds is said to be, by a stack's configuration and by the caller's environment."""
+"""A listener at the addresses that a stack's configuration and the caller's environment give for everything but the local clouds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass
 class Trap:
-    """Listens where everything but the local clouds is said to be; what came in is kept."""
+    """Listens at the addresses given for everything but the local clouds, and keeps what arrives."""
 
     caught: list[bytes] = field(default_factory=list)
 

@@ -14,7 +14,7 @@ from tests.cloud.triton_client import installed
 
 def triton(env: Mapping[str, str], *words: str, timeout: float = 120.0) -> str:
     """What `triton WORDS` prints. `env` has TRITON_URL, TRITON_ACCOUNT, TRITON_KEY_ID and TRITON_KEY_FILE, whose key the
-    client finds as it always does: in `~/.ssh`. AssertionError with what it said when it fails."""
+    client finds as it always does: in `~/.ssh`. AssertionError with its output when it fails."""
     program = installed()
     with tempfile.TemporaryDirectory(prefix="rollcall-triton-") as home:
         keys = Path(home) / ".ssh"

@@ -77,8 +77,8 @@ class Deployed:
     def inside(self, instance: str, *words: str) -> str:
         """What a command prints on a machine."""
         done = self.sandbox.ask("exec", machine=instance, argv=words)
-        said = base64.b64decode(done["stderr"]).decode(errors="replace")
-        assert done["code"] == 0, f"{instance}: {' '.join(words)[:200]}: exit {done['code']}\n{said}"
+        output = base64.b64decode(done["stderr"]).decode(errors="replace")
+        assert done["code"] == 0, f"{instance}: {' '.join(words)[:200]}: exit {done['code']}\n{output}"
         return base64.b64decode(done["stdout"]).decode()
 
     def _get(self, path: str, **query: str) -> dict[str, Any]:

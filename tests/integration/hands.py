@@ -30,8 +30,8 @@ class Guest:
 
 
 class Hands(Ticking):
-    """`mute` are fleets whose machines do not join, `drained` the instances that were ever asked to leave, `refused` what the DNS APIs
-    said to agents. The process must have the sandbox's environment."""
+    """`mute` are fleets whose machines do not join, `drained` the instances that were ever asked to leave, `refused` the errors that
+    agents got from the DNS APIs. The process must have the sandbox's environment."""
 
     every = 0.2
 

@@ -33,11 +33,11 @@ def tried_at_cloudflare(url: str, token: str, zone: str, others: str) -> dict[st
     session = requests.Session()
     session.trust_env = False
     session.headers["Authorization"] = f"Bearer {token}"
-    said: dict[str, int] = {}
+    statuses: dict[str, int] = {}
 
     def ask(what: str, method: str, path: str, **sent: Any) -> Any:
         reply = session.request(method, url + path, timeout=10, **sent)
-        said[what] = reply.status_code
+        statuses[what] = reply.status_code
         return (reply.json().get("result") or {}) if reply.ok else {}
 
     record = {"type": "A", "name": "stolen.scalability.expert", "content": "198.51.100.249", "ttl": 60}
@@ -65,7 +65,7 @@ def tried_at_cloudflare(url: str, token: str, zone: str, others: str) -> dict[st
     ask("certificates: list", "GET", "/certificates", params={"zone_id": zone})
     ask("user: read", "GET", "/user")
     session.close()
-    return said
+    return statuses
 
 
 def tried_at_aws(

@@ -174,11 +174,11 @@ def test_what_is_another_owners_is_refused_by_name_with_the_fix_and_keeps_every_
     stack.change("UPSERT", PTR, "PTR", 300, "v9._theService._tcp.unilans.net.")
     before = stack.at_apex(), stack.sets()
     for verb in (["preview"], ["up", "--yes", "--skip-preview"]):
-        said = stack.run(*verb, fails=True)
-        assert "2 errors, nothing was changed" in said
-        assert "scalability.expert CNAME www.scalability.expert is there already, with the comment" in said
-        assert "_theservice._tcp.unilans.net PTR is there already with v9._theService._tcp.unilans.net." in said
-        assert said.count("docs/adopting.md") == 2
+        output = stack.run(*verb, fails=True)
+        assert "2 errors, nothing was changed" in output
+        assert "scalability.expert CNAME www.scalability.expert is there already, with the comment" in output
+        assert "_theservice._tcp.unilans.net PTR is there already with v9._theService._tcp.unilans.net." in output
+        assert output.count("docs/adopting.md") == 2
     assert (stack.at_apex(), stack.sets()) == before
 
 
@@ -223,8 +223,8 @@ def test_an_instance_made_by_hand_is_replaced_after_its_import_successor_first(s
 
     # Nothing boots here, so no successor answers: the roll call fails and the predecessor goes on, as it was.
     before = stack.ec2.describe_instances(InstanceIds=[old])["Reservations"][0]["Instances"][0]
-    said = stack.run("up", "--yes", "--skip-preview", fails=True)
-    assert "the roll call was not answered" in said
+    output = stack.run("up", "--yes", "--skip-preview", fails=True)
+    assert "the roll call was not answered" in output
     after = stack.ec2.describe_instances(InstanceIds=[old])["Reservations"][0]["Instances"][0]
     assert after == before and after["State"]["Name"] == "running"
 
@@ -234,9 +234,9 @@ def test_zones_made_by_hand_are_imported_into_a_stack_that_would_make_them(tmp_p
     config = config_file(tmp_path, CONFIG.format(count=0, host="www", create="true"))
     with sandboxed("zones", config, machines=False) as sandbox:
         stack = Stack(sandbox, "")
-        said = stack.run("preview", fails=True)
-        assert f"rollcall:sites.www.create: the zone scalability.expert is there already, as {stack.zone()}" in said
-        assert f"rollcall:serviceDiscovery.create: the zone unilans.net is there already, as {stack.hosted}" in said
+        output = stack.run("preview", fails=True)
+        assert f"rollcall:sites.www.create: the zone scalability.expert is there already, as {stack.zone()}" in output
+        assert f"rollcall:serviceDiscovery.create: the zone unilans.net is there already, as {stack.hosted}" in output
         resources = [
             {"type": "rollcall:index:SiteZone", "name": "site-scalability.expert", "component": True},
             {

@@ -139,7 +139,7 @@ def test_one_name_server_that_refuses_and_one_that_is_lame_hold_up_no_clean_up(a
         with alive.crashed("web-joyent-1") as (_, left):
             took = wait_until("a crash is cleaned up", lambda: alive.standing() == (left, left), WITHIN)
             print(f"with a refusing and a lame name server a crashed machine's entries were gone after {took:.0f} s")
-    wait_until("nothing is said", lambda: all(alive.watch(each) == "" for each in alive.live), 90)
+    wait_until("no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 90)
 
 
 @pytest.mark.prove
@@ -153,7 +153,9 @@ def test_with_port_53_blocked_but_to_resolvers_each_says_so_and_silence_removes_
         while time.monotonic() < end:
             assert alive.standing() == (everybody, everybody)
             time.sleep(2)
-    wait_until("nothing is said", lambda: all(alive.watch(each) == "" for each in alive.live), 180)
+    wait_until(
+        "no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 180
+    )
 
 
 @pytest.mark.prove
@@ -161,7 +163,9 @@ def test_with_port_53_blocked_but_to_resolvers_a_crash_is_cleaned_up_later(alive
     with alive.dropped(TO_NAME_SERVERS), alive.crashed("web-joyent-1") as (_, left):
         took = wait_until("a crash is cleaned up", lambda: alive.standing() == (left, left), LATE)
         print(f"with port 53 blocked a crashed machine's entries were gone after {took:.0f} s")
-    wait_until("nothing is said", lambda: all(alive.watch(each) == "" for each in alive.live), 180)
+    wait_until(
+        "no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 180
+    )
 
 
 class Inside:
@@ -212,4 +216,6 @@ def test_a_machine_in_a_split_horizon_says_what_it_sees_and_is_not_removed_by_si
             alive.inside(
                 machine["id"], "sh", "-c", f"printf '%s' '{kept}' >/etc/resolv.conf; systemctl restart rollcall"
             )
-    wait_until("nothing is said", lambda: all(alive.watch(each) == "" for each in alive.live), 180)
+    wait_until(
+        "no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 180
+    )

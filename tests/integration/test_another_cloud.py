@@ -145,7 +145,7 @@ def sheds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheds]:
         patch.setattr(agents, "WATCH", 1.0)
 
         def look_up(name: str) -> frozenset[str] | None:
-            """Nobody is challenged, and nothing follows from what services are said to have."""
+            """Return nothing: no member is challenged, and nothing follows from the other members' services."""
             return None if "._" in name else frozenset() if ".c.rc." in name else frozenset(deployed.answers())
 
         def agent(root: Path) -> Agent:
@@ -166,10 +166,10 @@ def _lead_to(sandbox: Sandbox, components: Path) -> None:
 
 def test_up_waits_for_machines_that_do_not_answer_and_names_them(sheds: Sheds) -> None:
     sheds.compute.silent = True
-    said = sheds.pulumi("up", "--yes", "--skip-preview", check=False)
-    assert "web: the roll call was not answered, and nothing changed for 10 s" in said, said
+    output = sheds.pulumi("up", "--yes", "--skip-preview", check=False)
+    assert "web: the roll call was not answered, and nothing changed for 10 s" in output, output
     for each in sheds.compute.machines:
-        assert f"({each}) is not at www.scalability.expert A; on, booting" in said, said
+        assert f"({each}) is not at www.scalability.expert A; on, booting" in output, output
     assert len(sheds.compute.machines) == 2 and sheds.owners()["site"] == set()
 
 
@@ -195,9 +195,9 @@ def test_a_preview_shows_a_record_that_is_gone(sheds: Sheds) -> None:
     url = f"{sheds.env['CLOUDFLARE_BASE_URL']}/zones/{sheds.zone()}/dns_records/{record['id']}"
     token = {"Authorization": f"Bearer {sheds.env['CLOUDFLARE_API_TOKEN']}"}
     assert requests.delete(url, headers=token, timeout=10).ok
-    said = sheds.pulumi("preview", "--diff")
+    output = sheds.pulumi("preview", "--diff")
     gone = record["comment"].split()[-1]
-    assert f"({gone}) is not at www.scalability.expert A" in said, said
+    assert f"({gone}) is not at www.scalability.expert A" in output, output
     sheds.compute.silent = False
     wait_until("it has registered again, unaided", lambda: len(sheds.records()) == 2, 60)
 

@@ -58,7 +58,7 @@ def test_machines_serve_records_stay_and_all_catches_up(stack: TwoClouds, second
 
 
 def _assert_within_limits(stack: TwoClouds, began: float, what: str) -> None:
-    """Of four agents; what they may take is an account's limit, so what a hundred would take is said too."""
+    """Of four agents; what they may take is an account's limit, so the share of a hundred agents is printed too."""
     asked = {
         name: [each for each in requests_of(stack.sandbox, api, is_machine) if each.at >= began]
         for name, api in (("Cloudflare", CLOUDFLARE), ("Route53", ROUTE53))

@@ -44,27 +44,29 @@ def refused(clouds: Sandbox, site: str = SITE, fleets: str = FLEETS, *more: str,
         + "\n"
     )
     done = clouds.pulumi("up", "--yes", "--stack", "local", capture=True, check=False, extra=env)
-    said = done.stdout + done.stderr
-    assert done.returncode != 0, said
-    assert "Traceback" not in said, said
+    output = done.stdout + done.stderr
+    assert done.returncode != 0, output
+    assert "Traceback" not in output, output
     made = [each["type"] for each in clouds.resources()]
     assert not [each for each in made if each != "pulumi:pulumi:Stack"], made
-    return said
+    return output
 
 
 def test_an_unknown_cloud_and_every_other_fault_are_named_at_once(clouds: Sandbox) -> None:
-    said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("cloud: aws", "cloud: gcp"))
-    assert "2 errors, nothing was changed" in said
-    assert "rollcall:fleets.web.cloud: 'gcp' is not one of aws, joyent. Set one of these." in said
-    assert "rollcall:sites.www.ttl: 5 is a TTL that Cloudflare does not take" in said
+    message = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("cloud: aws", "cloud: gcp"))
+    assert "2 errors, nothing was changed" in message
+    assert "rollcall:fleets.web.cloud: 'gcp' is not one of aws, joyent. Set one of these." in message
+    assert "rollcall:sites.www.ttl: 5 is a TTL that Cloudflare does not take" in message
 
 
 def test_what_only_a_cloud_shows_is_named_with_the_rest(clouds: Sandbox) -> None:
-    said = refused(clouds, SITE.replace("60", "5"), FLEETS.replace("t3.micro", "t3.gigantic"), "rollcall:drainDelai: 5")
-    assert "3 errors, nothing was changed" in said
-    assert "rollcall:drainDelai: is not a setting" in said and "did you mean drainDelay?" in said
-    assert "rollcall:sites.www.ttl: 5 is a TTL that Cloudflare does not take" in said
-    assert "rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic'" in said
+    message = refused(
+        clouds, SITE.replace("60", "5"), FLEETS.replace("t3.micro", "t3.gigantic"), "rollcall:drainDelai: 5"
+    )
+    assert "3 errors, nothing was changed" in message
+    assert "rollcall:drainDelai: is not a setting" in message and "did you mean drainDelay?" in message
+    assert "rollcall:sites.www.ttl: 5 is a TTL that Cloudflare does not take" in message
+    assert "rollcall:fleets.web.size: EC2 has no instance type 't3.gigantic'" in message
 
 
 def directory(zone: str, shards: str = "") -> str:
@@ -73,15 +75,15 @@ def directory(zone: str, shards: str = "") -> str:
 
 
 def test_zones_that_are_not_in_the_accounts_are_named_with_the_fix(clouds: Sandbox) -> None:
-    said = refused(
+    message = refused(
         clouds, SITE.replace("scalability.expert", "scalability.example"), FLEETS, directory("unilans.example")
     )
-    assert "scalability.example is not in the account" in said and "create: true" in said
-    assert "this AWS account has no public hosted zone unilans.example" in said and "create: true" in said
+    assert "scalability.example is not in the account" in message and "create: true" in message
+    assert "this AWS account has no public hosted zone unilans.example" in message and "create: true" in message
 
 
 def test_wrong_credentials_of_three_clouds_are_each_named(clouds: Sandbox) -> None:
-    said = refused(
+    message = refused(
         clouds,
         SITE,
         BOTH,
@@ -89,9 +91,9 @@ def test_wrong_credentials_of_three_clouds_are_each_named(clouds: Sandbox) -> No
         AWS_ACCESS_KEY_ID="AKIAAAAAAAAAAAAAAAAA",
         TRITON_KEY_ID=":".join(["00"] * 16),
     )
-    assert "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it" in said
-    assert "AWS_ACCESS_KEY_ID: AWS does not accept" in said
-    (triton,) = [line for line in said.splitlines() if "rollcall:joyent" in line][:1]
+    assert "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it" in message
+    assert "AWS_ACCESS_KEY_ID: AWS does not accept" in message
+    (triton,) = [line for line in message.splitlines() if "rollcall:joyent" in line][:1]
     assert "key" in triton.lower()
 
 
@@ -130,9 +132,10 @@ def by_hand(clouds: Sandbox, kind: str, content: str) -> Iterator[None]:
 
 def test_a_delegation_at_the_sites_host_is_named(clouds: Sandbox) -> None:
     with by_hand(clouds, "NS", "ns.elsewhere.example"):
-        said = refused(clouds)
+        message = refused(clouds)
     assert (
-        "rollcall:sites.www.host: www.scalability.expert is delegated to ns.elsewhere.example by an NS record" in said
+        "rollcall:sites.www.host: www.scalability.expert is delegated to ns.elsewhere.example by an NS record"
+        in message
     )
 
 
@@ -143,18 +146,20 @@ def test_what_each_cloud_would_refuse_is_named_before_anything_is_made(clouds: S
         "g1.micro, image: debian-12, joins: [site/www]", "g1.micro, image: debian-12, joins: [theService/v1]"
     )
     with by_hand(clouds, "CNAME", "elsewhere.example"):
-        said = refused(clouds, SITE, fleets, tags, directory("unilans.net", "shards: 40"))
-    assert "rollcall:sites.www.host: www.scalability.expert is a CNAME to elsewhere.example already" in said
-    assert "aws:defaultTags: the key 'cost center' cannot be on each EC2 instance" in said
-    assert "aws:defaultTags: the key 'rollcall-drain' begins with rollcall-" in said
-    assert "rollcall:fleets.api.joins: the fleet joins 40 SRV sets, so the policy of its IAM user would have" in said
+        message = refused(clouds, SITE, fleets, tags, directory("unilans.net", "shards: 40"))
+    assert "rollcall:sites.www.host: www.scalability.expert is a CNAME to elsewhere.example already" in message
+    assert "aws:defaultTags: the key 'cost center' cannot be on each EC2 instance" in message
+    assert "aws:defaultTags: the key 'rollcall-drain' begins with rollcall-" in message
+    assert "rollcall:fleets.api.joins: the fleet joins 40 SRV sets, so the policy of its IAM user would have" in message
 
 
 def test_machines_in_a_zone_that_is_to_be_made_are_refused(clouds: Sandbox) -> None:
-    said = refused(clouds, SITE.replace("scalability.expert", "scalability.example").replace(" }", ", create: true }"))
+    message = refused(
+        clouds, SITE.replace("scalability.expert", "scalability.example").replace(" }", ", create: true }")
+    )
     assert (
         "rollcall:sites.www.create: the zone scalability.example is to be made, and no name in it resolves before"
-        in said
+        in message
     )
 
 
@@ -206,17 +211,17 @@ _AS = "import os, sys; sys.path.insert(0, sys.argv[1]); from localcloud.runtime 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("os.setuid(65534)", "Run it as root"),
         ("sys.platform = 'darwin'", "Run it on Linux, or deploy with plain `pulumi up`"),
     ],
     ids=["no root", "not Linux"],
 )
-def test_a_machine_that_cannot_rehearse_is_told_why(change: str, said: str) -> None:
+def test_a_machine_that_cannot_rehearse_is_told_why(change: str, message: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("giving up root takes root")
     program = _AS.format(change=change)
     done = subprocess.run([sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert said in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]

@@ -138,8 +138,8 @@ class Guest:
         """What a roll call reads of it in its cloud."""
         if self.machine.cloud == "joyent":
             return self.metadata.values.get("rollcall-status", "")
-        said = ec2._STATUS_LINE.findall(self.room.hypervisor.printed(self.machine.id))
-        return str(said[-1]) if said else ""
+        lines = ec2._STATUS_LINE.findall(self.room.hypervisor.printed(self.machine.id))
+        return str(lines[-1]) if lines else ""
 
     def says(self, words: str, seconds: float) -> float:
         """Wait until the roll call would read `words`; how long that took."""

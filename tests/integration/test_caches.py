@@ -80,14 +80,14 @@ class Cached(InStep):
 
 
 def answered(prober: Prober) -> set[str]:
-    return {said for _, said in list(prober.answers)}
+    return {answer for _, answer in list(prober.answers)}
 
 
 def called_again(probers: Mapping[str, Prober], machine: str, since: float, within: float) -> dict[str, float]:
     """Seconds from `since` until each caller was answered by the machine."""
 
     def first(name: str) -> float:
-        return next((at for at, said in list(probers[name].answers) if said == machine and at > since), 0.0)
+        return next((at for at, answer in list(probers[name].answers) if answer == machine and at > since), 0.0)
 
     with contextlib.suppress(AssertionError, pytest.fail.Exception):
         wait_until("all callers reach it", lambda: all(map(first, probers)), within)
@@ -97,7 +97,7 @@ def called_again(probers: Mapping[str, Prober], machine: str, since: float, with
 def called_last(probers: Mapping[str, Prober], machine: str, since: float) -> dict[str, float]:
     """Seconds from `since` until each caller was answered by the machine for the last time."""
     last = {
-        name: max((at for at, said in list(each.answers) if said == machine), default=since)
+        name: max((at for at, answer in list(each.answers) if answer == machine), default=since)
         for name, each in probers.items()
     }
     return {name: round(max(at - since, 0.0), 1) for name, at in last.items()}
@@ -106,8 +106,8 @@ def called_last(probers: Mapping[str, Prober], machine: str, since: float) -> di
 def failed(prober: Prober, machines: set[str]) -> dict[str, int]:
     """How many calls failed, by what went wrong."""
     found: dict[str, int] = {}
-    for _, said in prober.failures(machines.__contains__):
-        found[said] = found.get(said, 0) + 1
+    for _, answer in prober.failures(machines.__contains__):
+        found[answer] = found.get(answer, 0) + 1
     return found
 
 
@@ -115,12 +115,12 @@ def led_astray(prober: Prober, machine: str, began: float) -> list[tuple[float, 
     """The calls since `began`, by their seconds, of a client that was led to a machine that was off. A client that knows of no machine
     says so at once; HAProxy hangs up."""
     calls = [each for each in prober.failures({machine}.__contains__) if each[0] >= began]
-    return [(round(at - began, 1), said) for at, said in calls if said not in (*KNOWS_NONE, "hung up")]
+    return [(round(at - began, 1), answer) for at, answer in calls if answer not in (*KNOWS_NONE, "hung up")]
 
 
 def report(row: str, seconds: Mapping[str, float], probers: Mapping[str, Prober], machines: set[str]) -> None:
     for name, prober in probers.items():
-        shown = ", ".join(f"{count} {said}" for said, count in sorted(failed(prober, machines).items())) or "none"
+        shown = ", ".join(f"{count} {answer}" for answer, count in sorted(failed(prober, machines).items())) or "none"
         print(f"\n{row}; {name}: {seconds[name]:g} s; failed of {len(prober.answers)} calls: {shown}", end="")
 
 
@@ -194,8 +194,8 @@ def test_eight_threads_for_75_seconds_with_a_crash_and_a_restart(stack: Cached) 
     def work() -> None:
         client = Client([f"127.0.0.1:{port}"])
         while (began := time.monotonic()) < over:
-            said = stack.callers.called_by(client, "v1")
-            calls.append((began, time.monotonic(), said))
+            answer = stack.callers.called_by(client, "v1")
+            calls.append((began, time.monotonic(), answer))
             time.sleep(0.05)
 
     with ThreadPoolExecutor(8) as pool:
@@ -211,8 +211,8 @@ def test_eight_threads_for_75_seconds_with_a_crash_and_a_restart(stack: Cached) 
     waited = sum(end - began for began, end, _ in calls if end - began > 0.2)
     late = max(end - max(began, known) for began, end, _ in calls if end > known)
     machines = stack.tagged()
-    failed_calls = [said for _, _, said in calls if said not in machines]
-    used = [end - crashed for began, end, said in calls if said == machine and began > crashed]
+    failed_calls = [answer for _, _, answer in calls if answer not in machines]
+    used = [end - crashed for began, end, answer in calls if answer == machine and began > crashed]
     print(
         f"\n8 threads for {THREADS_S:.0f} s: {len(calls)} calls, {len(failed_calls)} failed ({set(failed_calls)}); they waited"
         f" {waited:.1f} of {8 * THREADS_S:.0f} s; the longest call after the failure was known took {late:.2f} s; the machine"

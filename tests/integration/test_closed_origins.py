@@ -81,13 +81,13 @@ def test_a_machine_does_not_get_to_another(closed: Closed) -> None:
     """One of each fleet, on either cloud, and a second one of the first."""
     some = [closed.machine(name) for name in ("web-aws-0", "web-aws-1", "web-joyent-0")]
 
-    def said(one: dict[str, Any], other: dict[str, Any], port: int) -> str:
+    def attempt(one: dict[str, Any], other: dict[str, Any], port: int) -> str:
         words = f"curl -sk -m 1 -o /dev/null telnet://{other['addresses'][0]}:{port} </dev/null; echo $?"
         return closed.inside(one["id"], "sh", "-c", words).strip()
 
     ways = [(one, other, port) for one in some for other in some if one != other for port in WEB]
     with ThreadPoolExecutor(len(ways)) as pool:
-        found = list(pool.map(lambda way: said(*way), ways))
+        found = list(pool.map(lambda way: attempt(*way), ways))
     # 28: it took too long to connect.
     assert set(found) == {"28"}, [(one["name"], other["name"]) for one, other, _ in ways]
 

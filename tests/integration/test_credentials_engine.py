@@ -109,7 +109,7 @@ ONLY_THAT = {"sts:AssumeRole"}
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         (
             {"assumeRole": {"roleArn": "ROLE"}},
@@ -129,12 +129,12 @@ ONLY_THAT = {"sts:AssumeRole"}
     ids=["a key of earlier versions", "an external id", "a profile", "plain text", "the shell's own account"],
 )
 def test_what_cannot_be_used_is_named_by_its_key_and_nothing_is_made(
-    shop: Shop, wrong: dict[str, Any], said: str
+    shop: Shop, wrong: dict[str, Any], message: str
 ) -> None:
     aws = json.loads(json.dumps(wrong).replace("ROLE", shop.deploy))
     shop.configure({"api": FLEET}, **aws)
     code, printed = shop.pulumi("up", "--yes")
-    assert code and said in printed, printed
+    assert code and message in printed, printed
     assert shop.resources() == [] and "plain" not in printed.replace("plain text", "")
 
 

@@ -155,9 +155,9 @@ def test_a_fleet_moves_to_another_region_with_all_that_is_of_a_region(trial: Tri
     shown = trial.run("preview", "--diff", region=AWAY)
     assert shown.count("aws:ec2/instance:Instance: (replace)") == 2, shown
     assert "aws:iam" not in shown, shown
-    said = trial.up(region=AWAY)
+    output = trial.up(region=AWAY)
     # The one that was left behind is this fleet's to find, there too. It has its tags and nothing else, so it is the operator's to end.
-    assert f"{left_behind[0]} (running) is tagged aws-web-9" in said and "so it is not ended" in said, said
+    assert f"{left_behind[0]} (running) is tagged aws-web-9" in output and "so it is not ended" in output, output
     assert [*machines(trial)] == left_behind
     trial.aws.client("ec2").terminate_instances(InstanceIds=left_behind)
     assert until(lambda: machines(trial) == {})

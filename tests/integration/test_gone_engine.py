@@ -53,9 +53,9 @@ class Stack:
 
     def pulumi(self, *words: str, fails: bool = False) -> str:
         done = self.sandbox.pulumi(*words, "--stack", self.name, capture=True, check=False)
-        said = str(done.stdout) + str(done.stderr)
-        assert bool(done.returncode) is fails, said
-        return said
+        output = str(done.stdout) + str(done.stderr)
+        assert bool(done.returncode) is fails, output
+        return output
 
     def up(self, *, fails: bool = False) -> str:
         return self.pulumi("up", "--yes", "--skip-preview", fails=fails)
@@ -107,9 +107,9 @@ def test_after_a_first_up_that_failed_status_names_its_machine_and_the_next_up_l
     stack.hands.mute.clear()
     wait_until("it registers at last", lambda: first in _owners(stack), 20)
     stack.configure(SITE, SERVICES, "  rollcall:fleets:\n", ec2("t3.small"), triton())
-    said = stack.up()
+    output = stack.up()
     assert first in stack.hands.drained and first not in stack.instances()
-    assert "which was in no state" not in said
+    assert "which was in no state" not in output
     stack.assert_in_step("tri", "web")
 
 
@@ -153,16 +153,16 @@ def test_zones_that_were_deleted_keep_neither_a_preview_nor_destroy(stack: Stack
     requests.delete(f"{stack.deployed.env['CLOUDFLARE_BASE_URL']}/zones/{zone}", headers=token, timeout=10)
     _delete_hosted_zone(stack.deployed.aws("route53"), "unilans.net")
 
-    said = stack.pulumi("preview", "--diff", fails=True)
+    output = stack.pulumi("preview", "--diff", fails=True)
     for instance in stack.instances():
-        assert f"({instance}) is not at www.scalability.expert A" in said
-        assert f"({instance}) is not at v1._theservice._tcp.unilans.net SRV" in said
-    assert f"the zone scalability.expert ({zone}) was deleted" in said
-    assert "rollcall:sites.www.zone: scalability.expert is not in the account" in said
+        assert f"({instance}) is not at www.scalability.expert A" in output
+        assert f"({instance}) is not at v1._theservice._tcp.unilans.net SRV" in output
+    assert f"the zone scalability.expert ({zone}) was deleted" in output
+    assert "rollcall:sites.www.zone: scalability.expert is not in the account" in output
     assert {"missing", "zone"} <= {*stack.differences()}
 
-    said = stack.pulumi("destroy", "--yes", "--skip-preview")
-    assert f"web-0: the zone scalability.expert ({zone}) was deleted, so none of its records are left there" in said
+    output = stack.pulumi("destroy", "--yes", "--skip-preview")
+    assert f"web-0: the zone scalability.expert ({zone}) was deleted, so none of its records are left there" in output
     assert stack.instances() == set()
 
 

@@ -126,11 +126,11 @@ def test_a_preview_shows_what_would_change_and_where_the_rest_is(
         commands.preview(made.sandbox)
     finally:
         made.config.write_text(CONFIG)
-    said = capsys.readouterr().out
-    assert "    +  create   directory-theService-v3-txt (aws:route53/record:Record)\n" in said
-    (changed,) = [line for line in said.splitlines() if "directory-theService-v2-txt" in line]
-    assert changed.split()[:2] == ["~", "update"] and "path=/new" in said
-    last = said.splitlines()[-1]
+    output = capsys.readouterr().out
+    assert "    +  create   directory-theService-v3-txt (aws:route53/record:Record)\n" in output
+    (changed,) = [line for line in output.splitlines() if "directory-theService-v2-txt" in line]
+    assert changed.split()[:2] == ["~", "update"] and "path=/new" in output
+    last = output.splitlines()[-1]
     assert last.startswith("==> pulumi preview") and "1 to create" in last and "pulumi-preview.log" in last
 
 
@@ -143,9 +143,9 @@ def test_an_up_that_fails_shows_each_error_whole_and_names_the_log(
             commands.up(made.sandbox)
     finally:
         made.config.write_text(CONFIG)
-    said = capsys.readouterr().out
-    assert "    error: the configuration has 2 errors, nothing was changed:\n" in said
-    assert "rollcall:sites.www.ttl: 5 is" in said and "rollcall:fleets.web.cloud: 'gcp' is" in said
+    output = capsys.readouterr().out
+    assert "    error: the configuration has 2 errors, nothing was changed:\n" in output
+    assert "rollcall:sites.www.ttl: 5 is" in output and "rollcall:fleets.web.cloud: 'gcp' is" in output
     log = made.sandbox.state / "logs" / "pulumi-up.log"
     assert f"Correct the errors above.\nRead {log} for all that it printed." in str(failed.value)
     assert "rollcall:sites.www.ttl: 5 is" in log.read_text()
@@ -196,7 +196,7 @@ def test_the_commands_of_a_document_run_as_they_are_written(made: Made, document
 def test_down_leaves_only_the_logs(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     """The last test of this file: it ends what the others share."""
     commands.down(made.sandbox)
-    said = capsys.readouterr().out
-    assert re.search(r"^==> pulumi destroy .* s  \d+ deleted$", said, re.M), said
-    assert "No process, machine or network is left" in said and not made.sandbox.running()
+    output = capsys.readouterr().out
+    assert re.search(r"^==> pulumi destroy .* s  \d+ deleted$", output, re.M), output
+    assert "No process, machine or network is left" in output and not made.sandbox.running()
     assert [each.name for each in made.sandbox.state.iterdir()] == ["logs"]

@@ -64,8 +64,8 @@ def test_networks_that_cannot_be_used_are_named_and_nothing_is_made(clouds: Sand
     others = "".join(OTHER.format(name=name, networks=networks) for name, (networks, _) in wrong.items())
     code, printed = run(clouds, "up", "--yes", others=others)
     given = printed.replace("the data centre local-1 ", "")
-    for name, (_, said) in wrong.items():
-        assert code and f"rollcall:fleets.{name}.networks: {said}" in given, printed
+    for name, (_, message) in wrong.items():
+        assert code and f"rollcall:fleets.{name}.networks: {message}" in given, printed
     assert made(clouds) == []
 
 
@@ -82,12 +82,12 @@ def test_several_public_networks_ask_for_a_word(clouds: Sandbox) -> None:
             "TRITON_KEY_FILE": str(key),
         }
         code, printed = run(clouds, "up", "--yes", **there)
-        for said in (
+        for message in (
             "rollcall:fleets.web.networks: is not set, and the data centre local-1 has 2 public networks; it has",
             "North (public), South (public), Joyent-SDC-Private (private), Own (fabric 10.7.0.0/24).",
             "Name one of the public ones, as networks: [North].",
         ):
-            assert code and said in printed, printed
+            assert code and message in printed, printed
         assert made(clouds) == []
         code, printed = run(clouds, "preview", networks="[Own, South]", **there)
         assert code == 0, printed

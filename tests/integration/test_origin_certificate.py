@@ -116,12 +116,12 @@ def test_a_certificate_near_its_end_is_a_difference_and_up_makes_a_new_one_besid
     shown = stack.preview()
     replaced = [line for line in shown.splitlines() if "origin-www-key" in line and "replace" in line]
     assert any("~renewal" in line for line in replaced), shown
-    said = stack.up()
+    output = stack.up()
     key, new = stack.parameter()
     assert key.public_key() == new.public_key() != before.public_key()
     # Machines may show the old one for another day.
     assert set(stack.certificates()) == {str(old.serial_number), str(new.serial_number)}
-    assert new.serial_number != old.serial_number and f"{old.serial_number} has a successor" in said
+    assert new.serial_number != old.serial_number and f"{old.serial_number} has a successor" in output
     assert "unchanged" in stack.up("--expect-no-changes")
 
 

@@ -101,10 +101,10 @@ def test_the_spare_of_another_cloud_has_the_lower_priority(prod: Prod) -> None:
 
 def test_status_says_in_step_with_exit_code_0(prod: Prod, capfd: pytest.CaptureFixture[str]) -> None:
     assert commands.status(prod.sandbox) == 0, capfd.readouterr()
-    said = capfd.readouterr().out
-    assert said.startswith("In step: state, clouds and DNS say the same.")
+    output = capfd.readouterr().out
+    assert output.startswith("In step: state, clouds and DNS say the same.")
     for each in machines(prod.sandbox):
-        (line,) = [line for line in said.splitlines() if each["id"] in line]
+        (line,) = [line for line in output.splitlines() if each["id"] in line]
         assert each["addresses"][0] in line and "running" in line, line
     assert commands.status(prod.sandbox, "--json") == 0
     given = json.loads(capfd.readouterr().out)
@@ -121,8 +121,8 @@ def test_status_shows_a_difference_first_with_exit_code_1(prod: Prod, capfd: pyt
         token = {"Authorization": f"Bearer {prod.env['CLOUDFLARE_API_TOKEN']}"}
         assert requests.delete(url, headers=token, timeout=10).ok
         assert commands.status(prod.sandbox) == 1
-        said = capfd.readouterr().out.splitlines()
-        assert said[0] == "Differences" and f"missing: web-aws-0 ({instance})" in said[1], said
+        output = capfd.readouterr().out.splitlines()
+        assert output[0] == "Differences" and f"missing: web-aws-0 ({instance})" in output[1], output
     finally:
         prod.sandbox.localcloud("thaw", instance)
     wait_until("it has registered again, unaided", lambda: len(prod.records()) == 5, 60)

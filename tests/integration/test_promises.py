@@ -94,7 +94,7 @@ def test_4_one_writer_for_each_record(stack: Promised) -> None:
 def test_5_a_graceful_stop_is_seen_by_nobody(stack: Promised) -> None:
     aws, joyent = stack.machine("web-aws-1")["id"], stack.machine("web-joyent-1")["id"]
     with Prober(stack.ask_site, 0.05).running() as site, Prober(stack.ask_service, 0.05).running() as service:
-        wait_until("all four serve", lambda: {said for _, said in site.answers} >= stack.joined, 10)
+        wait_until("all four serve", lambda: {answer for _, answer in site.answers} >= stack.joined, 10)
         stack.ec2.stop_instances(InstanceIds=[aws])
         stack.triton("instance", "stop", "-w", joyent)
         wait_until("the instance is down", lambda: stack.machine("web-aws-1")["state"] == "stopped", 60)
@@ -102,7 +102,9 @@ def test_5_a_graceful_stop_is_seen_by_nobody(stack: Promised) -> None:
         stack.triton("instance", "start", "-w", joyent)
         began = time.time()
         wait_until("both stand again", lambda: len(stack.answers()) == 4 and len(stack.dig(SERVICE, "SRV")) == 4, 60)
-        wait_until("both serve again", lambda: {said for at, said in site.answers if at > began} >= stack.joined, 10)
+        wait_until(
+            "both serve again", lambda: {answer for at, answer in site.answers if at > began} >= stack.joined, 10
+        )
     for prober in (site, service):
         assert prober.failures(stack.joined.__contains__) == []
     print(
@@ -165,8 +167,8 @@ def test_3_drift_is_a_diff(stack: Promised) -> None:
     assert changed == {"web-aws", "web-joyent"}, steps
 
     stack.agents("CONT")
-    said = stack.up()
-    assert "removed 198.51.100.77" in said, said
+    shown = stack.up()
+    assert "removed 198.51.100.77" in shown, shown
     assert stack.owners() == {"site": stack.joined, "hosts": stack.joined, "service": stack.joined}
     assert "192.0.2.80" in stack.answers() and "203.0.113.99" not in stack.answers()
     # What is not ours was shown once, and is no difference any more.
@@ -185,13 +187,13 @@ def test_1_up_fails_and_names_each_machine_and_why(stack: Promised) -> None:
         assert stack.owners()["site"] == stack.joined
     finally:
         stack.sandbox.localcloud("fault", "--clear", capture=True)
-    said = done.stdout + done.stderr
-    assert done.returncode != 0, said
+    output = done.stdout + done.stderr
+    assert done.returncode != 0, output
     for name in ("web-aws-2", "web-joyent-2"):
-        line = next(line for line in said.splitlines() if f"- {name} ({stack.machine(name)['id']}) is not at" in line)
-        assert HOST in line and "403" in line, said
+        line = next(line for line in output.splitlines() if f"- {name} ({stack.machine(name)['id']}) is not at" in line)
+        assert HOST in line and "403" in line, output
     for each in ("web-aws-0", "web-aws-1", "web-joyent-0", "web-joyent-1"):
-        assert f"- {each} " not in said, said
+        assert f"- {each} " not in output, output
     # Once the cause is gone `up` is enough. An agent that was refused tries again after 120 s at the latest (docs/agents.md).
     stack.configure(count=3, timeout=150)
     stack.up()

@@ -91,9 +91,9 @@ def test_drift_is_a_diff_on_the_fleets_roll_call(deployed: ClosedSite) -> None:
         assert requests.delete(f"{base}/{record['id']}", headers=headers, timeout=10).ok
         foreign = {"type": "A", "name": HOST, "content": "198.51.100.77", "ttl": 1, "proxied": True}
         assert requests.post(base, json=foreign, headers=headers, timeout=10).ok
-        said = deployed.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
-        assert f"web-aws-0 ({instance}) is not at {HOST} A" in said, said
-        assert f"198.51.100.77 (no owner) at {HOST} A" in said
+        output = deployed.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
+        assert f"web-aws-0 ({instance}) is not at {HOST} A" in output, output
+        assert f"198.51.100.77 (no owner) at {HOST} A" in output
     finally:
         deployed.sandbox.localcloud("thaw", instance)
     deployed.up()

@@ -102,8 +102,8 @@ def _followed(sandbox: Sandbox, server: DynamicServer, config: Path) -> Dynamic:
 
 
 def test_up_ends_when_every_machine_answers(zone: Dynamic) -> None:
-    said = zone.pulumi("up", "--yes", "--skip-preview")
-    assert f"{HOST} A {FOREIGN}" in said or FOREIGN in zone.server.values(HOST, "A")
+    output = zone.pulumi("up", "--yes", "--skip-preview")
+    assert f"{HOST} A {FOREIGN}" in output or FOREIGN in zone.server.values(HOST, "A")
     assert len(zone.of_machines()) == 3
     zone.assert_all_answer()
     assert zone.server.pointers(f"_theservice._tcp.{ZONE}") == {f"{SET}."}
@@ -150,9 +150,9 @@ def test_a_crashed_machine_is_removed_by_its_peers(zone: Dynamic) -> None:
 def test_a_change_of_the_count_removes_first_and_adds_back(zone: Dynamic) -> None:
     zone.configure(1)
     zone.sandbox.write_config()
-    said = zone.pulumi("up", "--yes", "--skip-preview")
+    output = zone.pulumi("up", "--yes", "--skip-preview")
     names = [each["urn"].rpartition("::")[2] for each in zone.sandbox.resources()]
-    assert "web-joyent-1" not in names, said[-3000:]
+    assert "web-joyent-1" not in names, output[-3000:]
     # CloudAPI accepts a deletion and carries it out after the answer.
     wait_until("its cloud has deleted the machine", lambda: not zone.machines("web-joyent-1"), 30)
     zone.assert_all_answer()

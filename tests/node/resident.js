@@ -13,11 +13,11 @@ const cli = require(path.join(process.argv[2], 'lib', 'cli'));
 
 const leave = process.exit;
 const EXIT = new Error('process.exit');
-let said = null;
+let captured = null;
 
 for (const name of ['stdout', 'stderr']) {
     process[name].write = (text, encoding, written) => {
-        said[name] += text;
+        captured[name] += text;
         const then = typeof encoding === 'function' ? encoding : written;
         if (then) {
             process.nextTick(then);
@@ -33,20 +33,20 @@ process.exit = (status) => {
 
 process.on('uncaughtException', (fault) => {
     if (fault !== EXIT) {
-        said.stderr += `${fault.stack}\n`;
+        captured.stderr += `${fault.stack}\n`;
         process.exitCode = 1;
     }
 });
 
 process.on('beforeExit', () => {
-    if (said) {
-        fs.writeFileSync(1, `${JSON.stringify({ status: process.exitCode || 0, ...said })}\n`);
+    if (captured) {
+        fs.writeFileSync(1, `${JSON.stringify({ status: process.exitCode || 0, ...captured })}\n`);
     }
     const line = nextLine();
     if (!line) {
         leave(0);
     }
-    said = { stdout: '', stderr: '' };
+    captured = { stdout: '', stderr: '' };
     process.exitCode = undefined;
     setImmediate(() => cli.main(['node', 'triton', ...JSON.parse(line)]));
 });

@@ -195,13 +195,13 @@ class TestPackages:
         )
         host.metadata()
         done = host.sourced("need no-such-thing")
-        said = f"reason=package-missing package=no-such-thing said='{reason}'"
-        assert said in done.stderr and reason in host.log and "E: A consequence." in host.log
+        message = f"reason=package-missing package=no-such-thing said='{reason}'"
+        assert message in done.stderr and reason in host.log and "E: A consequence." in host.log
         # As EC2's console has it, and as Triton's metadata.
         assert ec2._STATUS_LINE.findall(f"[    9.1] sh[123]: {done.stderr}") == [
-            f"{said} log={host.root}/var/log/rollcall.log"
+            f"{message} log={host.root}/var/log/rollcall.log"
         ]
-        assert host.calls("mdata-put") == [f"mdata-put rollcall-status {said}"]
+        assert host.calls("mdata-put") == [f"mdata-put rollcall-status {message}"]
 
     def test_lists_that_are_too_old_or_not_there_are_fetched(self, host: Host) -> None:
         host.installed("python3")

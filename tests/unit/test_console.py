@@ -27,10 +27,10 @@ def rollcall(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def listed(text: str) -> dict[str, list[str]]:
-    """What is said of each command: one command may be listed for a stack and for a machine."""
+    """Return the summary of each command; one command may be listed for a stack and for a machine."""
     found: dict[str, list[str]] = {}
-    for name, said in re.findall(r"^  (\w+) +(\S.*)$", text, re.M):
-        found.setdefault(name, []).append(said)
+    for name, summary in re.findall(r"^  (\w+) +(\S.*)$", text, re.M):
+        found.setdefault(name, []).append(summary)
     return found
 
 

@@ -97,8 +97,8 @@ class TestOfAMachine:
         console = SimpleNamespace(get_console_output=lambda **_: {"Output": f"x\nrollcall: step {EVIL}\n"})
         view = Ec2View("us-west-2")
         view._made = console
-        (said,) = view.steps([seen()]).values()
-        assert said.startswith("step a\\x1b]0;owned") and clean(said)
+        (message,) = view.steps([seen()]).values()
+        assert message.startswith("step a\\x1b]0;owned") and clean(message)
 
     def test_its_metadata_and_its_tags_on_triton(self) -> None:
         tags = {STACK: "local", FLEET: EVIL, MACHINE: EVIL, GENERATION: EVIL}
@@ -138,8 +138,8 @@ class TestOfARecord:
         assert given is not None and clean(adopt.shown([given], False), lines=True)
 
 
-@pytest.mark.parametrize(("code", "said"), [(0, ""), (1, "did not leave by SSH (1: ")])
-def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, said: str) -> None:
+@pytest.mark.parametrize(("code", "message"), [(0, ""), (1, "did not leave by SSH (1: ")])
+def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, message: str) -> None:
     client = tmp_path / "ssh"
     (tmp_path / "printed").write_text(EVIL.replace("\n", " "))
     client.write_text(f"#!/bin/sh\ncat {tmp_path}/printed; cat {tmp_path}/printed >&2; exit {code}\n")
@@ -148,7 +148,7 @@ def test_what_a_machine_prints_over_ssh(tmp_path: Path, code: int, said: str) ->
     done = subprocess.run(
         ["sh", "-c", ssh_drain._SCRIPT], env={**os.environ, **given}, capture_output=True, text=True, check=True
     )
-    assert said in done.stdout and bool(done.stdout) is bool(code) and done.stderr == ""
+    assert message in done.stdout and bool(done.stdout) is bool(code) and done.stderr == ""
     assert clean(done.stdout, lines=True) and len(done.stdout.splitlines()) == (1 if code else 0)
 
 
@@ -169,8 +169,8 @@ class TestWhereItIsPrinted:
         monkeypatch.setattr(status, "exported", fails)
         monkeypatch.setattr(adopt, "exported", fails)
         assert status.main([]) == adopt.main([]) == 2
-        said = capsys.readouterr().err
-        assert "owned" in said and clean(said, lines=True)
+        output = capsys.readouterr().err
+        assert "owned" in output and clean(output, lines=True)
 
     def test_a_line_to_the_engine(self, capsys: pytest.CaptureFixture[str]) -> None:
         engine.Engine("").say(f"web: waiting\n  for {EVIL.replace(chr(10), '')}")

@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 def test_every_type_and_function_of_aws_has_its_permissions() -> None:
     listed = yaml.safe_load((ROOT / "docs/inputs.yaml").read_text())
     asked = {name for group in ("resources", "functions") for name in listed[group] if name.startswith("aws:")}
-    said = set(
+    documented = set(
         re.findall(r"^\| `(aws:[^`]+)` \| .*`[a-z0-9]+:[A-Z]\w+`", (ROOT / "docs/operations.md").read_text(), re.M)
     )
     assert len(asked) > 10
-    assert said == asked
+    assert documented == asked
 
 
 def test_every_call_of_aws_has_its_action() -> None:

@@ -153,8 +153,8 @@ def test_the_python_is_one_that_builds_the_userdata_in_our_tests() -> None:
 
 def test_actionlint_has_nothing_to_say() -> None:
     tool = _actionlint()
-    said = subprocess.run([tool, *map(str, WORKFLOWS)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout + said.stderr
+    done = subprocess.run([tool, *map(str, WORKFLOWS)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _actionlint() -> Path:

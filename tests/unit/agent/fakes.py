@@ -63,7 +63,7 @@ class FakeCloud:
         self.secrets = {TOKEN_NAME: TOKEN}
         self.silent: RollcallError | None = None
         self.secrets_read = self.keys_read = 0
-        self.said: list[str] = []
+        self.statuses: list[str] = []
 
     def instance(self) -> str:
         return self._answer(INSTANCE)
@@ -83,7 +83,7 @@ class FakeCloud:
         return ""
 
     def tell(self, status: str) -> None:
-        self.said.append(status)
+        self.statuses.append(status)
 
     def _answer(self, value: T) -> T:
         if self.silent is not None:
@@ -247,8 +247,8 @@ class Guest:
 
     def tell(self, **changed: Any) -> None:
         """Change the machine settings, as an operator does."""
-        said = {name: getattr(self.cloud.settings, name) for name in MachineSettings.__dataclass_fields__}
-        self.cloud.settings = MachineSettings(**{**said, **changed})
+        settings = {name: getattr(self.cloud.settings, name) for name in MachineSettings.__dataclass_fields__}
+        self.cloud.settings = MachineSettings(**{**settings, **changed})
 
     def pass_time(self, seconds: float, step: float = TICK) -> None:
         """Tick as `run` does; in larger steps where nothing but time matters."""

@@ -107,7 +107,7 @@ class TestHealth:
         joined.pass_time(TICK)
         assert joined.registered == {} and joined.status()["step"] == "workload unhealthy"
         assert joined.status()["error"].startswith("command:/") and "status=1 said=b''" in joined.status()["error"]
-        assert any(each.startswith("workload unhealthy: command:/") for each in joined.cloud.said)
+        assert any(each.startswith("workload unhealthy: command:/") for each in joined.cloud.statuses)
         joined.healthy(True)
         joined.pass_time(TICK)
         assert joined.registered == {HOST: ADDRESS} and joined.status()["step"] == "registered"
@@ -371,9 +371,9 @@ class TestStatus:
         guest.dns.faults = [DOWN]
         guest.pass_time(TICK)
         assert list(guest.registered) == ["blog.scalability.expert"]
-        assert guest.cloud.said[-1] == f"registered: {DOWN}"
+        assert guest.cloud.statuses[-1] == f"registered: {DOWN}"
         guest.pass_time(LONGEST)
-        assert len(guest.registered) == 2 and guest.cloud.said[-1] == "registered"
+        assert len(guest.registered) == 2 and guest.cloud.statuses[-1] == "registered"
 
     def test_it_says_how_far_each_membership_has_come(self, joined: Guest) -> None:
         shown = joined.status()
@@ -388,7 +388,7 @@ class TestStatus:
 
     def test_each_step_is_reported_to_the_cloud_once(self, joined: Guest) -> None:
         joined.pass_time(1200, step=10)
-        assert joined.dns.count("join") >= 1 and joined.cloud.said == ["settings read", "registered"]
+        assert joined.dns.count("join") >= 1 and joined.cloud.statuses == ["settings read", "registered"]
 
     def test_no_secret_is_in_the_status_the_log_or_what_the_cloud_gets(
         self, guest: Guest, caplog: pytest.LogCaptureFixture
@@ -403,7 +403,7 @@ class TestStatus:
             seen.append(guest.status_file.read_text())
         guest.agent.leave()
         assert guest.dns.count("leave") and guest.cloud.secrets_read > 1 and "registered" in caplog.text
-        assert TOKEN not in caplog.text + "".join(seen) + guest.status_file.read_text() + "".join(guest.cloud.said)
+        assert TOKEN not in caplog.text + "".join(seen) + guest.status_file.read_text() + "".join(guest.cloud.statuses)
 
     def test_a_status_that_cannot_be_written_stops_nothing(self, guest: Guest) -> None:
         guest.status_file.parent.write_text("a file where a folder should be")

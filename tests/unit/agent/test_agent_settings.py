@@ -165,7 +165,7 @@ class TestSilence:
         joined.pass_time(120)
         assert joined.registered == {HOST: ADDRESS} and joined.dns.calls == []
         assert (joined.status()["step"], joined.status()["error"]) == ("registered", "")
-        assert joined.cloud.said[-1] == "registered"
+        assert joined.cloud.statuses[-1] == "registered"
 
     def test_metadata_are_read_every_ten_seconds(self, joined: Guest) -> None:
         before = joined.cloud.keys_read
@@ -190,7 +190,7 @@ class TestSilence:
 
 class TestMistakes:
     @pytest.mark.parametrize(
-        ("extra", "said"),
+        ("extra", "message"),
         [
             ({"rollcall-fleet": ""}, "lack rollcall-fleet"),
             ({"rollcall-join-0": "cloudflare zone=a host=b token=c ttl=soon"}, "ttl must be a whole number"),
@@ -200,11 +200,13 @@ class TestMistakes:
             ({"rollcall-generation": "not six hex digits"}, "generation 'not six hex digits'"),
         ],
     )
-    def test_what_cannot_be_used_is_reported_in_one_line(self, guest: Guest, extra: dict[str, str], said: str) -> None:
+    def test_what_cannot_be_used_is_reported_in_one_line(
+        self, guest: Guest, extra: dict[str, str], message: str
+    ) -> None:
         guest.cloud.extra = extra
         guest.pass_time(6)
         assert guest.registered == {} and guest.status()["step"] == "no settings"
-        assert said in guest.status()["error"] and "\n" not in guest.status()["error"]
+        assert message in guest.status()["error"] and "\n" not in guest.status()["error"]
         guest.cloud.extra = {}
         guest.pass_time(REREAD + TICK)
         assert guest.registered == {HOST: ADDRESS}

@@ -393,11 +393,11 @@ def test_a_machine_that_cannot_see_challenges_says_so_and_is_not_removed_by_sile
     net.udp_blocked = True
     net.run(1800)
     assert len(net.registered(machine_settings)) == 3 and net.put_up
-    said = status(net, "1")
-    assert "challenges are looked for by the API, and the others wait 300 s for an answer" in said
-    assert ("a split horizon?" in said) == (kind == "own_view")
+    shown = status(net, "1")
+    assert "challenges are looked for by the API, and the others wait 300 s for an answer" in shown
+    assert ("a split horizon?" in shown) == (kind == "own_view")
     if kind == "own_view":
-        assert ("10.0.0.10" if machine_settings is SITE else "lb.example.org") in said
+        assert ("10.0.0.10" if machine_settings is SITE else "lb.example.org") in shown
     assert net.reads < 1800 / 60 * 3 * 2, "no more than now and then"
 
 

@@ -90,7 +90,7 @@ class TestRoute53:
         assert server.asked == ["GET /2013-04-01/hostedzone/Z1/rrset"]
 
     @pytest.mark.parametrize(
-        ("status", "code", "message", "kind", "said"),
+        ("status", "code", "message", "kind", "expected"),
         [
             (400, "Throttling", "Rate exceeded", TransientError, "reason=api-failing api=route53 code=Throttling"),
             (400, "PriorRequestNotComplete", "x", TransientError, "code=PriorRequestNotComplete"),
@@ -130,10 +130,10 @@ class TestRoute53:
         ],
     )
     def test_what_it_refuses_is_reported_in_its_own_words(
-        self, server: Scripted, status: int, code: str, message: str, kind: type[RollcallError], said: str
+        self, server: Scripted, status: int, code: str, message: str, kind: type[RollcallError], expected: str
     ) -> None:
         fault = refused(server, status, error(code, message))
-        assert type(fault) is kind and said in str(fault)
+        assert type(fault) is kind and expected in str(fault)
 
     def test_the_older_form_of_a_refused_batch_is_understood(self, server: Scripted) -> None:
         body = (
@@ -143,7 +143,7 @@ class TestRoute53:
         assert isinstance(refused(server, 400, body.encode()), ConflictError)
 
     @pytest.mark.parametrize(
-        ("status", "body", "kind", "said"),
+        ("status", "body", "kind", "message"),
         [
             (503, b"<html>down</html>", TransientError, "reason=api-failing api=route53 code=503"),
             (502, b"", TransientError, "code=502"),
@@ -153,10 +153,10 @@ class TestRoute53:
         ],
     )
     def test_an_error_of_whatever_is_between_has_its_status(
-        self, server: Scripted, status: int, body: bytes, kind: type[RollcallError], said: str
+        self, server: Scripted, status: int, body: bytes, kind: type[RollcallError], message: str
     ) -> None:
         fault = refused(server, status, body, Location="https://elsewhere.invalid/")
-        assert type(fault) is kind and said in str(fault)
+        assert type(fault) is kind and message in str(fault)
         assert len(server.asked) == 1
 
     @pytest.mark.parametrize(
@@ -272,8 +272,8 @@ class Role:
         assert path == "/latest/meta-data/iam/security-credentials/a-role"
         self.reads += 1
         end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now + self.lasts))
-        said = {"Code": "Success", "AccessKeyId": f"ASIA{self.number}", "SecretAccessKey": "s", "Token": "t"}
-        return 200, {}, json.dumps({**said, "Expiration": end}).encode()
+        document = {"Code": "Success", "AccessKeyId": f"ASIA{self.number}", "SecretAccessKey": "s", "Token": "t"}
+        return 200, {}, json.dumps({**document, "Expiration": end}).encode()
 
 
 class TestInstanceRole:
@@ -316,16 +316,16 @@ class TestInstanceRole:
             source.current()
 
     @pytest.mark.parametrize(
-        "said",
+        "message",
         [b"", b"[]", b'{"Code": "AssumeRoleUnauthorizedAccess"}', b'{"Expiration": 3}', b'{"Expiration": "soon"}'],
     )
     def test_what_is_no_credential_is_worth_another_try(
-        self, server: Scripted, source: InstanceRole, said: bytes
+        self, server: Scripted, source: InstanceRole, message: bytes
     ) -> None:
         server.answer = lambda method, path, _: (
             200,
             {},
-            b"token" if method == "PUT" else b"a-role" if path.endswith("/") else said,
+            b"token" if method == "PUT" else b"a-role" if path.endswith("/") else message,
         )
         with pytest.raises(TransientError, match="reason=no-credentials error="):
             source.current()

@@ -59,7 +59,7 @@ class Machine:
         self.name, self.store, self.done = name, store, root / name
         self.now, self.runs, self.fails = 0.0, 0, False
         self.go, self.state = threading.Event(), "inactive"
-        self.said = ["one", "two", "no such table\033[2J"]
+        self.lines = ["one", "two", "no such table\033[2J"]
         self.restart()
 
     def restart(self) -> None:
@@ -91,7 +91,7 @@ class Machine:
         elif verb == "show":
             out = f"ActiveState={self.state}\nResult=exit-code\nExecMainStatus=3\n"
         elif words[0] == "journalctl" and verb != "--sync":
-            out = "\n".join(self.said)
+            out = "\n".join(self.lines)
         return subprocess.CompletedProcess(words, int(self.state == "failed" and verb == "start"), out, "")
 
 

@@ -23,13 +23,13 @@ class Systemd:
 
     def __init__(self, file: Path) -> None:
         self.result, self.status, self.ran, self._file = "success", 0, list[list[str]](), file
-        self.said: bytes | None = b""
+        self.output: bytes | None = b""
 
     def __call__(self, words: Sequence[str], limit: float) -> subprocess.CompletedProcess[str]:
         self.ran.append([*words])
         if words[1] == "start":
-            if self.said is not None:
-                self._file.write_bytes(self.said)
+            if self.output is not None:
+                self._file.write_bytes(self.output)
             return subprocess.CompletedProcess(words, 0 if self.result == "success" else 1, "", "")
         return subprocess.CompletedProcess(words, 0, f"Result={self.result}\nExecMainStatus={self.status}\n", "")
 
@@ -65,7 +65,7 @@ def test_a_bad_run_counts_once_and_a_good_one_counts_until_the_next(
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("message", "shown"),
     [
         (b"starting\nno database\n\n", "'no database'"),
         (b"\033[2J\xff\xe2\x80\xae", "'\\x1b[2J\\ufffd\\u202e'"),
@@ -75,10 +75,10 @@ def test_a_bad_run_counts_once_and_a_good_one_counts_until_the_next(
     ],
 )
 def test_the_last_line_is_the_reason(
-    systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes | None, shown: str
+    systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: bytes | None, shown: str
 ) -> None:
     made = check(systemd, tmp_path, monkeypatch)
-    systemd.result, systemd.status, systemd.said = "exit-code", 3, said
+    systemd.result, systemd.status, systemd.output = "exit-code", 3, message
     made.once()
     assert made() == f"command:./healthy --quick status=3 said={shown}"
     assert systemd.ran[0] == ["systemctl", "start", "check-workload-shop-1.service"]

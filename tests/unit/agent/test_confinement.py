@@ -17,7 +17,7 @@ class Systemd:
     """Answers for systemd-run and systemctl. `status` is the probe's exit code, `fault` is raised instead."""
 
     def __init__(self) -> None:
-        self.status, self.said, self.ran = 0, "", list[list[str]]()
+        self.status, self.output, self.ran = 0, "", list[list[str]]()
         self.fault: Exception | None = None
 
     def __call__(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -25,7 +25,7 @@ class Systemd:
         if words[0] == "systemd-run":
             if self.fault:
                 raise self.fault
-            return subprocess.CompletedProcess(words, 1 if self.status else 0, "", self.said)
+            return subprocess.CompletedProcess(words, 1 if self.status else 0, "", self.output)
         return subprocess.CompletedProcess(words, 0, f"{self.status}\n" if "show" in words else "", "")
 
     @property
@@ -63,7 +63,7 @@ def test_where_there_is_no_metadata_service_none_is_asked(systemd: Systemd) -> N
     [(1, "metadata"), (2, "files"), (3, "files,metadata"), (226, "unknown status=226 said='Job failed'")],
 )
 def test_a_machine_that_does_not_confine_refuses_the_workload(systemd: Systemd, status: int, lacks: str) -> None:
-    systemd.status, systemd.said = status, "Job failed\n"
+    systemd.status, systemd.output = status, "Job failed\n"
     with pytest.raises(ReleaseError, match=rf"^reason=not-confined lacks={lacks} fix='confinement: best-effort'$"):
         confine("shop", {}, "/opt/x", is_ec2=True)
     # One that runs since before this boot's probe does not go on.

@@ -182,9 +182,9 @@ class TestTargetsThatFailed:
                 found(client).connect(0.3)
 
             def again() -> None:
-                with pytest.raises(TransientError) as said:
+                with pytest.raises(TransientError) as raised:
                     found(client).connect(5)
-                assert all(f":{each.port}" in str(said.value) for each in holes)
+                assert all(f":{each.port}" in str(raised.value) for each in holes)
 
             assert seconds(again) < 1
             holes[2].opens()
@@ -307,8 +307,8 @@ class TestStale:
         with caplog.at_level(logging.WARNING, "rollcall.resolve"):
             incarnation = found(client)
             assert hosts(incarnation) == ["a1"] and incarnation.stale
-        (said,) = caplog.messages
-        assert said.startswith(
+        (message,) = caplog.messages
+        assert message.startswith(
             f'serving a stale answer name={V1.lower()} type=SRV expired_s=12 limit_s=3600 error="reason=no-resolver-answers'
         )
 

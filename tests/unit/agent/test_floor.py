@@ -402,7 +402,7 @@ class TestAgent:
         assert shown["step"] == STAYS == "kept although unhealthy"
         assert "status=1" in shown["error"] and "too-few-others" in shown["error"]
         assert "too-few-others" in shown["memberships"][0]["kept"] and shown["memberships"][0]["joined"]
-        assert guest.cloud.said[-1].startswith("kept although unhealthy: command:")
+        assert guest.cloud.statuses[-1].startswith("kept although unhealthy: command:")
 
     def test_what_vanishes_meanwhile_is_written_again_with_its_mark(self, guest: Guest) -> None:
         guest.healthy(False)

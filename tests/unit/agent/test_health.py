@@ -72,22 +72,25 @@ class TestTcp:
 
 class TestCommand:
     @pytest.mark.parametrize(
-        ("path", "said"),
+        ("path", "message"),
         [
             ("/bin/true", ""),
             ("/bin/false", "command:/bin/false status=1 said=b''"),
             ("/no/such", "command:/no/such FileNotFoundError(2, 'No such file or directory')"),
         ],
     )
-    def test_the_exit_code_says_it(self, path: str, said: str) -> None:
-        assert check_of(f"command:{path}")() == said
+    def test_the_exit_code_says_it(self, path: str, message: str) -> None:
+        assert check_of(f"command:{path}")() == message
 
     def test_the_first_bytes_of_what_it_prints_are_reported(self, tmp_path: Path) -> None:
         program = tmp_path / "check"
         program.write_text(f"#!/bin/sh\necho 'no database \033[2J' >&2; echo {'x' * 200}; exit 3\n")
         program.chmod(0o755)
-        said = str(check_of(f"command:{program}")())
-        assert said.startswith(rf"command:{program} status=3 said=b'no database \x1b[2J\nxx") and said.count("x") < 90
+        message = str(check_of(f"command:{program}")())
+        assert (
+            message.startswith(rf"command:{program} status=3 said=b'no database \x1b[2J\nxx")
+            and message.count("x") < 90
+        )
 
     def test_a_path_may_hold_a_colon_and_is_given_to_no_shell(self, tmp_path: Path) -> None:
         program = tmp_path / "a:b; exit 0"
@@ -145,8 +148,8 @@ PROBES: list[tuple[str, int, int, str, str]] = [
 
 @pytest.mark.parametrize(("rise", "fall", "says", "expected"), [r[1:] for r in PROBES], ids=[r[0] for r in PROBES])
 def test_results_of_probes_make_it_healthy_or_unhealthy(rise: int, fall: int, says: str, expected: str) -> None:
-    said = iter(says)
-    watched = Health(lambda: "" if next(said) == "1" else "bad", rise, fall)
+    results = iter(says)
+    watched = Health(lambda: "" if next(results) == "1" else "bad", rise, fall)
     assert "".join(str(int(watched.run_checks())) for _ in says) == expected
 
 

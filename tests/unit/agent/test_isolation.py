@@ -319,7 +319,7 @@ def test_metadata_that_hang_leave_two_thirds_of_the_time_for_everything_else(gue
 def test_a_fault_of_the_settings_is_reported_once_not_at_each_reading(guest: Guest) -> None:
     guest.cloud.extra = {"rollcall-fleet": ""}
     guest.pass_time(120)
-    assert sum("rollcall-fleet" in each for each in guest.cloud.said) == 1
+    assert sum("rollcall-fleet" in each for each in guest.cloud.statuses) == 1
     guest.cloud.extra = {}
     guest.pass_time(10 + TICK)
     assert guest.status()["error"] == ""

@@ -114,20 +114,20 @@ class TestDiscovery:
         assert incarnation.txt == {"path": "/"}
 
     def test_without_a_name_several_are_named_and_none_is_taken(self, client: Client) -> None:
-        said = refused(FatalError, lambda: found(client, ""))
-        assert said == f"reason=no-such-incarnation service={SERVICE} asked=any known=v1,v2"
+        message = refused(FatalError, lambda: found(client, ""))
+        assert message == f"reason=no-such-incarnation service={SERVICE} asked=any known=v1,v2"
 
     def test_an_unknown_incarnation_is_told_which_exist(self, client: Client) -> None:
-        said = refused(FatalError, lambda: found(client, "v3"))
-        assert said == f"reason=no-such-incarnation service={SERVICE} asked=v3 known=v1,v2"
+        message = refused(FatalError, lambda: found(client, "v3"))
+        assert message == f"reason=no-such-incarnation service={SERVICE} asked=v3 known=v1,v2"
 
     def test_an_unknown_service_is_told_which_exist(self, client: Client) -> None:
-        said = refused(FatalError, lambda: client.discover("other", ZONE, "v1"))
-        assert said == f"reason=no-such-service service=_other._tcp.{ZONE} known=_theService._tcp"
+        message = refused(FatalError, lambda: client.discover("other", ZONE, "v1"))
+        assert message == f"reason=no-such-service service=_other._tcp.{ZONE} known=_theService._tcp"
 
     def test_a_zone_that_nobody_serves_is_refused_by_the_resolver(self, client: Client) -> None:
-        said = refused(TransientError, lambda: client.discover("theService", "example.com", "v1"))
-        assert "reason=no-resolver-answers" in said and "REFUSED" in said
+        message = refused(TransientError, lambda: client.discover("theService", "example.com", "v1"))
+        assert "reason=no-resolver-answers" in message and "REFUSED" in message
 
     def test_case_does_not_matter(self, client: Client) -> None:
         assert hosts(client.discover("THESERVICE", "Unilans.NET.", "V1")) == ["a1", "a2", "a3"]
@@ -238,8 +238,8 @@ class TestShards:
         assert refused(FatalError, lambda: found(fresh, "")).endswith("asked=any known=v1,v1-2")
 
     def test_shards_count_as_one_where_nothing_was_named(self, server: Served, client: Client) -> None:
-        said = refused(FatalError, lambda: found(client, ""))
-        assert said.endswith("asked=any known=v1,v2")
+        message = refused(FatalError, lambda: found(client, ""))
+        assert message.endswith("asked=any known=v1,v2")
         server.zone.service("v1-1", "v1-2")
         assert hosts(found(Client(server.address), "")) == ["a1", "a2"]
 
@@ -443,9 +443,9 @@ class TestConnecting:
     def test_where_all_refuse_each_is_named(self, server: Served, client: Client) -> None:
         with refusing() as one, refusing() as two:
             server.zone.live("v1", f"1 1 {one} a1", f"2 1 {two} a2")
-            said = refused(TransientError, lambda: found(client).connect(5))
+            message = refused(TransientError, lambda: found(client).connect(5))
         for host, port in (("a1", one), ("a2", two)):
-            assert f"{host}.rc.{ZONE}:{port} at 127.0.0.1: Connection refused" in said
+            assert f"{host}.rc.{ZONE}:{port} at 127.0.0.1: Connection refused" in message
 
     @pytest.mark.parametrize("open_at", ["127.0.0.1", "::1"])
     def test_where_one_family_refuses_the_other_is_tried(self, server: Served, client: Client, open_at: str) -> None:
@@ -517,8 +517,8 @@ class TestResolvers:
 
     def test_a_server_failure_is_asked_again_and_not_remembered(self, server: Served, client: Client) -> None:
         server.faults.add("dns status=500 times=2")
-        said = refused(TransientError, lambda: found(client))
-        assert said == f"reason=no-resolver-answers name={V1} type=SRV said='{server.address}: SERVFAIL'"
+        message = refused(TransientError, lambda: found(client))
+        assert message == f"reason=no-resolver-answers name={V1} type=SRV said='{server.address}: SERVFAIL'"
         assert hosts(found(client)) == ["a1", "a2", "a3"]
 
     def test_an_answer_to_another_operation_is_none(self) -> None:
@@ -536,8 +536,8 @@ class TestResolvers:
     def test_where_none_answers_each_is_named(self) -> None:
         canned = Canned(TimeoutError(), ConnectionRefusedError(111, "Connection refused"), b"rubbish")
         client = Client(["one:1", "two:2", "three:3"], exchange=canned)
-        said = refused(TransientError, lambda: found(client))
-        assert "'one:1: TimeoutError; two:2: Connection refused; three:3: ValueError'" in said
+        message = refused(TransientError, lambda: found(client))
+        assert "'one:1: TimeoutError; two:2: Connection refused; three:3: ValueError'" in message
         assert canned.asked == [1, 2, 3, 1, 2, 3]
 
     @pytest.mark.parametrize("resolver", ["", ":53", "host:", "host:0", "host:65536", "host:x", "[::1]x", "h:\u0665"])
@@ -767,8 +767,8 @@ class TestAnyAnswer:
         ):
             try:
                 act(Client("resolver:1", exchange=exchange))
-            except RollcallError as said:
-                assert "\n" not in str(said)
+            except RollcallError as error:
+                assert "\n" not in str(error)
 
 
 OWNERS = [V1, V2, f"v3.{SERVICE}", f"V1.{SERVICE.upper()}"]

@@ -238,7 +238,7 @@ class TestRefusals:
     """Each says what was found; nothing of the set is written."""
 
     @pytest.mark.parametrize(
-        ("name", "kind", "given", "routed", "said"),
+        ("name", "kind", "given", "routed", "message"),
         [
             (SET, "CNAME", ("other.example.",), False, "reason=cname-in-the-way .*target=other.example."),
             (HOST, "CNAME", ("other.example.",), False, "reason=cname-in-the-way"),
@@ -248,10 +248,10 @@ class TestRefusals:
         ],
     )
     def test_what_is_in_the_way(
-        self, zone: Zone, name: str, kind: str, given: tuple[str, ...], routed: bool, said: str
+        self, zone: Zone, name: str, kind: str, given: tuple[str, ...], routed: bool, message: str
     ) -> None:
         before = put(zone, name, kind, *given, routed=routed)
-        with pytest.raises(RefusedError, match=said):
+        with pytest.raises(RefusedError, match=message):
             registry(zone, fresh=False).join(ONE, "198.51.100.1")
         assert zone.sets[name, kind] == before and VALUE not in values(zone)
 
@@ -315,7 +315,9 @@ class TestLeave:
             assert values(zone) == tuple(sorted((foreign, OTHER_VALUE, f"10 10 4218 cccccc.rc.{DOMAIN}.")))
         zone.calls, before = 0, values(zone)
         assert first.leave(ONE) and values(zone) == before
-        assert (HOST, "TXT") not in zone.sets and zone.calls == 2, "a look, and its host; what it said stands"
+        assert (HOST, "TXT") not in zone.sets and zone.calls == 2, (
+            "it reads the set and its host; its earlier record stays"
+        )
 
     def test_a_conflict_at_the_mark_of_one_host_leaves_no_value_of_another(
         self, zone: Zone, monkeypatch: pytest.MonkeyPatch

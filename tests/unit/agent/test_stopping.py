@@ -188,7 +188,7 @@ class TestLeftByHand:
         assert guest.registered == {} and guest.dns.count("join") == 1
         shown = guest.status()
         assert shown["step"] == "left" and "rollcall join" in shown["error"]
-        assert guest.cloud.said[-1].startswith("left: ")
+        assert guest.cloud.statuses[-1].startswith("left: ")
 
     def test_so_does_one_that_is_restarted(self, guest: Guest) -> None:
         guest.status_file.with_name(LEFT).touch()

@@ -235,11 +235,13 @@ def test_a_status_and_the_cloud_say_why_a_workload_waits(tmp_path: Path) -> None
     why = "reason=no-secret parameter=/p/shop.DATABASE_URL workload=shop"
     guest.agent.secret_faults = lambda: {"shop": why}
     guest.pass_time(2 * TICK)
-    assert guest.cloud.said[-1] == f"registered: {why}" and guest.cloud.said.count(guest.cloud.said[-1]) == 1
+    assert (
+        guest.cloud.statuses[-1] == f"registered: {why}" and guest.cloud.statuses.count(guest.cloud.statuses[-1]) == 1
+    )
     assert guest.status()["secrets"] == why and guest.status()["step"] == "registered"
     guest.agent.secret_faults = dict
     guest.pass_time(TICK)
-    assert guest.cloud.said[-1] == "registered" and guest.status()["secrets"] == ""
+    assert guest.cloud.statuses[-1] == "registered" and guest.status()["secrets"] == ""
 
 
 def test_a_machine_is_told_of_its_secrets_and_counts_the_others(tmp_path: Path) -> None:

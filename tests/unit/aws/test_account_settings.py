@@ -105,10 +105,10 @@ TABLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("wrong", "right", "said"), TABLE, ids=[said for _, _, said in TABLE])
-def test_a_wrong_setting_is_a_fault_that_names_its_key(wrong: Any, right: Any, said: str) -> None:
+@pytest.mark.parametrize(("wrong", "right", "message"), TABLE, ids=[message for _, _, message in TABLE])
+def test_a_wrong_setting_is_a_fault_that_names_its_key(wrong: Any, right: Any, message: str) -> None:
     found = faults(wrong)
-    assert any(said in each for each in found), found
+    assert any(message in each for each in found), found
     assert faults(right) == ()
 
 

@@ -1,4 +1,4 @@
-"""components.aws.api_errors: each way in which AWS refuses or does not answer is said as what it is."""
+"""components.aws.api_errors: each way in which AWS refuses or does not answer has its own message."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from botocore.parsers import ResponseParserError
 from components.aws.api_errors import is_denied, is_unknown, message_of
 
 
-def refused(code: str, said: str = "said", status: int = 400, operation: str = "RunInstances") -> botocore.ClientError:
-    answer: Any = {"Error": {"Code": code, "Message": said}, "ResponseMetadata": {"HTTPStatusCode": status}}
+def refused(
+    code: str, message: str = "text", status: int = 400, operation: str = "RunInstances"
+) -> botocore.ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
     return botocore.ClientError(answer, operation)
 
 
@@ -21,7 +23,7 @@ NOT_THEIRS = ("Give valid ones", "Give them the action")
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         *(
             (refused(code, status=503), "key: AWS throttles RunInstances (")
@@ -70,9 +72,9 @@ NOT_THEIRS = ("Give valid ones", "Give them the action")
         (botocore.InvalidRegionError(region_name="x y"), "key: Provided region_name 'x y' doesn't match a supported format"),
     ],
 )  # fmt: skip
-def test_each_failure_is_reported_as_what_it_is(error: Exception, said: str) -> None:
+def test_each_failure_is_reported_as_what_it_is(error: Exception, message: str) -> None:
     found = message_of(error, "key")
-    assert said in found
+    assert message in found
     where, _, rest = found.partition(": ")
     assert where in ("key", "AWS credentials", "AWS_ACCESS_KEY_ID", "AWS_PROFILE") and rest.endswith(".")
     if found.startswith("key: "):

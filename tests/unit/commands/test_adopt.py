@@ -18,8 +18,8 @@ RECORD = Record(name=HOST, type="A", content="198.51.100.10", ttl=60, zone="z", 
 
 
 def test_the_address_of_a_running_machine_becomes_its_record() -> None:
-    said = verdict(RECORD, "local", [MACHINE], {"web"})
-    assert said is not None and said.becomes == str(OWNER) and "web-0" in said.reason
+    message = verdict(RECORD, "local", [MACHINE], {"web"})
+    assert message is not None and message.becomes == str(OWNER) and "web-0" in message.reason
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,15 @@ def test_the_address_of_a_running_machine_becomes_its_record() -> None:
     ],
 )
 def test_everything_else_stays_foreign_and_says_why(record: Record, machines: list[RunningMachine], why: str) -> None:
-    said = verdict(record, "local", machines, {"web"})
-    assert said is not None and said.becomes == "" and why in said.reason
+    message = verdict(record, "local", machines, {"web"})
+    assert message is not None and message.becomes == "" and why in message.reason
 
 
 def test_the_address_of_a_machine_whose_fleet_does_not_join_the_site_stays_foreign() -> None:
     """A mark would make it a leftover record, which the next `up` removes."""
-    said = verdict(RECORD, "local", [MACHINE], {"shop"})
-    assert said is not None and said.becomes == ""
-    assert said.reason == "the address of web-0 (i-0123456789abcdef0), and its fleet does not join this site"
+    message = verdict(RECORD, "local", [MACHINE], {"shop"})
+    assert message is not None and message.becomes == ""
+    assert message.reason == "the address of web-0 (i-0123456789abcdef0), and its fleet does not join this site"
 
 
 def test_what_a_machine_of_the_stack_wrote_is_not_spoken_of() -> None:

@@ -24,7 +24,7 @@ def test_what_is_everywhere_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "in_state", "seen", "lacks", "said"),
+    ("count", "in_state", "seen", "lacks", "message"),
     [
         (1, [], [], "in_state", "web-0 is in the program and not in the state"),
         (2, [IN_STATE], [SEEN], "in_state", "web-1 is in the program and not in the state"),
@@ -50,11 +50,11 @@ def test_what_is_everywhere_is_no_difference() -> None:
     ],
 )
 def test_what_one_of_them_lacks_is_named(
-    count: int | None, in_state: list[StateMachine], seen: list[Instance], lacks: str, said: str
+    count: int | None, in_state: list[StateMachine], seen: list[Instance], lacks: str, message: str
 ) -> None:
     found = missing("web", count, in_state, seen)
     (line,) = getattr(found, lacks)
-    assert line.startswith(said)
+    assert line.startswith(message)
     assert replace(found, **{lacks: ()}) == Missing()
 
 

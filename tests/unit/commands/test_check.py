@@ -42,7 +42,7 @@ def test_the_stacks_of_this_project_have_no_error(stack: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "key", "said"),
+    ("change", "key", "message"),
     [
         (("count: 2", "count: 1001"), "rollcall:fleets.web.count", "1001 is out of range"),
         (("count: 2", 'count: "2"'), "rollcall:fleets.web.count", "without quotes"),
@@ -58,9 +58,9 @@ def test_the_stacks_of_this_project_have_no_error(stack: str) -> None:
         (("config:", "config:\n  drainDelay: -1"), "rollcall:drainDelay", "-1 is out of range"),
     ],
 )
-def test_an_error_is_named_by_its_key(root: Path, change: tuple[str, str], key: str, said: str) -> None:
+def test_an_error_is_named_by_its_key(root: Path, change: tuple[str, str], key: str, message: str) -> None:
     text = found(root, GOOD.replace(*change))
-    assert any(each.startswith(f"{key}: ") and said in each for each in text), text
+    assert any(each.startswith(f"{key}: ") and message in each for each in text), text
     assert "abcdef" not in str(text)
 
 

@@ -50,7 +50,7 @@ def event(
     return json.dumps({kind: {"metadata": metadata}})
 
 
-def said(text: str, severity: str = "error") -> str:
+def diagnostic(text: str, severity: str = "error") -> str:
     return json.dumps(
         {"diagnosticEvent": {"message": text, "severity": severity, "prefix": "<{%fg 1%}>error: <{%reset%}>"}}
     )
@@ -241,7 +241,7 @@ def test_what_a_stranger_wrote_into_dns_does_not_come_alive() -> None:
     shown = code(line)
     assert shown.startswith("````") and shown.endswith("````")
     assert "\n" not in code("a\n# b")
-    text = comment(said("it said ```` and\n@everyone"))
+    text = comment(diagnostic("it says ```` and\n@everyone"))
     assert "`````text\n" in text
 
 
@@ -253,7 +253,7 @@ def test_a_long_comment_says_what_it_leaves_out(limit: int) -> None:
     }
     text = comment(
         event("update", ROLL_CALL, "web", old=read, new=EMPTY),
-        *(said(f"{number} {'x' * 9000}") for number in range(40)),
+        *(diagnostic(f"{number} {'x' * 9000}") for number in range(40)),
         limit=limit,
     )
     assert len(text) <= limit
@@ -276,7 +276,7 @@ def test_the_same_preview_is_the_same_comment_in_whatever_order_the_engine_took_
         pytest.param(
             [*machines("create", "web-0"), END], ["--expect-no-changes"], 3, id="a change where none is expected"
         ),
-        pytest.param([said("no"), END], ["--expect-no-changes"], 1, id="an error"),
+        pytest.param([diagnostic("no"), END], ["--expect-no-changes"], 1, id="an error"),
         pytest.param(machines("same", "web-0"), ["--expect-no-changes"], 1, id="an engine that died"),
         pytest.param(["Previewing update"], [], 2, id="no event log"),
     ],

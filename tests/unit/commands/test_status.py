@@ -62,7 +62,7 @@ def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when
 
 
 @pytest.mark.parametrize(
-    ("records", "seen", "said"),
+    ("records", "seen", "message"),
     [
         ([], [SEEN], f"web: missing: web-0 ({MEMBER.instance}) is not at {PLACE}"),
         ([RECORD], [replace(SEEN, addresses=("198.51.100.77",))], "web: stale: web-0"),
@@ -79,11 +79,11 @@ def test_in_step_says_so_first_and_then_each_machine_with_address_and_since_when
         ([RECORD, DnsRecord(key=PLACE, value="192.0.2.1", owner=None)], [SEEN], "web: foreign: 192.0.2.1"),
     ],
 )
-def test_what_differs_is_first(records: list[DnsRecord], seen: list[Instance], said: str) -> None:
+def test_what_differs_is_first(records: list[DnsRecord], seen: list[Instance], message: str) -> None:
     found = fleet(records, seen)
     assert not found.in_step
     lines = shown([found]).splitlines()
-    assert lines[0] == "Differences" and said in lines[1]
+    assert lines[0] == "Differences" and message in lines[1]
 
 
 def test_a_machine_that_its_cloud_does_not_list_is_shown_as_such() -> None:

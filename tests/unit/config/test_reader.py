@@ -333,7 +333,7 @@ def test_any_value_at_any_key_is_read_or_named_by_its_key(data: st.DataObject) -
     found = faults(config)
     for each in ConfigurationError(found).faults:
         assert SHAPE.fullmatch(each), each
-    # What is wrong with a service may be said of a fleet that joins it.
+    # A mistake in a service may be reported for a fleet that joins it.
     named = {
         plain(str(path[0])).replace("\x00", r"\0"),
         *(("fleets",) if path[0] in ("sites", "serviceDiscovery") else ()),

@@ -133,7 +133,7 @@ def test_what_is_encrypted_is_left_out_with_its_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("config: [", "is not YAML at line 1"),
         ("config:\n  a: 'b\n", "is not YAML at line"),
@@ -145,10 +145,10 @@ def test_what_is_encrypted_is_left_out_with_its_path(tmp_path: Path) -> None:
         ("{" * 5_000, "is not YAML"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_named_and_not_quoted(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_no_configuration_is_named_and_not_quoted(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: rollcall\n")
     (tmp_path / "Pulumi.prod.yaml").write_text(text)
-    with pytest.raises(StackFileError, match=said) as refused:
+    with pytest.raises(StackFileError, match=message) as refused:
         read(tmp_path, "prod")
     assert "system" not in str(refused.value) and refused.value.__cause__ is None
 

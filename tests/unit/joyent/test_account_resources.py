@@ -161,11 +161,11 @@ FAULTY: tuple[tuple[type[ThingProvider], dict[str, Any], str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("kind", "change", "said"), FAULTY, ids=[each[2][:24] for each in FAULTY])
-def test_a_faulty_description_is_refused_at_preview(cloud: FakeCloud, kind: Any, change: Any, said: str) -> None:
+@pytest.mark.parametrize(("kind", "change", "message"), FAULTY, ids=[each[2][:24] for each in FAULTY])
+def test_a_faulty_description_is_refused_at_preview(cloud: FakeCloud, kind: Any, change: Any, message: str) -> None:
     declared = next(case[1] for case in CASES if case[0] is kind)
     result = Thing(cloud, kind).provider.check({}, {**declared, **change})
-    assert [f"{each.property}: {each.reason}".startswith(said) for each in result.failures] == [True]
+    assert [f"{each.property}: {each.reason}".startswith(message) for each in result.failures] == [True]
 
 
 def test_a_key_in_the_account_under_another_name_is_left_alone(cloud: FakeCloud) -> None:

@@ -41,7 +41,7 @@ def test_an_image_is_found_by_each_of_its_words(catalogue: Catalogue, text: str,
 
 
 @pytest.mark.parametrize(
-    ("what", "text", "kind", "said"),
+    ("what", "text", "kind", "message"),
     [
         (
             "image",
@@ -58,9 +58,9 @@ def test_an_image_is_found_by_each_of_its_words(catalogue: Catalogue, text: str,
     ],
 )
 def test_what_is_not_there_names_what_is_near(
-    catalogue: Catalogue, what: str, text: str, kind: type[CloudApiError], said: str
+    catalogue: Catalogue, what: str, text: str, kind: type[CloudApiError], message: str
 ) -> None:
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         getattr(catalogue, what)(text)
 
 
@@ -159,12 +159,12 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("change", "said"), FAULTS, ids=[each[1][:40] for each in FAULTS])
+@pytest.mark.parametrize(("change", "message"), FAULTS, ids=[each[1][:40] for each in FAULTS])
 def test_what_cloudapi_would_refuse_is_refused_at_preview(
-    catalogue: Catalogue, change: dict[str, Any], said: str
+    catalogue: Catalogue, change: dict[str, Any], message: str
 ) -> None:
     found = [f"{name}: {reason}" for name, reason in faults({**DECLARED, **change}, catalogue)]
-    assert [each.startswith(said) for each in found] == [True], found
+    assert [each.startswith(message) for each in found] == [True], found
 
 
 def test_a_good_description_has_no_fault(catalogue: Catalogue) -> None:

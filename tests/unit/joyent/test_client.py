@@ -214,12 +214,12 @@ SAID: tuple[tuple[int, dict[str, Any], type[CloudApiError], str], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "body", "kind", "said"), SAID, ids=[str(each[0]) + each[3][:9] for each in SAID])
+@pytest.mark.parametrize(("status", "body", "kind", "message"), SAID, ids=[str(each[0]) + each[3][:9] for each in SAID])
 def test_each_refusal_is_one_message_and_is_not_repeated(
-    status: int, body: dict[str, Any], kind: type[CloudApiError], said: str
+    status: int, body: dict[str, Any], kind: type[CloudApiError], message: str
 ) -> None:
     answers = Answers((status, body, {}))
-    with pytest.raises(kind, match=said) as raised:
+    with pytest.raises(kind, match=message) as raised:
         api(answers).get_machine("x")
     assert raised.value.status == status
     assert "\n" not in str(raised.value)
@@ -227,7 +227,7 @@ def test_each_refusal_is_one_message_and_is_not_repeated(
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [
         (429, "CloudAPI throttles this account. Wait, and run it again."),
         (503, "CloudAPI is busy or in maintenance, the key and the account are not at fault. Try again later."),
@@ -235,8 +235,8 @@ def test_each_refusal_is_one_message_and_is_not_repeated(
         (502, "CloudAPI fails, the key and the account are not at fault. Try again later."),
     ],
 )
-def test_what_passes_is_no_fault_of_the_key_or_the_account(status: int, said: str) -> None:
-    with pytest.raises(TransientError, match=f"GET /rollcall: {status} .*; {said}$"):
+def test_what_passes_is_no_fault_of_the_key_or_the_account(status: int, message: str) -> None:
+    with pytest.raises(TransientError, match=f"GET /rollcall: {status} .*; {message}$"):
         api(Answers((status, {"code": "Said", "message": "so"}, {})), attempts=2).get_account()
 
 
@@ -248,15 +248,15 @@ def test_a_skewed_clock_is_reported_by_how_much() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "said"),
+    ("failure", "message"),
     [
         (REFUSED_CONNECTION, "cannot be reached.*Check TRITON_URL"),
         (requests.exceptions.SSLError("certificate verify failed"), "TLS failed.*TRITON_TLS_INSECURE=1"),
         (LOST, "gave no answer"),
     ],
 )
-def test_an_unreachable_url_is_one_message(failure: Exception, said: str) -> None:
-    with pytest.raises(CloudApiError, match=f"http://cloudapi.test.*{said}"):
+def test_an_unreachable_url_is_one_message(failure: Exception, message: str) -> None:
+    with pytest.raises(CloudApiError, match=f"http://cloudapi.test.*{message}"):
         api(Answers(failure), attempts=2).get_account()
 
 

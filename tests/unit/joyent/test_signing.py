@@ -202,15 +202,15 @@ def test_a_key_file_and_material_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({}, "TRITON_KEY_ID: is not set"),
         ({"key_id": forms_of("rsa")[0]}, "no key .* in an ssh-agent or in ~/.ssh. Set TRITON_KEY_FILE"),
         ({"key_file": "/nowhere/key"}, "/nowhere/key: cannot be read .No such file.*TRITON_KEY_FILE"),
     ],
 )
-def test_a_missing_key_names_the_fix(tmp_path: Path, given: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_a_missing_key_names_the_fix(tmp_path: Path, given: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         find(tmp_path, None, **given)
 
 

@@ -127,8 +127,8 @@ class TestBatches:
         ],
     )
     def test_a_delete_that_does_not_name_the_present_values_changes_nothing(self, other: RecordSet) -> None:
-        said = messages(zone(SRV), Change("CREATE", A), Change("DELETE", other))
-        assert said == (
+        message = messages(zone(SRV), Change("CREATE", A), Change("DELETE", other))
+        assert message == (
             "Tried to delete resource record set [name='v1._theservice._tcp.unilans.net.', type='SRV'] "
             "but the values provided do not match the current values"
         )
@@ -143,8 +143,8 @@ class TestBatches:
         assert apply(ZONE, zone(), [Change("UPSERT", A)]) == {A.key: A}
 
     def test_all_that_is_wrong_is_reported_at_once(self) -> None:
-        said = messages(zone(), Change("DELETE", A), Change("DELETE", SRV))
-        assert "type='A'] but it was not found, Tried" in said and "type='SRV'] but it was not found" in said
+        message = messages(zone(), Change("DELETE", A), Change("DELETE", SRV))
+        assert "type='A'] but it was not found, Tried" in message and "type='SRV'] but it was not found" in message
 
     def test_a_cname_is_alone(self) -> None:
         assert "conflicts with other records" in messages(zone(A), Change("CREATE", CNAME))
@@ -153,19 +153,21 @@ class TestBatches:
         assert "not permitted at apex" in messages(zone(), Change("CREATE", replace(CNAME, name=ZONE)))
 
     def test_a_name_outside_the_zone_is_refused(self) -> None:
-        said = messages(zone(), Change("CREATE", replace(A, name="www.example.com")))
-        assert said == "RRSet with DNS name www.example.com. is not permitted in zone unilans.net."
+        message = messages(zone(), Change("CREATE", replace(A, name="www.example.com")))
+        assert message == "RRSet with DNS name www.example.com. is not permitted in zone unilans.net."
         assert messages(zone(), Change("CREATE", replace(A, name="wwwunilans.net")))
 
     def test_the_zone_keeps_its_own_sets(self) -> None:
-        for kind, said in (("SOA", "exactly one SOA"), ("NS", "at least one NS")):
+        for kind, message in (("SOA", "exactly one SOA"), ("NS", "at least one NS")):
             own = zone()[ZONE, kind, ""]
-            assert said in messages(zone(), Change("DELETE", own))
+            assert message in messages(zone(), Change("DELETE", own))
 
     def test_a_set_is_named_twice_only_to_be_made_again(self) -> None:
         for actions in (("UPSERT", "UPSERT"), ("CREATE", "DELETE"), ("CREATE", "CREATE")):
-            said = messages(zone(), *(Change(action, A) for action in actions))
-            assert said.startswith("The request contains an invalid set of changes for a resource record set 'A www.")
+            message = messages(zone(), *(Change(action, A) for action in actions))
+            assert message.startswith(
+                "The request contains an invalid set of changes for a resource record set 'A www."
+            )
 
     def test_routed_and_simple_sets_do_not_mix(self) -> None:
         routed = replace(A, identifier="one", routing={"Weight": "1"})
@@ -175,8 +177,8 @@ class TestBatches:
         assert "go together" in messages(zone(), Change("CREATE", replace(A, identifier="one")))
 
     def test_duplicate_values_are_refused(self) -> None:
-        said = messages(zone(), Change("CREATE", replace(A, values=A.values * 2)))
-        assert said == "Duplicate Resource Record: '198.51.100.10'"
+        message = messages(zone(), Change("CREATE", replace(A, values=A.values * 2)))
+        assert message == "Duplicate Resource Record: '198.51.100.10'"
 
 
 def many(count: int) -> RecordSet:

@@ -82,7 +82,7 @@ class TestGrammar:
         assert str(expected) == spec
 
     @pytest.mark.parametrize(
-        ("spec", "said"),
+        ("spec", "message"),
         [
             ("", "Write SERVICE[:METHOD][:PATH-REGEX] ACTION[=VALUE]"),
             ("ec2", "Write SERVICE[:METHOD][:PATH-REGEX] ACTION[=VALUE]"),
@@ -104,11 +104,11 @@ class TestGrammar:
             ("ec2:/( drop", "'/(' is not a regular expression"),
         ],
     )
-    def test_what_is_no_fault_is_refused_with_the_fix(self, spec: str, said: str) -> None:
+    def test_what_is_no_fault_is_refused_with_the_fix(self, spec: str, message: str) -> None:
         faults = Faults()
         with pytest.raises(FaultError) as refusal:
             faults.add(spec)
-        assert said in str(refusal.value)
+        assert message in str(refusal.value)
         assert faults.active() == []
 
 

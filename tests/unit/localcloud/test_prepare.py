@@ -60,9 +60,9 @@ class TestMachine:
     def test_a_full_disk_is_named_with_what_is_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=17 * 2**20))
-        said = refusal(prepare.check_machine)
-        assert said.startswith(f"{prepare.ROOT}: has 17 MiB free, and {prepare.LEAST_DISK_MIB} are needed")
-        assert "XDG_CACHE_HOME" in said
+        message = refusal(prepare.check_machine)
+        assert message.startswith(f"{prepare.ROOT}: has 17 MiB free, and {prepare.LEAST_DISK_MIB} are needed")
+        assert "XDG_CACHE_HOME" in message
 
     def test_a_disk_with_just_enough_will_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -89,8 +89,8 @@ class TestSteps:
 
     def test_a_command_that_fails_names_its_log_with_the_last_lines(self, logs: Path) -> None:
         code = "import sys; print(*range(100), sep='\\n'); print('\\x1b[31mno plug\\x1b[0m', file=sys.stderr); raise SystemExit(3)"
-        said = refusal(lambda step: prepare.run(step, [sys.executable, "-c", code], fix="Plug it in"))
-        first, named, *rest = said.splitlines()
+        message = refusal(lambda step: prepare.run(step, [sys.executable, "-c", code], fix="Plug it in"))
+        first, named, *rest = message.splitlines()
         assert (
             first.endswith("failed with exit code 3. Plug it in.")
             and named == f"Read {logs}/prepare-some.log. Its last lines:"
@@ -99,12 +99,12 @@ class TestSteps:
         assert (logs / "prepare-some.log").read_text().splitlines()[0] == "0"
 
     def test_a_command_that_says_nothing_and_fails_has_an_empty_log(self, logs: Path) -> None:
-        said = refusal(lambda step: prepare.run(step, ["false"], fix="Plug it in"))
-        assert said == f"false …: failed with exit code 1. Plug it in.\n{logs}/prepare-some.log is empty."
+        message = refusal(lambda step: prepare.run(step, ["false"], fix="Plug it in"))
+        assert message == f"false …: failed with exit code 1. Plug it in.\n{logs}/prepare-some.log is empty."
 
     def test_a_command_that_is_not_there_says_the_fix(self, logs: Path) -> None:
-        said = refusal(lambda step: prepare.run(step, ["/nowhere/at/all"], fix="Get it"))
-        assert said == "/nowhere/at/all: cannot be started (No such file or directory). Get it."
+        message = refusal(lambda step: prepare.run(step, ["/nowhere/at/all"], fix="Get it"))
+        assert message == "/nowhere/at/all: cannot be started (No such file or directory). Get it."
 
     def test_the_last_line_of_a_command_is_what_came_of_it(self, logs: Path) -> None:
         code = "import sys; print('building', file=sys.stderr, flush=True); print('/engine/bin')"
@@ -156,8 +156,8 @@ class TestSteps:
         go.chmod(0o755)
         monkeypatch.setenv("PATH", f"{go.parent}:/usr/bin:/bin")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        said = refusal(prepare.get_engine)
-        shown = [line.strip() for line in said.splitlines()]
+        message = refusal(prepare.get_engine)
+        shown = [line.strip() for line in message.splitlines()]
         assert "package 1" in shown and "no room" in shown
         assert any(
             line.startswith("engine: go build: failed (the reason is above). Check that the Go module proxy")
@@ -354,9 +354,9 @@ class TestRehearsal:
         monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
         monkeypatch.setattr(Sandbox, "running", lambda _: False)
         sandbox.down(Stopped(tmp_path))
-        said = capsys.readouterr().out
+        output = capsys.readouterr().out
         assert all(
-            each in said for each in (".rollcall/local/logs", ".venv", "/somewhere/rollcall", "Debian packages", "Go")
+            each in output for each in (".rollcall/local/logs", ".venv", "/somewhere/rollcall", "Debian packages", "Go")
         )
 
     def test_plugins_that_are_not_known_are_named(self) -> None:

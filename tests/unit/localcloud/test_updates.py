@@ -45,7 +45,7 @@ def summary(preview: bool = False, **counts: int) -> list[dict[str, Any]]:
     return [{"summaryEvent": {"isPreview": preview, "resourceChanges": counts}}]
 
 
-def said(text: str, severity: str = "info", name: str = "", **more: Any) -> list[dict[str, Any]]:
+def diagnostic(text: str, severity: str = "info", name: str = "", **more: Any) -> list[dict[str, Any]]:
     urn = {"urn": f"{STACK}aws:ec2/instance:Instance::{name}"} if name else {}
     return [{"diagnosticEvent": {"message": text, "severity": severity, "color": "never", **urn, **more}}]
 
@@ -117,7 +117,15 @@ class TestMessages:
     def test_each_message_is_shown_once_in_preview_and_update(self) -> None:
         update = Update()
         one, two = "web: 0 of 2 answer; waiting for web-0\n\n", "web: 1 of 2 answer; waiting for web-1\n\n"
-        lines = lines_of(update, said(one), said(one), summary(preview=True), said(two), said(one), said(two))
+        lines = lines_of(
+            update,
+            diagnostic(one),
+            diagnostic(one),
+            summary(preview=True),
+            diagnostic(two),
+            diagnostic(one),
+            diagnostic(two),
+        )
         assert lines == [f"    {one.strip()}", f"    {two.strip()}"]
         assert not update.failed
 
@@ -125,7 +133,9 @@ class TestMessages:
         update = Update()
         text = "web: the roll call was not answered, and nothing changed for 300 s:\n  - web-0 is not at www A\n  Look into its log.\n"
         lines = lines_of(
-            update, said(text, "error", "web", prefix="error: "), said(text, "error", "web", prefix="error: ")
+            update,
+            diagnostic(text, "error", "web", prefix="error: "),
+            diagnostic(text, "error", "web", prefix="error: "),
         )
         assert lines == [
             "    error: web: web: the roll call was not answered, and nothing changed for 300 s:",
@@ -135,19 +145,19 @@ class TestMessages:
         assert update.failed
 
     def test_two_resources_with_the_same_error_are_both_named(self) -> None:
-        lines = lines_of(Update(), said("no quota", "error", "a"), said("no quota", "error", "b"))
+        lines = lines_of(Update(), diagnostic("no quota", "error", "a"), diagnostic("no quota", "error", "b"))
         assert lines == ["    error: a: no quota", "    error: b: no quota"]
 
     def test_a_warning_says_that_it_is_one_and_fails_nothing(self) -> None:
         update = Update()
-        assert lines_of(update, said("\x1b[33mold\x1b[0m <{%fg 3%}>thing<{%reset%}>", "warning")) == [
+        assert lines_of(update, diagnostic("\x1b[33mold\x1b[0m <{%fg 3%}>thing<{%reset%}>", "warning")) == [
             "    warning: old thing"
         ]
         assert not update.failed
 
     @pytest.mark.parametrize(
         "event",
-        [said("registering", "debug"), said("1 s", ephemeral=True), said("\n")],
+        [diagnostic("registering", "debug"), diagnostic("1 s", ephemeral=True), diagnostic("\n")],
         ids=["debug", "passing", "empty"],
     )
     def test_noise_is_not_shown(self, event: list[dict[str, Any]]) -> None:

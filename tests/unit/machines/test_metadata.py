@@ -94,13 +94,13 @@ def test_one_connection_serves_many_requests_and_survives_rubbish(metadata: Meta
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(tmp_path / "metadata.sock"))
         with connection.makefile("rw", encoding="ascii", newline="\n") as stream:
-            said = []
+            replies = []
             for line in ("NEGOTIATE V2", "V2 5 00000000 abc GET", frame("00c0ffee", "GET", "sdc:alias")):
                 stream.write(line + "\n")
                 stream.flush()
-                said.append(stream.readline().rstrip("\n"))
-    assert said[:2] == ["V2_OK", "invalid command"]
-    assert parse(said[2]) == ("00c0ffee", "SUCCESS", "web-0")
+                replies.append(stream.readline().rstrip("\n"))
+    assert replies[:2] == ["V2_OK", "invalid command"]
+    assert parse(replies[2]) == ("00c0ffee", "SUCCESS", "web-0")
 
 
 def test_a_socket_path_may_be_longer_than_an_address_of_the_family(tmp_path: Path) -> None:

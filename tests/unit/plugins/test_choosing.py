@@ -93,11 +93,11 @@ def test_a_link_of_an_earlier_version_is_replaced_and_not_followed(tmp_path: Pat
 def test_all_that_cannot_be_had_are_named_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(PluginsError) as lacking:
         both(tmp_path / "home", tmp_path / "users", "real", "command")
-    said = str(lacking.value)
-    assert said.startswith("the real plugins aws, cloudflare are not in") and "(no such host)" in said
+    message = str(lacking.value)
+    assert message.startswith("the real plugins aws, cloudflare are not in") and "(no such host)" in message
     for name in ("aws", "cloudflare"):
-        assert f"pulumi plugin install resource {name} {version(f'pulumi-{name}')}" in said
-    assert "leave PLUGINS out" in said
+        assert f"pulumi plugin install resource {name} {version(f'pulumi-{name}')}" in message
+    assert "leave PLUGINS out" in message
 
 
 def test_half_a_download_is_none(tmp_path: Path) -> None:

@@ -73,11 +73,11 @@ def port_of(process: subprocess.Popen[str]) -> str:
 
 def test_each_has_its_callers_environment(ready: Preloaded, state: Path) -> None:
     processes = [start(state, "aws", AWS_REGION=each) for each in ("us-west-2", "sa-east-1")]
-    said = [region(port_of(each)) for each in processes]
+    regions = [region(port_of(each)) for each in processes]
     for each in processes:
         each.kill()
         each.communicate()
-    assert "provider's region us-west-2" in said[0] and "provider's region sa-east-1" in said[1]
+    assert "provider's region us-west-2" in regions[0] and "provider's region sa-east-1" in regions[1]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

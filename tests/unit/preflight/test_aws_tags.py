@@ -58,7 +58,7 @@ def test_without_tags_or_with_good_ones_there_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tags", "said"),
+    ("tags", "message"),
     [
         ({"aws:team": "x"}, "the key 'aws:team' begins with aws:, which AWS keeps for itself. Rename it."),
         ({"AWS:team": "x"}, "the key 'AWS:team' begins with aws:"),
@@ -83,8 +83,8 @@ def test_without_tags_or_with_good_ones_there_is_no_fault() -> None:
         ({"Team": "a", "team": "b"}, "the key 'team' differs from 'Team', another key, in case alone"),
     ],
 )
-def test_what_a_service_refuses_is_named(tags: Mapping[str, str], said: str) -> None:
-    assert any(each.startswith("aws:defaultTags: ") and said in each for each in found(tags)), found(tags)
+def test_what_a_service_refuses_is_named(tags: Mapping[str, str], message: str) -> None:
+    assert any(each.startswith("aws:defaultTags: ") and message in each for each in found(tags)), found(tags)
 
 
 def test_what_rollcall_sets_alike_may_be_said_again() -> None:

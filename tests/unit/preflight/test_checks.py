@@ -63,21 +63,21 @@ def test_fleets_are_distinguished_by_where_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cloud", "region", "said"),
+    ("cloud", "region", "message"),
     [
         ("aws", "eu-west-1a", "'eu-west-1a' is not an AWS region. Write it as eu-west-1"),
         ("aws", "Ireland", "'Ireland' is not an AWS region"),
         ("joyent", "https://cloudapi.example", "is not the name of a data centre. `triton datacenters` lists them"),
     ],
 )
-def test_what_can_be_no_place_is_refused_by_its_key(cloud: str, region: str, said: str) -> None:
+def test_what_can_be_no_place_is_refused_by_its_key(cloud: str, region: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=r"rollcall:fleets\.web\.region") as refused:
         settings(cloud, region)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("theirs", "config", "said"),
+    ("theirs", "config", "message"),
     [
         ("111111111111", {}, None),
         (
@@ -90,17 +90,17 @@ def test_what_can_be_no_place_is_refused_by_its_key(cloud: str, region: str, sai
     ],
 )
 def test_a_provider_in_another_account_is_a_fault_that_names_the_key_and_both(
-    monkeypatch: pytest.MonkeyPatch, theirs: str, config: dict[str, str], said: str | None
+    monkeypatch: pytest.MonkeyPatch, theirs: str, config: dict[str, str], message: str | None
 ) -> None:
     ours = SimpleNamespace(identity=lambda: Identity(account="111111111111", arn="arn:ours"))
     monkeypatch.setattr(credentials, "config", config.get)
     monkeypatch.setattr(session, "session_of", lambda _: ours)
     monkeypatch.setattr(ec2_lookups, "provider_identity", lambda: SimpleNamespace(account_id=theirs, arn="arn:theirs"))
     fault = credentials.account_fault()
-    if said is None:
+    if message is None:
         assert fault is None
     else:
-        assert fault and fault.startswith(said) and "in account 111111111111 (arn:ours). Give both" in fault
+        assert fault and fault.startswith(message) and "in account 111111111111 (arn:ours). Give both" in fault
 
 
 def test_the_program_shows_no_value_of_a_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ class TestApex:
         }
 
     @pytest.mark.parametrize(
-        ("other", "said"),
+        ("other", "message"),
         [
             (
                 replace(OURS, comment=""),
@@ -158,10 +158,10 @@ class TestApex:
             ),
         ],
     )
-    def test_what_is_not_ours_is_refused_with_the_fix(self, other: Record, said: str) -> None:
+    def test_what_is_not_ours_is_refused_with_the_fix(self, other: Record, message: str) -> None:
         found = existing_resources.apex(zone(), "local", [other], EMPTY)
         assert not found.taken and len(found.faults) == 1
-        assert said in found.faults[0] and "apex: false" in found.faults[0]
+        assert message in found.faults[0] and "apex: false" in found.faults[0]
 
     def test_other_types_do_not_matter_nor_anything_where_no_apex_is_kept(self) -> None:
         assert (

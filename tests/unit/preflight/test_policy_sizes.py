@@ -51,8 +51,8 @@ def test_a_policy_that_does_not_fit_is_a_fault_with_what_to_do(cloud: str, owner
     assert faults(settings(cloud, fits), zone="Z" * 21, region="us-west-2") == []
     all_three = settings(cloud, 100, [f"theService/v{each}" for each in range(1, 4)])
     (fault,) = faults(all_three, zone="Z" * 21, region="us-west-2")
-    said = f"rollcall:fleets.web.joins: the fleet joins 300 SRV sets, so the policy of its IAM {owner} would have "
-    assert fault.startswith(said) and f"and IAM takes {MOST[owner]}. Let it join fewer incarnations" in fault
+    message = f"rollcall:fleets.web.joins: the fleet joins 300 SRV sets, so the policy of its IAM {owner} would have "
+    assert fault.startswith(message) and f"and IAM takes {MOST[owner]}. Let it join fewer incarnations" in fault
 
 
 def test_the_limit_itself_fits_and_blanks_are_not_counted() -> None:

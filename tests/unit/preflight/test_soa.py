@@ -26,8 +26,8 @@ def test_the_lesser_of_its_ttl_and_its_minimum_counts(ttl: int, minimum: int, se
 
 
 def test_a_preview_names_the_zone_and_the_seconds_and_what_to_do() -> None:
-    (said,) = soa.warnings(DIRECTORY, lambda name: {"SOA": answered()} if name == "unilans.net." else {})
-    assert said == (
+    (message,) = soa.warnings(DIRECTORY, lambda name: {"SOA": answered()} if name == "unilans.net." else {})
+    assert message == (
         "rollcall:serviceDiscovery.zone: by the SOA of unilans.net resolvers remember for 900 s that a name does not exist. If a client "
         "asks for an incarnation before its first machine has registered, it may find this machine up to 900 s late. Set "
         "rollcall:serviceDiscovery.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to 60 or less."
@@ -40,8 +40,8 @@ def test_seconds_cost_nothing_worth_saying(found: dict[str, Any]) -> None:
 
 
 def test_a_zone_that_is_still_to_be_made_will_have_route53s_own() -> None:
-    (said,) = soa.warnings(DIRECTORY, None)
-    assert "resolvers remember for 900 s" in said
+    (message,) = soa.warnings(DIRECTORY, None)
+    assert "resolvers remember for 900 s" in message
 
 
 @pytest.mark.parametrize("value", ["", "a. b. 1 2 3 4 x", "a. b."])

@@ -58,7 +58,7 @@ def test_what_is_changed_is_reported(cloud: FakeCloud, by: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         (
             {"tags": {"rollcall-stack": "prod", "rollcall-fleet": "api", "rollcall-machine": "3"}},
@@ -67,11 +67,11 @@ def test_what_is_changed_is_reported(cloud: FakeCloud, by: str) -> None:
         ({"image": "twin"}, "has the image"),
     ],
 )
-def test_what_is_anothers_or_takes_another_machine_is_refused(cloud: FakeCloud, changed: Any, said: str) -> None:
+def test_what_is_anothers_or_takes_another_machine_is_refused(cloud: FakeCloud, changed: Any, message: str) -> None:
     id_ = there(cloud, **changed)
     found = result_of(cloud, fleet(m1=id_))
     (fault,) = found.faults
-    assert not found.notes and fault.startswith("rollcall:fleets.web.adopt.1: ") and said in fault
+    assert not found.notes and fault.startswith("rollcall:fleets.web.adopt.1: ") and message in fault
 
 
 def test_a_machine_of_another_program_is_refused(cloud: FakeCloud) -> None:
@@ -94,7 +94,7 @@ def test_what_was_adopted_before_is_nothing_to_tell_of(cloud: FakeCloud) -> None
 
 
 @pytest.mark.parametrize(
-    ("cloud", "adopt", "said"),
+    ("cloud", "adopt", "message"),
     [
         ("aws", {"0": "i-1"}, "is for Triton machines"),
         ("joyent", {"2": "old"}, "is not the number of a machine of this fleet"),
@@ -103,7 +103,7 @@ def test_what_was_adopted_before_is_nothing_to_tell_of(cloud: FakeCloud) -> None
         ("joyent", {"0": 1}, "not a text"),
     ],
 )
-def test_a_mistake_in_the_configuration_is_named(cloud: str, adopt: Any, said: str) -> None:
+def test_a_mistake_in_the_configuration_is_named(cloud: str, adopt: Any, message: str) -> None:
     result_of = {"cloud": cloud, "count": 2, "size": "s", "image": "debian-12", "joins": ["site/www"], "adopt": adopt}
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(ConfigurationError, match=message):
         read("local", {"sites": {"www": {"zone": "scalability.expert"}}, "fleets": {"web": result_of}})

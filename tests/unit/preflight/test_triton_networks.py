@@ -81,8 +81,8 @@ def test_with_several_public_networks_one_must_be_named() -> None:
 
 
 def test_without_a_public_network_there_is_no_default() -> None:
-    said = refused([PRIVATE, FABRIC])
-    assert said.startswith(
+    message = refused([PRIVATE, FABRIC])
+    assert message.startswith(
         "rollcall:fleets.web.networks: is not set, and the data centre us-central-1 has no public network; it has "
         "MNX-Triton-Private (private), My-Fabric-Network (fabric 192.168.128.0/22). Ask its operator for one"
     )
@@ -95,14 +95,14 @@ def test_an_unknown_name_or_id_names_the_data_centre_and_what_there_is() -> None
         "MNX-Triton-Public (public), My-Fabric-Network (fabric 192.168.128.0/22). "
         "Correct the name (did you mean MNX-Triton-Public?)."
     )
-    said = refused([PUBLIC], OTHER.id)
-    assert f"us-central-1 has no network '{OTHER.id}'; it has MNX-Triton-Public (public). Correct the name." in said
+    message = refused([PUBLIC], OTHER.id)
+    assert f"us-central-1 has no network '{OTHER.id}'; it has MNX-Triton-Public (public). Correct the name." in message
 
 
 def test_a_name_of_several_networks_is_ambiguous_and_an_id_is_not() -> None:
-    said = refused([PUBLIC, FABRIC, TWIN], PUBLIC.name, "My-Fabric-Network")
-    assert "'My-Fabric-Network' is the name of 2 networks of the data centre us-central-1" in said
-    assert f"{FABRIC.id} (fabric 192.168.128.0/22), {TWIN.id} (fabric 10.1.0.0/24). Write the id of one." in said
+    message = refused([PUBLIC, FABRIC, TWIN], PUBLIC.name, "My-Fabric-Network")
+    assert "'My-Fabric-Network' is the name of 2 networks of the data centre us-central-1" in message
+    assert f"{FABRIC.id} (fabric 192.168.128.0/22), {TWIN.id} (fabric 10.1.0.0/24). Write the id of one." in message
     assert resolved([PUBLIC, FABRIC, TWIN], PUBLIC.name, TWIN.id)[1] == (PUBLIC.id, TWIN.id)
 
 
@@ -111,17 +111,17 @@ def test_one_network_by_its_name_and_by_its_id_is_one_twice() -> None:
 
 
 def test_two_public_networks_are_one_too_many() -> None:
-    said = refused([PUBLIC, OTHER], PUBLIC.name, OTHER.name)
-    assert "names 2 public networks, MNX-Triton-Public (public), Other-Public (public)" in said
-    assert "CloudAPI puts a machine on one at most. Keep one of them." in said
+    message = refused([PUBLIC, OTHER], PUBLIC.name, OTHER.name)
+    assert "names 2 public networks, MNX-Triton-Public (public), Other-Public (public)" in message
+    assert "CloudAPI puts a machine on one at most. Keep one of them." in message
 
 
 @pytest.mark.parametrize("name", [FABRIC.name, PRIVATE.name])
 def test_machines_without_a_public_network_could_register_nothing(name: str) -> None:
-    said = refused([PUBLIC, OTHER, PRIVATE, FABRIC], name)
-    assert said.startswith(f"rollcall:fleets.web.networks: names no public network ({name}")
-    assert "machines register public addresses for site/www." in said
-    assert said.endswith("the data centre us-central-1 has MNX-Triton-Public (public), Other-Public (public).")
+    message = refused([PUBLIC, OTHER, PRIVATE, FABRIC], name)
+    assert message.startswith(f"rollcall:fleets.web.networks: names no public network ({name}")
+    assert "machines register public addresses for site/www." in message
+    assert message.endswith("the data centre us-central-1 has MNX-Triton-Public (public), Other-Public (public).")
 
 
 @pytest.mark.parametrize(

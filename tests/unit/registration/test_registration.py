@@ -36,7 +36,7 @@ class World:
         self.seen_: dict[str, Instance] = {}
         self.records: list[DnsRecord] = []
         self.stuck: set[str] = set()
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.slept: list[float] = []
         self.removed: list[DnsRecord] = []
         self.taken_out: list[DnsRecord] = []
@@ -156,7 +156,7 @@ class World:
 
     # What Engine offers
     def say(self, text: str, *, warning: bool = False) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -213,7 +213,7 @@ def test_create_returns_when_every_machine_answers(world: World) -> None:
     made = RollCallProvider().create(props(members))
     assert made.id == "local/web"
     assert len(world.dns_records()) == 2
-    assert any("web-1" in line for line in world.said)
+    assert any("web-1" in line for line in world.messages)
 
 
 def by_hand(instance: str = "i-0000000000000beef") -> DnsRecord:
@@ -386,7 +386,7 @@ def test_a_leaver_lingers_from_when_no_name_server_answers_with_it(world: World)
     world.answered_until["198.51.100.11"] = 12.0
     RollCallProvider().update("", props(members), props(members[:1]))
     assert 12 + 30 <= world.now < 12 + 30 + 2 * draining.POLL_S
-    assert any("name servers to forget web-1" in line for line in world.said)
+    assert any("name servers to forget web-1" in line for line in world.messages)
 
 
 def test_the_record_of_a_leaver_that_does_not_run_is_removed_for_it(world: World) -> None:
@@ -400,7 +400,7 @@ def test_a_leaver_that_hangs_does_not_block_for_ever(world: World) -> None:
     world.stuck.add(members[1]["instance"])
     RollCallProvider().update("", props(members), props(members[:1]))
     assert draining.DRAIN_LIMIT_S <= world.now < draining.DRAIN_LIMIT_S + 60
-    assert any("what is left is removed after the machine" in line for line in world.said)
+    assert any("what is left is removed after the machine" in line for line in world.messages)
 
 
 def test_one_leaver_that_hangs_takes_no_time_from_the_caches_of_the_others(world: World) -> None:
@@ -583,7 +583,7 @@ class TestJoinsNoMore:
         assert world.taken_out == gone and world.removed == [] and self.at_old(world) == [others]
         assert draining.DROP_LIMIT_S <= world.now < draining.DROP_LIMIT_S + 5
         assert not any(world.seen_[each["instance"]].drained for each in members)
-        assert any(f"web-0 ({members[0]['instance']}) at {self.OLD}" in line for line in world.said)
+        assert any(f"web-0 ({members[0]['instance']}) at {self.OLD}" in line for line in world.messages)
 
     def test_who_leaves_by_itself_is_waited_for(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         members = [world.machine(0)]
@@ -612,7 +612,7 @@ class TestJoinsNoMore:
 
         monkeypatch.setattr(world, "take_out", comes_back)
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
-        assert world.now <= draining.DRAIN_LIMIT_S + 2 and "check its agent" in world.said[-1]
+        assert world.now <= draining.DRAIN_LIMIT_S + 2 and "check its agent" in world.messages[-1]
 
     def test_a_zone_that_cannot_be_looked_at_is_told_and_holds_up_nothing(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -626,7 +626,7 @@ class TestJoinsNoMore:
         assert (
             RollCallProvider().update("", props(members, places=self.BOTH), props(members)).outs["members"] == members
         )
-        assert f"cannot see whether it has left {self.OLD} (reason=refused" in world.said[-1]
+        assert f"cannot see whether it has left {self.OLD} (reason=refused" in world.messages[-1]
 
     def test_a_place_with_another_ttl_is_the_same_place(self, world: World) -> None:
         members = [world.machine(0)]
@@ -713,10 +713,10 @@ class TestAMachineThatOnlyItsTagsSayToBeOurs:
         (shown,) = RollCallProvider().read("", given).outs["unproven"]
         RollCallProvider().update("", given, given)
         assert world.ended == world.drained == []
-        (said,) = (each for each in world.said if instance in each)
-        assert said == f"web: {shown}"
-        assert "only its tags say that it is this stack's (its role is another), so it is not ended" in said
-        assert "take its rollcall- tags away" in said
+        (message,) = (each for each in world.messages if instance in each)
+        assert message == f"web: {shown}"
+        assert "only its tags say that it is this stack's (its role is another), so it is not ended" in message
+        assert "take its rollcall- tags away" in message
 
     def test_does_not_keep_one_that_is_proven_from_being_ended(self, world: World) -> None:
         members = [world.machine(each) for each in range(4)]
@@ -743,7 +743,7 @@ def test_a_deregistration_lets_nobody_terminate_a_machine_with_copied_tags(world
     else:
         world.tagged.add(instance)
         DeregistrationProvider().delete("", gone)
-        assert any(f"{instance} has its tags, but only its tags say" in each for each in world.said)
+        assert any(f"{instance} has its tags, but only its tags say" in each for each in world.messages)
     assert world.ended == []
 
 
@@ -805,7 +805,7 @@ def test_a_value_that_a_member_takes_over_from_its_twin_is_not_waited_for(world:
         world.seen_[member] = replace(world.seen_[member], addresses=(value,))
     RollCallProvider().create(props(members))
     assert world.ended == [twin]
-    assert (world.now >= 40.0 + 30.0) is not taken_over, world.said
+    assert (world.now >= 40.0 + 30.0) is not taken_over, world.messages
 
 
 def test_a_machine_that_leaves_in_this_update_is_no_orphan(world: World) -> None:
@@ -883,7 +883,7 @@ def test_a_record_of_another_clouds_machine_is_not_judged_by_this_one(world: Wor
 def test_progress_says_who_answers_and_the_last_step_of_who_does_not(world: World) -> None:
     members = [world.machine(0), world.machine(1, registered=False)]
     RollCallProvider().create(props(members))
-    assert "web: 1 of 2 answer; waiting for web-1 (i-00000000000000001): running, settings read" in world.said
+    assert "web: 1 of 2 answer; waiting for web-1 (i-00000000000000001): running, settings read" in world.messages
 
 
 ASKED = {
@@ -1144,7 +1144,7 @@ class TestAStackThatWasRenamed:
         assert world.drained == ["i-00000000000000000"] and world.removed == [] and world.ended == []
         assert [each.owner.stack for each in world.records if each.owner] == ["live"]
         assert (outs["stack"], outs["acknowledged"], outs["foreign"]) == ("live", [], [])
-        assert 30.0 in world.slept and not [each for each in world.said if "is not Rollcall's" in each]
+        assert 30.0 in world.slept and not [each for each in world.messages if "is not Rollcall's" in each]
 
     def test_they_serve_on_where_a_successor_does_not_answer(self, world: World) -> None:
         old, new = web_0(world, 0, "aaaaaa"), web_0(world, 1, "bbbbbb", "live", registered=False)
@@ -1243,7 +1243,7 @@ class TestMachinesThatNoRollCallHasCounted:
 
 
 class TestNameServers:
-    """What is wrong with them is said, once; and where only resolvers can be asked, their caches get the time that they need."""
+    """A fault of the name servers is reported once. Where only resolvers can be queried, the roll call waits for their caches."""
 
     LAME = "scalability.expert: the name server ns2 (192.0.2.2) answers REFUSED, so it has no vote"
 
@@ -1257,9 +1257,9 @@ class TestNameServers:
     def test_one_without_a_vote_is_reported_once_in_an_up_and_in_a_refresh(self, world: World) -> None:
         world.notes = (self.LAME,)
         RollCallProvider().create(self.unanswered(world, 5))
-        assert world.said.count(self.LAME) == 1
+        assert world.messages.count(self.LAME) == 1
         RollCallProvider().read("", props([world.machine(0)]))
-        assert f"web: {self.LAME}" in world.said
+        assert f"web: {self.LAME}" in world.messages
 
     def test_the_fault_says_what_each_sees(self, world: World) -> None:
         world.notes = (self.LAME,)
@@ -1292,9 +1292,9 @@ class TestNameServers:
         members = [world.machine(0), world.machine(1)]
         world.delay, world.answered_until, world.notes = 120.0, {"198.51.100.11": 150.0}, ("none can be asked",)
         RollCallProvider().update("", props(members), props(members[:1]))
-        assert any("waiting for the resolvers, for up to 120 s, to forget web-1" in each for each in world.said)
-        assert world.said.count("none can be asked") == 3, "by both roll calls and by the leave between them"
-        assert not any("going on" in each for each in world.said) and world.now >= 150
+        assert any("waiting for the resolvers, for up to 120 s, to forget web-1" in each for each in world.messages)
+        assert world.messages.count("none can be asked") == 3, "by both roll calls and by the leave between them"
+        assert not any("going on" in each for each in world.messages) and world.now >= 150
 
 
 class TestAMarkThatWasCopied:

@@ -146,15 +146,15 @@ class TestRelease:
 
 class TestText:
     def test_it_is_the_same_text_whoever_builds_it(self, tmp_path: Path) -> None:
-        said = set()
+        printed = set()
         for seed, cloud in (("1", "aws"), ("2", "joyent")):
             environment = {**os.environ, "PYTHONHASHSEED": seed, "ROLLCALL_CLOUD": cloud, "PYTHONPATH": str(ROOT)}
             words = [sys.executable, "-c", HASH]
             done = subprocess.run(
                 words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
             )
-            said.add(done.stdout)
-        assert said == {f"{userdata.release().digest} {userdata.sources_hash()}\n"}
+            printed.add(done.stdout)
+        assert printed == {f"{userdata.release().digest} {userdata.sources_hash()}\n"}
 
     def test_every_machine_has_the_same_script_and_behind_it_what_its_cloud_has_no_store_for(self) -> None:
         script, text = userdata.boot_script(), userdata.build()
@@ -256,11 +256,11 @@ def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def rollcall(landed: Path, *said: str, by: str = sys.executable, **given: str) -> subprocess.CompletedProcess[str]:
+def rollcall(landed: Path, *words: str, by: str = sys.executable, **given: str) -> subprocess.CompletedProcess[str]:
     """`python3 -m rollcall …` as the units call it, without what is of this checkout."""
     libraries = Path(requests.__file__).parent.parent
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{landed}:{libraries}", **given}
-    program = [by, "-S", "-B", "-m", "rollcall", *said]
+    program = [by, "-S", "-B", "-m", "rollcall", *words]
     return subprocess.run(program, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 

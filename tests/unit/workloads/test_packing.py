@@ -92,7 +92,7 @@ def _socket(at: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda at: at.symlink_to("/etc/passwd"), "has the link x to /etc/passwd, which leads out of it"),
         (lambda at: at.symlink_to("../other"), "has the link x to ../other, which leads out of it"),
@@ -104,12 +104,12 @@ def _socket(at: Path) -> None:
     ],
 )
 def test_what_leads_out_or_is_no_file_is_refused_unless_it_is_excluded(
-    folder: Path, make: Callable[[Path], None], said: str
+    folder: Path, make: Callable[[Path], None], message: str
 ) -> None:
     make(folder / "x")
     with pytest.raises(PackingError) as refused:
         pack(DEFINITION, folder)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     pack(DEFINITION, folder, ["x", "start", "a?b"])
 
 
@@ -169,7 +169,7 @@ def tar(*entries: tuple[str, Any], size: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "said"),
+    ("name", "kind", "message"),
     [
         ("/etc/cron.d/x", tarfile.REGTYPE, "its path leads elsewhere"),
         ("a/../../x", tarfile.REGTYPE, "its path leads elsewhere"),
@@ -181,8 +181,8 @@ def tar(*entries: tuple[str, Any], size: int = 0) -> bytes:
         ("x", (tarfile.SYMTYPE, "link/../.."), "its link leads elsewhere"),
     ],
 )
-def test_a_tar_that_leads_elsewhere_is_refused(tmp_path: Path, name: str, kind: Any, said: str) -> None:
-    with pytest.raises(ReleaseError, match=rf"reason=unsafe-release member='{name}' said='{said}'"):
+def test_a_tar_that_leads_elsewhere_is_refused(tmp_path: Path, name: str, kind: Any, message: str) -> None:
+    with pytest.raises(ReleaseError, match=rf"reason=unsafe-release member='{name}' said='{message}'"):
         workloads.unpack(io.BytesIO(tar((name, kind))), tmp_path / "there", 1000)
     assert not (tmp_path / "there").exists()
 
