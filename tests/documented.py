@@ -54,7 +54,7 @@ RUN_ELSEWHERE = {
         by='localcloud("partition"',
     ),
     "lc run": Elsewhere(
-        test="tests/integration/test_closed_origins.py::test_nobody_but_the_edge_gets_to_a_machine",
+        test="tests/integration/test_closed_origins.py::test_only_the_edge_reaches_a_machine",
         by='localcloud("run"',
     ),
     "lc freeze": Elsewhere(
@@ -62,7 +62,7 @@ RUN_ELSEWHERE = {
         by='localcloud("freeze"',
     ),
     ".venv/bin/rollcall status": Elsewhere(
-        test="tests/integration/test_credentials_engine.py::test_a_fleet_that_is_deployed_is_looked_at_and_destroyed_with_the_roles_credentials",
+        test="tests/integration/test_credentials_engine.py::test_a_fleet_is_deployed_inspected_and_destroyed_with_the_roles_credentials",
         by='tool("status"',
     ),
     ".venv/bin/rollcall check": Elsewhere(

@@ -71,7 +71,7 @@ def sets(server: DynamicServer) -> Sequence[Any]:
     return [each for each in server.client().sets() if each.type != "SOA"]
 
 
-def test_marks_are_written_and_nothing_else(server: DynamicServer, run: Any) -> None:
+def test_adopt_writes_marks_and_changes_nothing_else(server: DynamicServer, run: Any) -> None:
     write(server, HOST, "A", "198.51.100.10", "198.51.100.11", FOREIGN, ttl=120)
     write(server, MARKS, "TXT", '"a note of the operator"')
     before = sets(server)

@@ -162,7 +162,7 @@ def test_a_token_of_an_issuer_that_the_account_knows_is_a_role(world: World) -> 
     assert refused(assume, given="no.jwt")[0] == "InvalidIdentityToken"
 
 
-def test_the_log_says_whose_key_asked_for_what(world: World) -> None:
+def test_the_log_names_the_key_of_each_request(world: World) -> None:
     world.calls()
     world.client("sts", world.ann).get_caller_identity()
     world.client("route53").list_hosted_zones()

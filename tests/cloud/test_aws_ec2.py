@@ -58,7 +58,7 @@ class TestCatalogue:
         )["Images"]
         assert [each["ImageId"] for each in newest] == [trixie]
 
-    def test_public_parameters_belong_to_nobody(self, cloud: Cloud) -> None:
+    def test_public_parameters_have_no_owner(self, cloud: Cloud) -> None:
         ssm = cloud.client("ssm")
         assert ssm.describe_parameters()["Parameters"] == []
         refused("AccessDeniedException", lambda: ssm.put_parameter(Name="/aws/service/x/y", Type="String", Value="1"))
@@ -257,7 +257,7 @@ class TestPower:
         }
         assert cloud.aws.imds("198.51.100.10", "GET", "/latest/meta-data/", {})[0] == 404
 
-    def test_a_machine_may_be_told_to_terminate_when_it_turns_itself_off(self, cloud: Cloud) -> None:
+    def test_a_machine_may_be_configured_to_terminate_when_it_turns_itself_off(self, cloud: Cloud) -> None:
         instance = cloud.run(InstanceInitiatedShutdownBehavior="terminate")[0]
         cloud.aws.stopped(instance)
         assert cloud.describe(instance)["State"]["Name"] == "terminated"

@@ -240,7 +240,7 @@ class TestInstanceRoles:
         code, _, message = refusal(lambda: cloud.client("iam", key).list_roles())
         assert code == "AccessDenied" and "no permissions boundary allows" in message
 
-    def test_a_parameter_is_read_only_by_who_may(self, cloud: Cloud) -> None:
+    def test_a_parameter_is_read_only_with_permission(self, cloud: Cloud) -> None:
         ssm = cloud.client("ssm")
         for name in ("/rollcall/local/site", "/rollcall/local/other"):
             ssm.put_parameter(Name=name, Type="SecureString", Value=f"secret of {name}")

@@ -155,7 +155,7 @@ class TestTree:
         cloud.run()
         assert get(cloud, "/latest/meta-data/", "198.51.100.77")[0] == 404
 
-    def test_a_machine_without_a_public_address_is_not_told_of_one(self, cloud: Cloud) -> None:
+    def test_a_machine_without_a_public_address_has_none_in_its_metadata(self, cloud: Cloud) -> None:
         interfaces = [{"DeviceIndex": 0, "AssociatePublicIpAddress": False}]
         ec2 = cloud.client("ec2")
         subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
@@ -179,7 +179,7 @@ class TestRole:
         )
         assert cloud.metadata(FIRST, "meta-data/iam/security-credentials/other")[0] == 404
 
-    def test_each_machine_has_credentials_of_its_own(self, cloud: Cloud) -> None:
+    def test_each_machine_has_its_own_credentials(self, cloud: Cloud) -> None:
         first, second = cloud.run(2, IamInstanceProfile={"Name": cloud.role("web")})
         assert cloud.credentials(first)[0] != cloud.credentials(second)[0]
 
@@ -196,7 +196,7 @@ class TestTags:
         assert cloud.metadata(FIRST, "meta-data/tags/instance/rollcall-drain")[0] == 404
 
     @pytest.mark.parametrize("key", ["a/b", "a b", ".", "_index"])
-    def test_a_key_that_is_no_path_is_refused_where_tags_are_shown(self, cloud: Cloud, key: str) -> None:
+    def test_a_key_that_is_not_a_path_is_refused_where_tags_are_shown(self, cloud: Cloud, key: str) -> None:
         ec2 = cloud.client("ec2")
         shown, plain = cloud.run(MetadataOptions=REQUIRED)[0], cloud.run()[0]
         tag = [{"Key": key, "Value": ""}]

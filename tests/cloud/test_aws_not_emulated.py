@@ -65,7 +65,7 @@ class TestRequests:
             ("sts", "Action=GetSessionToken&Version=2011-06-15", "UnsupportedOperation"),
         ],
     )
-    def test_what_is_unknown_or_lacks_something_is_no_failure_of_the_server(
+    def test_an_unknown_or_incomplete_request_is_a_client_error(
         self, cloud: Cloud, service: str, body: str, code: str
     ) -> None:
         reply = raw(cloud, service, body)
@@ -100,7 +100,7 @@ class TestRequests:
         reply = raw(cloud, "autoscaling", "Action=DescribeAutoScalingGroups&Version=2011-01-01")
         assert reply.status_code == 501 and "<Code>UnknownService</Code>" in reply.text
 
-    def test_s3_answers_in_xml_of_its_own(self, cloud: Cloud) -> None:
+    def test_s3_answers_in_its_own_xml(self, cloud: Cloud) -> None:
         reply = raw(cloud, "s3", "")
         assert reply.status_code == 400 and "<Error><Code>InvalidRequest</Code>" in reply.text
         assert "<ErrorResponse" not in reply.text

@@ -132,7 +132,7 @@ def test_a_region_that_cannot_be_reached_is_named_with_what_is_near(
     assert fault == "rollcall:fleets.far.region: eu-wset-1 cannot be reached. Write eu-west-1."
 
 
-def test_each_region_has_a_quota_of_its_own(cloud: Cloud, as_operator: None) -> None:
+def test_each_region_has_its_own_quota(cloud: Cloud, as_operator: None) -> None:
     cloud.aws.regions[AWAY].quotas._vcpus = 1
     found = checks.quotas_found(spread(AWAY))
     assert len(found.faults) == 1 and "in eu-west-1" in found.faults[0] and "--region eu-west-1" in found.faults[0]

@@ -223,7 +223,7 @@ class TestZones:
         tag_set = lab.api.list_tags_for_resource(ResourceType="hostedzone", ResourceId=lab.zone)["ResourceTagSet"]
         assert (tag_set["ResourceId"], tag_set["Tags"]) == (lab.zone, [{"Key": "b", "Value": "2"}])
 
-    def test_an_unknown_zone_or_change_is_said_to_be(self, lab: Lab) -> None:
+    def test_an_unknown_zone_or_change_is_reported(self, lab: Lab) -> None:
         assert refusal(lambda: lab.api.list_resource_record_sets(HostedZoneId="Z0"))[:2] == ("NoSuchHostedZone", 404)
         assert refusal(lambda: lab.api.get_change(Id="C0"))[0] == "NoSuchChange"
 
@@ -350,7 +350,7 @@ class TestNames:
             (r"\134x", r"\134x", b"\\x"),
         ],
     )
-    def test_a_byte_that_is_no_letter_comes_back_as_it_was_written(
+    def test_a_byte_that_is_not_a_letter_comes_back_as_it_was_written(
         self, lab: Lab, written: str, listed: str, label: bytes
     ) -> None:
         lab.batch(change("CREATE", f"{written}.{ZONE}", "A", "198.51.100.10"))

@@ -74,7 +74,7 @@ def code(reply: requests.Response) -> str:
 
 
 class TestRights:
-    def test_to_who_may_not_list_what_is_not_there_is_forbidden(self, cloud: Cloud, s3: Any) -> None:
+    def test_a_missing_object_is_forbidden_without_the_permission_to_list(self, cloud: Cloud, s3: Any) -> None:
         s3.put_object(Bucket=BUCKET, Key="releases/a", Body=b"x")
         reader = cloud.client("s3", machine(cloud, allow("s3:GetObject", f"{ARN}/releases/*")))
         assert reader.get_object(Bucket=BUCKET, Key="releases/a")["Body"].read() == b"x"
@@ -83,7 +83,7 @@ class TestRights:
         refused("AccessDenied", lambda: reader.get_object(Bucket=BUCKET, Key="other"), 403)
         refused("403", lambda: reader.head_object(Bucket=BUCKET, Key="releases/b"), 403)
 
-    def test_to_who_may_list_it_is_not_there(self, cloud: Cloud, s3: Any) -> None:
+    def test_a_missing_object_is_not_found_with_the_permission_to_list(self, cloud: Cloud, s3: Any) -> None:
         reader = cloud.client("s3", machine(cloud, allow("s3:GetObject", f"{ARN}/*"), allow("s3:ListBucket", ARN)))
         refused("NoSuchKey", lambda: reader.get_object(Bucket=BUCKET, Key="b"), 404)
         refused("NoSuchKey", lambda: s3.get_object(Bucket=BUCKET, Key="b"), 404)
@@ -391,7 +391,7 @@ def test_s3_control_has_the_same_tags(cloud: Cloud, s3: Any) -> None:
     assert code(control(cloud, "POST", body.format("c", "3").encode(), key=reader)) == "AccessDenied"
 
 
-def test_tags_may_come_with_a_new_bucket_of_who_may_tag(cloud: Cloud, s3: Any) -> None:
+def test_a_new_bucket_may_have_tags_with_the_permission_to_tag(cloud: Cloud, s3: Any) -> None:
     given_settings = {**HERE, "Tags": [{"Key": "a", "Value": "1"}]}
     s3.create_bucket(Bucket="tagged", CreateBucketConfiguration=given_settings)
     assert s3.get_bucket_tagging(Bucket="tagged")["TagSet"] == [{"Key": "a", "Value": "1"}]

@@ -223,7 +223,7 @@ def test_a_session_lasts_as_long_as_configured(scene: Scene, words: str) -> None
     assert newest.expires - newest.issued == {"15m": 900, "1h30m": 5400, "5400s": 5400}[words]
 
 
-def test_the_region_is_told_then_the_environments_then_the_profiles(
+def test_the_region_is_the_given_one_then_the_environments_then_the_profiles(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     profile = {"profile": "robot", **scene.files}

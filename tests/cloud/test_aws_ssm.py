@@ -62,7 +62,7 @@ def test_a_standard_parameter_is_4096_characters_at_most(cloud: Cloud) -> None:
         ssm.put_parameter(Name=NAME, Type="String", Value="x" * 4097, Overwrite=True)
 
 
-def test_a_request_that_breaks_the_local_cloud_is_logged_without_what_it_said(
+def test_a_request_that_breaks_the_local_cloud_is_logged_without_its_content(
     cloud: Cloud, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:

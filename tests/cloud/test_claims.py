@@ -70,7 +70,7 @@ def test_one_that_the_operator_has_deleted_is_free_again(claims: before.S3Claims
     assert not claims.change(KEY, "failed", "x") and claims.create(KEY, "other")
 
 
-def test_a_machine_writes_the_claims_of_its_own_workloads_only(claims: before.S3Claims) -> None:
+def test_a_machine_writes_the_claims_of_its_workloads_only(claims: before.S3Claims) -> None:
     for key in ("before/api/d", "before/shop-2/d", "releases/d.tar.bz2"):
         with pytest.raises(AwsRefusedError) as refused:
             claims.create(key, "x")

@@ -235,7 +235,7 @@ def test_rules_are_stored_the_one_way(lab: Lab, written: str, stored: str) -> No
      "FROM any TO vm x ALLOW tcp PORT 1", "FROM any TO all vms PERMIT tcp PORT 1", "FROM any TO all vms ALLOW tcp PORT 1 PRIORITY 101",
      "FROM any TO all vms ALLOW tcp PORT 1 more", "FROM (tag a OR tag b TO any ALLOW tcp PORT 1"],
 )  # fmt: skip
-def test_what_is_no_rule_is_refused(lab: Lab, wrong: str) -> None:
+def test_an_invalid_rule_is_refused(lab: Lab, wrong: str) -> None:
     lab.refused("POST", "/fwrules", {"rule": wrong}, 409, "InvalidArgument" if wrong else "MissingParameter")
 
 

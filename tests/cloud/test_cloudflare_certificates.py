@@ -102,7 +102,7 @@ def test_rsa_keys_are_signed_as_such(lab: Lab) -> None:
     assert x509.load_pem_x509_certificate(made.certificate.encode())
 
 
-def test_only_who_may_manage_the_zone_s_certificates_gets_one(lab: Lab, key: ec.EllipticCurvePrivateKey) -> None:
+def test_only_a_token_with_the_certificate_permission_gets_one(lab: Lab, key: ec.EllipticCurvePrivateKey) -> None:
     with refused(403, 1016, "User is not authorized"):
         ask(lab.token("DNS Write"), key)
     made = ask(lab.token("SSL and Certificates Write"), key)

@@ -166,7 +166,7 @@ class TestCreate:
         made = lab.record(proxied=True, ttl=3600)
         assert (made.proxied, made.ttl) == (True, 1)
 
-    def test_a_body_that_is_no_json_is_9207(self, lab: Lab) -> None:
+    def test_a_body_that_is_not_json_is_9207(self, lab: Lab) -> None:
         for options in ({"content": b"{", "headers": {"Content-Type": "application/json"}}, {"data": {"name": "x"}}):
             reply = lab.raw("POST", f"/zones/{lab.zone}/dns_records", **options)
             assert (reply.status_code, reply.json()["errors"][0]["code"]) == (400, 9207)
@@ -237,7 +237,7 @@ class TestChange:
         assert after.comment_modified_on is None
 
     @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-    def test_modified_on_stands_still_while_no_value_moves(self, lab: Lab, method: str) -> None:
+    def test_modified_on_does_not_change_while_no_value_changes(self, lab: Lab, method: str) -> None:
         made = lab.record(comment="ours")
         lab.clock.now += 10
         same = {"type": "A", "name": "www", "content": "198.51.100.10", "ttl": 60, "comment": "ours", "proxied": False}

@@ -183,7 +183,7 @@ class TestConditions:
             ({"in": ["127.0.0.0/8"], "not_in": ["127.0.0.1/32"]}, False),
         ],
     )
-    def test_the_address_of_who_asks(self, lab: Lab, limits: dict[str, Any], works: bool) -> None:
+    def test_the_address_of_the_client_must_be_allowed(self, lab: Lab, limits: dict[str, Any], works: bool) -> None:
         token = lab.token("DNS Write", condition={"request_ip": limits})
         if works:
             assert list(token.dns.records.list(zone_id=lab.zone)) == []
@@ -318,7 +318,7 @@ class TestRateLimit:
     def lab(self, front: Front) -> Lab:
         return Lab(front, rate_limit=RateLimit(requests=5, seconds=300))
 
-    def test_who_exceeds_it_is_blocked_for_the_next_five_minutes(self, lab: Lab) -> None:
+    def test_a_user_over_the_limit_is_blocked_for_the_next_five_minutes(self, lab: Lab) -> None:
         left = [lab.raw("GET", "/zones").headers["ratelimit"] for _ in range(5)]
         assert left[0] == '"default";r=4;t=300' and left[4] == '"default";r=0;t=300'
         lab.clock.now += 100

@@ -86,7 +86,7 @@ class TestZones:
         zone = lab.api.zones.edit(zone_id=lab.zone, paused=True)
         assert zone is not None and zone.paused is True
 
-    def test_what_is_no_identifier_is_7003(self, lab: Lab) -> None:
+    def test_an_invalid_identifier_is_7003(self, lab: Lab) -> None:
         with refused(404, 7003, ZONE):
             lab.api.dns.records.list(zone_id=ZONE)
         with refused(404, 7003, "645577699"):

@@ -263,7 +263,7 @@ class TestRunning:
         running("fault", "--clear")
         assert running("fault", "--list").strip() == ""
 
-    def test_what_is_no_fault_is_refused_in_one_line(self, running: Local) -> None:
+    def test_an_unknown_fault_is_refused_in_one_line(self, running: Local) -> None:
         assert "'azure': is not a service. Choose one of cloudflare" in running.refused("fault", "azure", "drop")
 
     @pytest.mark.parametrize("words", [("exec", "web", "--", "true"), ("crash", "web"), ("logs", "web")])
@@ -299,7 +299,7 @@ class TestLife:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", written["ports"]["cloudflare"]), timeout=5)
 
-    def test_a_stop_where_nothing_runs_is_no_error(self, local: Local) -> None:
+    def test_a_stop_where_nothing_runs_is_not_an_error(self, local: Local) -> None:
         assert local("stop") == ""
 
     @pytest.mark.parametrize("words", [("status",), ("env",), ("ps",), ("fault", "--list")])
@@ -395,10 +395,10 @@ class TestControl:
         server.stop()
         assert not (folder / "control.sock").exists()
 
-    def test_a_long_path_is_no_hindrance(self, control: Path) -> None:
+    def test_a_long_path_works(self, control: Path) -> None:
         assert ask(control, "faults", timeout=10) == []
 
-    def test_a_command_that_breaks_is_told_and_the_next_one_is_answered(self, control: Path) -> None:
+    def test_a_command_that_breaks_is_reported_and_the_next_one_is_answered(self, control: Path) -> None:
         with pytest.raises(ControlError, match="RuntimeError: no nft"):
             ask(control, "heal", timeout=10)
         assert ask(control, "fault", timeout=10, spec="dns drop") == "dns drop"
@@ -445,7 +445,7 @@ class TestApps:
         for path in ("/../secret", "/secret", "/", "/.."):
             assert self.get(app, PATH_INFO=path) == ("404", b"")
 
-    def test_each_release_has_a_repository_of_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_release_has_its_own_repository(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         for release in SUITES:
             current(release).repository.mkdir(parents=True)

@@ -107,7 +107,7 @@ def test_a_published_file_is_at_its_address_and_what_is_not_published_is_not(clo
         ("https://b.s3.us-west-2.amazonaws.com/api", "is a host of one of the clouds"),
     ],
 )
-def test_what_cannot_be_published_is_said(clouds: Inside, url: str, message: str) -> None:
+def test_an_address_that_cannot_be_published_is_reported(clouds: Inside, url: str, message: str) -> None:
     assert clouds.refused("publish", url, __file__).startswith(f"localcloud: {url}: {message}. ")
 
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_there_cannot_be_published(clouds: Inside) -> None:
     )
 
 
-def test_each_host_shows_a_certificate_of_its_own(clouds: Inside) -> None:
+def test_each_host_shows_its_own_certificate(clouds: Inside) -> None:
     for host, address in (("api.cloudflare.com", "198.51.100.1"), ("www.scalability.expert", "203.0.113.2")):
         shown = clouds.inside(
             "sh", "-c", f"openssl s_client -connect {address}:443 -servername {host} </dev/null 2>/dev/null"
@@ -125,7 +125,7 @@ def test_each_host_shows_a_certificate_of_its_own(clouds: Inside) -> None:
         assert f"subject=CN = {host}" in shown and "issuer=CN = Rollcall sandbox CA" in shown
 
 
-def test_the_metadata_address_says_nothing_to_who_is_no_machine(clouds: Inside) -> None:
+def test_the_metadata_address_answers_only_machines(clouds: Inside) -> None:
     assert clouds.curl("http://169.254.169.254/latest/meta-data/", address="169.254.169.254")[0] in (401, 404)
 
 

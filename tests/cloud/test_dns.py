@@ -144,7 +144,7 @@ class TestAuthority:
         assert reply.authority[0].name == dns.name.from_text(ZONE)
         assert reply.flags & dns.flags.AA
 
-    def test_a_name_without_this_type_is_no_data_with_the_soa(self, server: Served) -> None:
+    def test_a_name_without_this_type_gets_an_empty_answer_with_the_soa(self, server: Served) -> None:
         reply = server.ask(f"www.{ZONE}", "AAAA")
         assert (rcode(reply), reply.answer, negative_ttls(reply)) == ("NOERROR", [], [NEGATIVE_TTL])
 
@@ -233,7 +233,7 @@ class TestAuthority:
             server.ask(f"pair.{ZONE}")
         assert first in (["198.51.100.1", "198.51.100.2"] * 3, ["198.51.100.2", "198.51.100.1"] * 3)
 
-    def test_what_is_no_query_gets_no_reply(self, server: Served) -> None:
+    def test_a_message_that_is_not_a_query_gets_no_reply(self, server: Served) -> None:
         answered = dns.message.make_response(dns.message.make_query(f"www.{ZONE}", "A"))
         assert server.authority.answer(b"nonsense") is None
         assert server.authority.answer(answered.to_wire()) is None
@@ -285,7 +285,7 @@ class TestSize:
 
 
 class TestResolver:
-    def test_it_offers_recursion_and_is_no_authority(self, resolver: Served) -> None:
+    def test_it_offers_recursion_and_is_not_authoritative(self, resolver: Served) -> None:
         reply = resolver.ask(f"www.{ZONE}")
         assert reply.flags & dns.flags.RA and not reply.flags & dns.flags.AA
         assert len(values(reply)) == 3

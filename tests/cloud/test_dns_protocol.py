@@ -64,7 +64,7 @@ def test_dig_gets_no_zone_and_no_other_class(server: Served, words: list[str]) -
     assert "198.51.100.10" not in printed and '"text"' not in printed
 
 
-def test_a_newer_edns_is_told_which_one_is_spoken(server: Served) -> None:
+def test_a_newer_edns_is_answered_with_the_supported_version(server: Served) -> None:
     query = dns.message.make_query(f"www.{ZONE}", "A", use_edns=1)
     reply = send(server, query)
     assert (reply.rcode(), reply.edns, reply.answer) == (dns.rcode.BADVERS, 0, [])

@@ -98,7 +98,7 @@ class TestRoute53:
         host = f"{MACHINES[0]}.rc.{ZONE}"
         assert section(ask(server, f"{name}.{ZONE}", rtype).additional) == [(host, "A"), (host, "AAAA")]
 
-    def test_what_is_in_no_zone_of_its_own_is_not_brought(self, server: Served) -> None:
+    def test_a_name_outside_its_zones_is_not_added_to_an_answer(self, server: Served) -> None:
         assert ask(server, f"away.{ZONE}").additional == []
 
     def test_what_was_answered_already_is_not_brought_again(self, server: Served) -> None:
@@ -131,7 +131,7 @@ class TestRoute53:
         assert reply.payload == 4096
 
     @pytest.mark.parametrize("payload", [700, 900, 1232])
-    def test_what_does_not_fit_besides_the_answer_is_left_out_and_that_is_no_truncation(
+    def test_additional_records_that_do_not_fit_are_left_out_without_truncation(
         self, server: Served, payload: int
     ) -> None:
         """RFC 2181 section 9: TC is for what was asked for."""
@@ -237,7 +237,7 @@ class TestOurPrograms:
         assert server.dig(f"{MACHINES[0]}.rc.{ZONE}", "A", "+short") == "198.51.100.1\n"
 
 
-def test_a_zone_of_nobody_in_particular_is_answered_as_the_rfcs_want_it_and_no_more() -> None:
+def test_a_zone_of_no_provider_is_answered_as_the_rfcs_want_it() -> None:
     assert Manner() == Manner(largest_udp=1232, in_random_order=False, adds_servers=False, adds_addresses=False)
     made = records(
         RecordSet(f"_http._tcp.{SITE}", "SRV", 60, (f"0 0 80 www.{SITE}",)),

@@ -161,7 +161,7 @@ class TestForwarding:
         assert (given["method"], given["uri"], given["body"]) == ("POST", "/a%20b/c?d=e%26f", "the body")
         assert (given["headers"]["host"], given["headers"]["x-mine"]) == (HOST, "1")
 
-    def test_the_origin_hears_who_the_visitor_is(self, lab: Lab) -> None:
+    def test_the_origin_gets_the_visitors_address(self, lab: Lab) -> None:
         lab.origin()
         heard = ask(lab.edge()).json()["headers"]
         assert heard["cf-connecting-ip"] == "127.0.0.1"
@@ -293,7 +293,7 @@ class TestTls:
         ("mode", "signed", "status"),
         [("strict", True, 203), ("strict", False, 526), ("full", True, 203), ("full", False, 203)],
     )
-    def test_strict_alone_asks_who_signed_the_origin(
+    def test_only_strict_verifies_the_issuer_of_the_origins_certificate(
         self, lab: Lab, authority: Authority, tmp_path: Path, mode: str, signed: bool, status: int
     ) -> None:
         origin = lab.origin(port=443, tls=(authority if signed else Authority(tmp_path / "other")).context())
@@ -373,9 +373,7 @@ class TestVisitor:
         assert reply.status_code == 502
         assert f"{HOST}: the connection broke" in reply.text
 
-    def test_it_follows_to_https_and_verifies_who_serves_there(
-        self, lab: Lab, authority: Authority, tmp_path: Path
-    ) -> None:
+    def test_it_follows_to_https_and_verifies_the_server(self, lab: Lab, authority: Authority, tmp_path: Path) -> None:
         lab.names[HOST] = [FIRST]
         sent_on = lab.origins[FIRST, 80] = Redirector(f"https://{HOST}/")
         lab.ends.callback(sent_on.stop)

@@ -192,7 +192,7 @@ class TestVisitor:
         reply = ask(lab.visitor(), host="Scalability.Expert:8080")
         assert reply.json()["headers"]["host"] == "scalability.expert"
 
-    def test_the_way_to_name_a_host_is_not_told_to_it(self, lab: Lab) -> None:
+    def test_the_header_that_names_a_host_is_not_sent_to_it(self, lab: Lab) -> None:
         lab.names["scalability.expert"] = [SECOND]
         lab.origin(SECOND)
         reply = ask(lab.visitor(), headers={"X-Rollcall-Host": "scalability.expert"})

@@ -158,9 +158,7 @@ class TestFetch:
         store.cloud.faults.clear()
         assert machine.boots().returncode == 0 and machine.releases == [RELEASE.digest]
 
-    def test_one_that_may_not_read_and_one_that_is_not_there_look_alike_and_say_so(
-        self, machine: Machine, store: Store
-    ) -> None:
+    def test_a_forbidden_release_and_a_missing_one_have_the_same_reason(self, machine: Machine, store: Store) -> None:
         store.write_settings("0" * 64)
         line = machine.is_refused("reason=release-missing-or-forbidden")
         assert "release=000000000000" in line and "status=403" in line and "code=AccessDenied" in line
@@ -190,7 +188,7 @@ class TestFetch:
         store.cloud.faults.add(f"s3:GET status={status}")
         machine.is_refused(f" status={status}")
 
-    def test_a_clock_that_is_wrong_is_no_missing_release(self, machine: Machine, store: Store) -> None:
+    def test_a_wrong_clock_is_not_reported_as_a_missing_release(self, machine: Machine, store: Store) -> None:
         # As S3 sees it, the machine is an hour ahead.
         store.cloud.clock.ahead = -3600
         try:
@@ -322,7 +320,7 @@ class TestUnsafe:
         ],
         ids=lambda unsafe: unsafe if isinstance(unsafe, str) else f"{unsafe.name} of type {unsafe.type.decode()}",
     )
-    def test_a_member_that_leads_elsewhere_or_is_no_file_is_refused(
+    def test_a_tar_member_that_leads_elsewhere_or_is_not_a_file_is_refused(
         self, program: ModuleType, tmp_path: Path, unsafe: tarfile.TarInfo | str
     ) -> None:
         with pytest.raises(program.ReleaseError, match=r"^reason=unsafe-release "):

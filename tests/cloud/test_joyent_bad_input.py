@@ -279,7 +279,7 @@ def test_a_url_that_is_none() -> None:
     )
 
 
-def test_a_url_that_is_no_cloudapi() -> None:
+def test_a_url_that_is_not_a_cloudapi_is_reported() -> None:
     front = Front()
     front.cloud = type("Web", (), {"app": staticmethod(_page)})()  # type: ignore[assignment]
     try:

@@ -166,7 +166,7 @@ def test_a_key_that_one_data_centre_does_not_know_is_a_fault_of_that_one(two: Tw
     assert len(faults) == 1 and faults[0].startswith("rollcall:joyent: ")
 
 
-def test_a_view_shows_the_machines_of_its_own_data_centre(two: Two, settings: dict[str, str]) -> None:
+def test_a_view_shows_only_the_machines_of_its_data_centre(two: Two, settings: dict[str, str]) -> None:
     made = {}
     for name, api in (("here", two.stack.client), ("there", two.there)):
         image = next(each for each in api.list_images() if each.name == "debian-12")

@@ -922,7 +922,7 @@ def test_a_parameter_that_is_there_is_refused_or_overwritten_and_tagged_then(lab
     lab.host.delete(made)
 
 
-def test_an_open_parameters_text_is_no_secret(lab: Lab) -> None:
+def test_an_open_parameters_text_is_not_a_secret(lab: Lab) -> None:
     kind = "aws:ssm/parameter:Parameter"
     made = lab.host.create(kind, {"type": "String", "insecureValue": "ami-1"}, name="image")
     assert (made.outputs["insecureValue"], secrets_in(made)) == ("ami-1", {"value"})

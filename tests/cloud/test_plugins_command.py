@@ -153,7 +153,7 @@ def test_a_preview_runs_nothing(host: Host, tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "create one\n"
 
 
-def test_a_key_is_a_file_of_its_owner_and_no_value_is_in_the_arguments(host: Host, ssh: Ssh) -> None:
+def test_a_key_is_a_file_of_the_user_and_no_value_is_in_the_arguments(host: Host, ssh: Ssh) -> None:
     connection = {"host": "192.0.2.1", "port": 2222, "user": "admin", "privateKey": KEY, "perDialTimeout": 7}
     host.create(
         REMOTE,

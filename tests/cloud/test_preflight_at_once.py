@@ -122,7 +122,7 @@ def test_a_key_that_there_is_not_is_named_with_a_near_one(faults: Faults) -> Non
     assert faults({**GOOD, "mycompany:team": "web"}) == []
 
 
-def test_a_stack_without_a_region_of_its_own_is_refused(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_without_a_region_is_refused(faults: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     without = {key: value for key, value in GOOD.items() if key != "aws:region"}
     (found,) = faults(without)
     assert found.startswith("aws:region: is not set, and AWS_REGION, which says us-west-2 here, is not the stack's. ")

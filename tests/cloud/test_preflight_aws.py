@@ -46,7 +46,7 @@ def settings(**fleet: str) -> Settings:
     return read("local", {"serviceDiscovery": {"zone": "unilans.net", "services": services}, "fleets": {"web": web}})
 
 
-def test_a_cloud_that_answers_is_no_fault(aws: Cloud) -> None:
+def test_a_cloud_that_answers_is_not_a_fault(aws: Cloud) -> None:
     assert credentials.aws_faults(settings(region="eu-west-1")) == []
 
 
@@ -80,7 +80,7 @@ def test_a_wrong_key_is_still_a_wrong_key(aws: Cloud, monkeypatch: pytest.Monkey
     )
 
 
-def test_a_region_that_throttles_is_not_told_to_be_enabled(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_throttling_region_is_not_reported_as_disabled(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     given = settings(region="eu-west-1")
     fleets = given.by_region("aws")["eu-west-1"]
     aws.faults.add("sts throttle")
@@ -94,7 +94,7 @@ def test_a_region_that_throttles_is_not_told_to_be_enabled(aws: Cloud, monkeypat
 @pytest.mark.parametrize(
     ("fault", "message"), [("throttle", "AWS throttles"), ("status=503", "what answers is not AWS's API")]
 )
-def test_a_region_whose_ec2_does_not_answer_names_it(aws: Cloud, fault: str, message: str) -> None:
+def test_a_region_where_ec2_does_not_answer_is_named(aws: Cloud, fault: str, message: str) -> None:
     aws.faults.add(f"ec2 {fault}")
     (found,) = checks.quotas_found(settings()).faults
     assert found.startswith(f"aws:region us-west-2: {message}")

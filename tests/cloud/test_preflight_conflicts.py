@@ -84,7 +84,7 @@ def faults(machine_settings: Settings | None = None) -> tuple[str, ...]:
 
 
 class TestSite:
-    def test_an_empty_zone_and_what_may_be_beside_addresses_is_no_fault(self, lab: Lab) -> None:
+    def test_an_empty_zone_and_types_that_may_be_beside_addresses_are_not_a_fault(self, lab: Lab) -> None:
         assert faults() == ()
         lab.record(name="www", content="203.0.113.9")
         lab.record(name="www", type="TXT", content='"x"')
@@ -130,7 +130,7 @@ class TestDirectory:
     def _site(self, lab: Lab) -> None:
         """One that has nothing in the way."""
 
-    def test_an_empty_zone_and_what_may_be_beside_ours_is_no_fault(self, aws: Cloud, zone: str) -> None:
+    def test_an_empty_zone_and_records_that_may_be_beside_ours_are_not_a_fault(self, aws: Cloud, zone: str) -> None:
         put(aws, zone, SETS[0], "SRV", f"0 0 1 by-hand.{HOSTED}.")
         put(aws, zone, SETS[0], "A", "203.0.113.1")
         put(

@@ -208,7 +208,7 @@ class TestRoom:
         lab.cloud.add_record(lab.zone, type="TXT", name="b", content='"x"')
         assert len(self.room_faults(self.settings(99))) == 1
 
-    def test_a_paid_or_an_old_plan_holds_more_than_the_settings_say(self, lab: Lab) -> None:
+    def test_a_paid_or_an_old_plan_allows_more_records_than_the_settings_say(self, lab: Lab) -> None:
         lab.clock.now = 1_720_000_000.0
         old = lab.cloud.add_zone("old.example")
         lab.clock.now = 1_790_000_000.0

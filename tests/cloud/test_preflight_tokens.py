@@ -99,7 +99,7 @@ def test_protection_needs_the_right_to_set_it(lab: Lab, monkeypatch: pytest.Monk
     assert "lacks Zone Settings Write" in str(fault_of(replace(PLAIN, protection="high")))
 
 
-def test_a_token_that_makes_no_tokens_is_told_both_ways_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_token_that_makes_no_tokens_has_both_fixes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     operator(lab, monkeypatch, ("Zone Read", "DNS Write"), user=())
     message = str(fault_of(PLAIN))
     assert "may make no token for the machines (HTTP 403)" in message
@@ -187,7 +187,7 @@ class TestAccountOwned:
             "CLOUDFLARE_API_TOKEN: lacks SSL and Certificates Write, Zone Settings Write. Edit its permissions."
         )
 
-    def test_one_that_makes_none_is_told_both_ways_out_in_the_accounts_words(
+    def test_the_error_of_an_account_token_that_makes_none_has_both_fixes(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", account_token(lab, "Zone Read", "DNS Write"))
@@ -272,7 +272,7 @@ class TestNotTheTokensFault:
         found = str(fault_of(PLAIN))
         assert message in found and "valid token" not in found and "permission" not in found
 
-    def test_an_address_where_nothing_answers_is_no_fault_of_the_token(
+    def test_an_address_where_nothing_answers_is_not_a_fault_of_the_token(
         self, lab: Lab, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("CLOUDFLARE_BASE_URL", "http://127.0.0.1:9/client/v4")
@@ -289,7 +289,7 @@ class TestTheTokensFault:
         message = "CLOUDFLARE_API_TOKEN: Cloudflare does not accept it (HTTP 401): Invalid API Token (1000). Give a valid token."
         assert fault_of(PLAIN) == message
 
-    def test_what_is_no_token_at_all_is_reported(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_value_that_is_not_a_token_is_reported(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "short")
         message = str(fault_of(PLAIN))
         assert message.startswith(

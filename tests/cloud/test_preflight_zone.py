@@ -37,7 +37,7 @@ def directory(zone: str = "unilans.net", *, create: bool = False) -> ServiceDisc
     return ServiceDiscoverySettings(zone=zone, services=(service,), create=create)
 
 
-def test_a_zone_that_is_there_once_is_no_fault(cloud: Cloud) -> None:
+def test_a_zone_that_exists_once_is_not_a_fault(cloud: Cloud) -> None:
     cloud.aws.add_zone("unilans.net")
     assert zone_fault(cloud.client("route53"), directory()) is None
 

@@ -97,7 +97,7 @@ class TestOnEc2:
         made = account.instance(group_description("local", "api"), role_description("local", "api"))
         assert doubts(made) == "it is in no security group of the fleet's"
 
-    def test_who_may_only_tag_proves_nothing(self, account: Account) -> None:
+    def test_the_permission_to_tag_proves_nothing(self, account: Account) -> None:
         """IAM lets somebody tag, and nothing else: the database has all tags of a machine, and the view is not taken in."""
         database = account.instance()
         iam = account.iam
@@ -159,7 +159,7 @@ class TestOnTriton:
         assert self.doubts(lab, {**TAGS, USER_SCRIPT: self.SCRIPT}) == ""
 
     @pytest.mark.parametrize("lacking", [*TAGS])
-    def test_one_whose_tags_were_copied_or_changed_is_not(self, lab: Lab, lacking: str) -> None:
+    def test_a_machine_with_copied_or_changed_tags_is_not(self, lab: Lab, lacking: str) -> None:
         other = {**TAGS, USER_SCRIPT: self.SCRIPT, lacking: "another"}
         assert self.doubts(lab, other) == "its metadata do not name it as its tags do"
         del other[lacking]

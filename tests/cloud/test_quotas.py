@@ -50,7 +50,7 @@ def start(cloud: Cloud, settings: FleetSettings, index: int, *, stack: str = "lo
     return str(made["Instances"][0]["InstanceId"])
 
 
-def test_what_fits_also_while_everything_is_replaced_is_no_fault(cloud: Cloud) -> None:
+def test_a_fleet_that_fits_while_every_machine_is_replaced_is_not_a_fault(cloud: Cloud) -> None:
     assert check(cloud) == Found()
     for index in range(2):
         start(cloud, WEB, index)
@@ -183,7 +183,7 @@ def command_in(fault: str) -> list[str]:
     return found[1].split()
 
 
-def test_no_default_subnet_is_a_fault_whose_command_helps(cloud: Cloud) -> None:
+def test_a_missing_default_subnet_is_a_fault_with_a_working_command(cloud: Cloud) -> None:
     ec2 = cloud.client("ec2")
     for each in ec2.describe_subnets()["Subnets"]:
         ec2.delete_subnet(SubnetId=each["SubnetId"])
@@ -195,7 +195,7 @@ def test_no_default_subnet_is_a_fault_whose_command_helps(cloud: Cloud) -> None:
     assert check(cloud) == Found()
 
 
-def test_no_default_vpc_is_one_fault_whose_command_helps(cloud: Cloud) -> None:
+def test_a_missing_default_vpc_is_one_fault_with_a_working_command(cloud: Cloud) -> None:
     """Without one EC2 makes no default subnet either: DefaultVpcDoesNotExist."""
     ec2 = cloud.client("ec2")
     for each in ec2.describe_subnets()["Subnets"]:

@@ -268,7 +268,7 @@ def everything(place: dict[str, Any]) -> list[Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("retries", [True, False])
-def test_a_record_that_is_gone_is_no_error_to_whoever_deletes_it(lab: Lab, retries: bool) -> None:
+def test_deleting_a_record_that_is_gone_is_not_an_error(lab: Lab, retries: bool) -> None:
     store = RecordStore(TOKEN, retries=retries) if not retries else ZoneStore(TOKEN)
     record = lab.record()
     store.delete(lab.zone, record.id)

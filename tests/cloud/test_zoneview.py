@@ -110,7 +110,7 @@ def test_two_that_answer_must_both_have_a_value(network: Network, monkeypatch: p
     assert view.notes == ()
 
 
-def test_that_there_is_no_such_name_is_an_answer(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nxdomain_is_an_answer(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     view = asking(monkeypatch, network.name_server())
     assert view.all_of(f"none.{ZONE}", "A") == frozenset() and view.notes == ()
 
@@ -169,7 +169,7 @@ class TestWhereNoNameServerCanBeAsked:
         (note,) = view.notes
         assert f"resolver {bad} answers REFUSED" in note and "port 53" not in note
 
-    def test_a_server_that_offers_no_recursion_is_no_resolver(
+    def test_a_server_that_offers_no_recursion_is_not_used_as_a_resolver(
         self, network: Network, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         wrong = network.name_server()

@@ -181,7 +181,7 @@ def test_each_record_of_a_service_comes_back(agents: Agents) -> None:
     wait_until("all stand", lambda: agents.standing() == (everybody, everybody), SECONDS)
 
 
-def test_a_copied_mark_takes_nobody_out_and_each_machine_takes_its_own_back(agents: Agents) -> None:
+def test_a_copied_mark_removes_no_machine_and_each_machine_restores_its_mark(agents: Agents) -> None:
     everybody, before = agents.everybody(), agents.marks()
     copied = before[agents.machine("web-aws-0")["addresses"][0]]
     with looked_at(agents.standing) as seen:

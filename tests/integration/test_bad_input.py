@@ -218,7 +218,7 @@ _AS = "import os, sys; sys.path.insert(0, sys.argv[1]); from localcloud.runtime 
     ],
     ids=["no root", "not Linux"],
 )
-def test_a_machine_that_cannot_rehearse_is_told_why(change: str, message: str) -> None:
+def test_the_error_on_a_machine_that_cannot_rehearse_has_the_reason(change: str, message: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("giving up root takes root")
     program = _AS.format(change=change)

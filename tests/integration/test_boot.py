@@ -272,7 +272,7 @@ def test_an_apt_that_is_busy_at_the_first_boot_is_waited_for_and_named(room: Roo
 
 
 @pytest.mark.parametrize("release", sorted(SUITES))
-def test_needrestart_and_the_daily_apt_are_in_nobodys_way(room: Room, release: str) -> None:
+def test_needrestart_and_the_daily_apt_do_not_disturb_a_boot(room: Room, release: str) -> None:
     script = f"{BUSY_DEBIAN}mdata-get real >/root/real\nsh /root/real\n"
     with mirrors(room):
         guest = Guest(room, "joyent", f"{release}-bare", script)

@@ -68,7 +68,7 @@ def closed() -> Closed:
     return made
 
 
-def test_nobody_but_the_edge_gets_to_a_machine(closed: Closed) -> None:
+def test_only_the_edge_reaches_a_machine(closed: Closed) -> None:
     assert len(closed.live) == 5
     strangers = [(each, machine, port) for each in STRANGERS for machine in closed.live for port in WEB]
     assert not [(source, machine["name"], port) for source, machine, port in closed.that_reach(strangers)]
@@ -131,7 +131,7 @@ def test_the_key_is_on_the_machines_and_nowhere_a_user_of_them_could_read_it(clo
             assert mode in ("600", "400"), (machine["name"], path, mode)
 
 
-def test_a_door_that_a_user_opened_is_a_difference_and_up_closes_it(closed: Closed) -> None:
+def test_a_port_that_a_user_opened_is_a_difference_and_up_closes_it(closed: Closed) -> None:
     (group,) = closed.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["web-aws-group*"]}])[
         "SecurityGroups"
     ]
@@ -149,7 +149,7 @@ def test_a_door_that_a_user_opened_is_a_difference_and_up_closes_it(closed: Clos
     )
 
 
-def test_a_machine_with_a_certificate_of_its_own_making_is_not_served(closed: Closed) -> None:
+def test_a_machine_with_a_self_signed_certificate_gets_no_requests(closed: Closed) -> None:
     wrong = next(each for each in closed.live if each["cloud"] == "joyent")
     pem = "/etc/nginx/rollcall-origins/www.scalability.expert.pem"
     closed.inside(

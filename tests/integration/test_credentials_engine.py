@@ -185,7 +185,7 @@ def test_the_command_line_tools_ask_with_the_roles_credentials(
     assert shop.asked_by_the_shell() == ONLY_THAT
 
 
-def test_a_fleet_that_is_deployed_is_looked_at_and_destroyed_with_the_roles_credentials(shop: Shop) -> None:
+def test_a_fleet_is_deployed_inspected_and_destroyed_with_the_roles_credentials(shop: Shop) -> None:
     shop.configure({"api": {**FLEET, "count": 0}}, assumeRoles=shop.roles)
     code, printed = shop.pulumi("up", "--yes")
     assert code == 0, printed

@@ -75,7 +75,7 @@ def tags(found: Any) -> dict[str, str]:
     return {each["Key"]: each["Value"] for each in found}
 
 
-def test_a_fleet_keeps_its_image_until_it_is_told_to_renew_it(trial: Trial) -> None:
+def test_a_fleet_keeps_its_image_until_the_configuration_refreshes_it(trial: Trial) -> None:
     first, newer = debian(trial.aws), image(trial.aws, UBUNTU)
     trial.up()
     before = machines(trial)

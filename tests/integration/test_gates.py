@@ -85,7 +85,7 @@ def rented() -> Iterator[Rented]:
 AWS, JOYENT = NETWORKS["aws"], NETWORKS["joyent"]
 
 
-def test_a_security_group_without_rules_lets_nobody_in_and_everybody_out(rented: Rented) -> None:
+def test_a_security_group_without_rules_blocks_inbound_and_allows_outbound(rented: Rented) -> None:
     for source in (AWS.gateway, AWS.visitor, AWS.edge):
         assert not rented.reaches(source, rented.one, 80)
     assert rented.curl(rented.two, rented.addresses[rented.one]) == "000"

@@ -64,7 +64,7 @@ def test_a_crash_says_no_goodbye_and_the_disk_stays(room: Room) -> None:
     assert room.run(ON_JOYENT, "ls /kept /goodbye 2>/dev/null || true") == "/kept"
 
 
-def test_a_port_that_a_power_cut_has_left_behind_is_in_nobodys_way(room: Room) -> None:
+def test_a_port_that_a_power_cut_left_behind_does_not_block_a_start(room: Room) -> None:
     left = f"vb-{short_name(ON_JOYENT.id)}"
     add = ["ip", "-n", room.namespace.name, "link", "add", left, "type", "veth", "peer", "name", "left"]
     subprocess.run(add, check=True)

@@ -83,7 +83,7 @@ def test_no_part_of_the_key_is_in_the_state_or_in_what_was_printed(stack: Stack)
         assert [each for each in files if line.encode() in each.read_bytes()] == []
 
 
-def test_the_zone_is_strict_and_the_doors_are_for_the_edge(stack: Stack) -> None:
+def test_the_zone_is_strict_and_the_ports_are_open_to_the_edge(stack: Stack) -> None:
     token = {"Authorization": f"Bearer {stack.env['CLOUDFLARE_API_TOKEN']}"}
     base = f"{stack.env['CLOUDFLARE_BASE_URL']}/zones/{stack.zone()}/settings"
     values = {each["id"]: each.get("value") for each in requests.get(base, headers=token, timeout=10).json()["result"]}

@@ -167,7 +167,7 @@ def test_destroy_leaves_no_record_and_every_foreign_byte(prod: Prod) -> None:
     assert _by_hand(prod) == before == (prod.zone_records(), prod.record_sets())
 
 
-def test_nothing_was_asked_of_where_the_real_clouds_are_said_to_be(prod: Prod) -> None:
+def test_no_request_went_to_the_real_clouds_addresses(prod: Prod) -> None:
     assert prod.trap.caught == []
 
 

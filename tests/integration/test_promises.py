@@ -91,7 +91,7 @@ def test_4_one_writer_for_each_record(stack: Promised) -> None:
     assert "unchanged" in (output := stack.up("--expect-no-changes")), output
 
 
-def test_5_a_graceful_stop_is_seen_by_nobody(stack: Promised) -> None:
+def test_5_no_client_notices_a_graceful_stop(stack: Promised) -> None:
     aws, joyent = stack.machine("web-aws-1")["id"], stack.machine("web-joyent-1")["id"]
     with Prober(stack.ask_site, 0.05).running() as site, Prober(stack.ask_service, 0.05).running() as service:
         wait_until("all four serve", lambda: {answer for _, answer in site.answers} >= stack.joined, 10)

@@ -236,7 +236,7 @@ class TestPackages:
         assert [each.split()[-1] for each in host.calls()] == ["update", "upgrade"]
 
 
-class TestWhoAmI:
+class TestIdentity:
     def test_the_agent_that_was_just_written_says_it(self, host: Host) -> None:
         assert host.sourced("whoami_line").stdout == "aws i-0123 site\n"
         assert host.calls() == [f"python3 -m rollcall whoami PYTHONPATH={host.root}/opt/rollcall/current"]

@@ -69,7 +69,7 @@ def test_a_machines_policy_names_its_own_parameters_and_nothing_else() -> None:
     assert statement["Action"] == "ssm:GetParameter" and statement["Resource"] == ["arn:a", "arn:b"]
 
 
-def test_whatever_takes_tags_says_whose_it_is(graphs: Graphs) -> None:
+def test_every_taggable_resource_has_its_owner_in_its_tags(graphs: Graphs) -> None:
     takes = {"Bucket", "Instance", "SecurityGroup", "Role", "InstanceProfile", "User", "Parameter"}
     for config in ("aws", "services"):
         for name, inputs in graphs[config]["graph"].items():
@@ -155,7 +155,7 @@ def test_a_fleet_in_another_data_centre_has_all_that_it_makes_there(graphs: Grap
         assert {each.get("datacenter") for name, each in mine.items() if name.startswith("here")} == {None}
 
 
-def test_another_regions_provider_has_all_that_the_stack_says_of_its_own() -> None:
+def test_another_regions_provider_has_all_settings_of_the_stacks_provider() -> None:
     from components.resources.ec2_lookups import provider_settings
 
     config = {

@@ -65,7 +65,7 @@ def test_help_of_a_command_of_a_stack_is_its_own() -> None:
 
 
 @pytest.mark.parametrize(("words", "what"), [([], "no command was given"), (["dance"], "'dance' is no command")])
-def test_what_is_no_command_is_refused_with_the_way_to_the_list(tmp_path: Path, words: list[str], what: str) -> None:
+def test_an_unknown_command_is_refused_with_the_way_to_the_list(tmp_path: Path, words: list[str], what: str) -> None:
     done = rollcall(tmp_path, *words)
     assert done.returncode == 2
     assert done.stderr == f"rollcall: {what}. `rollcall --help` lists them.\n"

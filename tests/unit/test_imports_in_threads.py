@@ -24,7 +24,7 @@ def entries(text: str) -> Iterator[str]:
             yield from (ast.unparse(node) for each in node.names if each.name.startswith(f"{PACKAGE}."))
 
 
-def test_an_entry_below_the_top_is_found() -> None:
+def test_an_import_below_the_top_is_found() -> None:
     assert [*entries("import requests\nfrom requests import Session")] == []
     assert [*entries("from requests.utils import a")] == ["from requests.utils import a"]
     assert [*entries("def f():\n  import requests.auth")] == ["import requests.auth"]

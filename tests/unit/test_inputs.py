@@ -366,7 +366,7 @@ def _name_of(statement: ast.stmt) -> str:
 
 
 @pytest.mark.parametrize("token", [*RESOURCES, *FUNCTIONS])
-def test_what_is_said_to_be_constant_is_so_in_every_configuration(made: Values, called: Values, token: str) -> None:
+def test_documented_constants_are_constant_in_every_configuration(made: Values, called: Values, token: str) -> None:
     listed, values = (RESOURCES, made) if token in RESOURCES else (FUNCTIONS, called)
     given = used(values, token)
     for path, settings in listed[token]["inputs"].items():

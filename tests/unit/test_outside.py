@@ -50,7 +50,7 @@ def test_this_machine_is_not_outside() -> None:
     assert outside.tried == []
 
 
-def test_a_test_fails_whose_code_swallowed_the_refusal(pytester: pytest.Pytester) -> None:
+def test_a_test_fails_when_its_code_swallows_the_refusal(pytester: pytest.Pytester) -> None:
     root = str(Path(outside.__file__).parents[1])
     hook = f"import sys; sys.path.insert(0, {root!r})\nfrom tests.conftest import pytest_runtest_teardown"
     pytester.makeconftest(hook)

@@ -34,7 +34,7 @@ def test_what_is_written_is_read_back(owner: Owner) -> None:
 
 
 @given(st.text(max_size=120))
-def test_any_other_text_is_nobody_of_ours(text: str) -> None:
+def test_any_other_text_has_no_owner(text: str) -> None:
     found = Owner.parse(text)
     assert found is None or str(found) == text
 
@@ -59,7 +59,7 @@ def test_one_changed_character_names_another_owner_or_none(owner: Owner, at: int
         str(OWNER).upper(),
     ],
 )
-def test_near_misses_are_nobody_of_ours(text: str) -> None:
+def test_near_misses_have_no_owner(text: str) -> None:
     assert Owner.parse(text) is None
 
 

@@ -57,7 +57,7 @@ class TestWhichThereAre:
         assert srv({"v1": {}}) == {"v1": "service"}
         assert srv({"v1": {}, "v2": {}}) == {"v1": "incarnation", "v2": "incarnation"}
 
-    def test_a_key_says_whose_the_services_name_is(self) -> None:
+    def test_a_key_chooses_the_form_of_the_services_name(self) -> None:
         assert srv({"v1": {}, "v2": {}}, shortName="v2") == {"v1": "incarnation", "v2": "service"}
 
     def test_shards_and_rollcalls_own_label_have_none(self) -> None:

@@ -82,7 +82,7 @@ def test_threads_at_work_are_waited_for(python: str, script: Path) -> None:
     assert run(python, str(script), folder=script.parent).stdout == "done\n"
 
 
-def test_a_program_with_components_of_its_own_takes_the_usual_one(python: str, script: Path) -> None:
+def test_a_program_with_its_own_components_takes_the_usual_one(python: str, script: Path) -> None:
     (script.parent / "components").unlink()
     (script.parent / "components").mkdir()
     assert not is_a_copy(python, script)

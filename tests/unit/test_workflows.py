@@ -151,7 +151,7 @@ def test_the_python_is_one_that_builds_the_userdata_in_our_tests() -> None:
     assert pinned and pinned <= {*builders.VERSIONS}
 
 
-def test_actionlint_has_nothing_to_say() -> None:
+def test_actionlint_reports_nothing() -> None:
     tool = _actionlint()
     done = subprocess.run([tool, *map(str, WORKFLOWS)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -112,7 +112,7 @@ class TestHealth:
         joined.pass_time(TICK)
         assert joined.registered == {HOST: ADDRESS} and joined.status()["step"] == "registered"
 
-    def test_how_many_checks_it_takes_can_be_told(self, tmp_path: Path) -> None:
+    def test_the_number_of_checks_can_be_configured(self, tmp_path: Path) -> None:
         guest = Guest(tmp_path, rise=3, fall=1)
         guest.pass_time(2 * TICK)
         assert guest.registered == {}
@@ -139,7 +139,7 @@ class TestHealth:
         assert successor.dns.count("leave") == 1
 
 
-class TestStanding:
+class TestRegistered:
     def test_what_vanished_from_dns_is_written_again_at_the_next_check(self, joined: Guest) -> None:
         joined.dns.registered.clear()
         joined.pass_time(WATCH * MOST + TICK)

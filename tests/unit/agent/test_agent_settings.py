@@ -108,7 +108,7 @@ class TestChanges:
         joined.pass_time(REREAD + 3 * LONGEST)
         assert joined.registered == {} and joined.status()["memberships"] == []
 
-    def test_what_it_may_no_longer_touch_is_the_roll_calls_to_remove_and_nobody_asks_for_ever(
+    def test_the_roll_call_removes_what_the_agent_may_no_longer_change_and_the_agent_stops_trying(
         self, joined: Guest
     ) -> None:
         """The right to change a record set goes with the membership, in the same `up`, and may be gone first."""
@@ -172,7 +172,7 @@ class TestSilence:
         joined.pass_time(6 * REREAD)
         assert 5 <= joined.cloud.keys_read - before <= 6
 
-    def test_health_is_looked_at_meanwhile(self, joined: Guest) -> None:
+    def test_health_checks_run_meanwhile(self, joined: Guest) -> None:
         joined.cloud.silent = SILENT
         joined.healthy(False)
         joined.pass_time(5 * TICK)
@@ -227,7 +227,7 @@ class TestMistakes:
         joined.pass_time(2 * REREAD)
         assert joined.registered == {HOST: ADDRESS} and "has format '2'" in joined.status()["error"]
 
-    def test_a_mistake_that_is_fixed_is_no_more_in_the_status(self, joined: Guest) -> None:
+    def test_a_fixed_mistake_is_removed_from_the_status(self, joined: Guest) -> None:
         joined.cloud.extra = {"rollcall-fleet": ""}
         joined.pass_time(2 * REREAD)
         joined.cloud.extra = {}
@@ -240,7 +240,7 @@ def test_a_record_names_stack_fleet_machine_generation_and_instance(joined: Gues
     assert owner == OWNER and owner.instance == INSTANCE
 
 
-def test_a_machine_that_nobody_gave_a_name_takes_one_from_its_instance(guest: Guest) -> None:
+def test_a_machine_without_a_name_takes_one_from_its_instance(guest: Guest) -> None:
     guest.cloud.keys = lambda: {  # type: ignore[method-assign]
         key: value
         for key, value in as_keys(guest.cloud.settings).items()

@@ -236,7 +236,7 @@ def test_what_is_at_a_strangers_address_goes_though_he_asks_a_live_member_for_th
 
 
 @pytest.mark.parametrize("machine_settings", [SITE, V1])
-def test_an_address_that_went_to_a_machine_of_the_same_stack_which_is_no_member(
+def test_an_address_that_went_to_a_machine_of_the_same_stack_which_is_not_a_member(
     net: Net, machine_settings: Join
 ) -> None:
     """Of another fleet: it lives, has the key, and is not what the record names."""

@@ -319,9 +319,7 @@ class TestInstanceRole:
         "message",
         [b"", b"[]", b'{"Code": "AssumeRoleUnauthorizedAccess"}', b'{"Expiration": 3}', b'{"Expiration": "soon"}'],
     )
-    def test_what_is_no_credential_is_worth_another_try(
-        self, server: Scripted, source: InstanceRole, message: bytes
-    ) -> None:
+    def test_an_invalid_credential_is_tried_again(self, server: Scripted, source: InstanceRole, message: bytes) -> None:
         server.answer = lambda method, path, _: (
             200,
             {},

@@ -260,7 +260,7 @@ class TestRun:
         assert json.loads(machine.status.read_text())["step"] == "leave failed"
 
 
-def test_a_machine_that_boots_can_say_who_it_is_before_it_has_dnspython_or_boto3() -> None:
+def test_a_booting_machine_prints_its_identity_before_it_has_dnspython_or_boto3() -> None:
     program = "import sys; sys.modules.update(dns=None, boto3=None, botocore=None); import rollcall.cli"
     done = subprocess.run([sys.executable, "-c", program], cwd=USERDATA, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ class TestRecords:
 
 
 class TestGone:
-    def test_deleting_what_is_gone_is_no_error(self, lab: Lab) -> None:
+    def test_deleting_a_missing_record_is_not_an_error(self, lab: Lab) -> None:
         store = store_of(lab)
         made = store.create(wanted(lab))
         store.delete(lab.zone, made.id)
@@ -151,7 +151,7 @@ def scripted() -> Iterator[Scripted]:
 
 
 @pytest.mark.parametrize(("reply", "error", "text", "after"), [r[1:] for r in REPLIES], ids=[r[0] for r in REPLIES])
-def test_a_reply_that_is_no_answer(
+def test_a_reply_that_is_not_an_answer(
     scripted: Scripted, reply: Reply, error: type[Exception], text: str, after: float
 ) -> None:
     scripted.answer = lambda method, path, headers: reply

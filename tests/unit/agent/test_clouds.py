@@ -185,7 +185,7 @@ class TestJoyent:
         zone.put("sdc:nics", json.dumps([{"ip": ip, "ips": [f"{ip}/24"], "primary": main} for ip, main in nics]))
         assert Joyent().addresses() == expected
 
-    def test_only_our_keys_are_read_and_not_what_we_said_ourselves(self, zone: Zone) -> None:
+    def test_only_our_keys_are_read_and_not_our_own_status(self, zone: Zone) -> None:
         zone.put("user-script", "#!/bin/sh")
         zone.put("rollcall-fleet", "web-joyent")
         Joyent().tell("registered")
@@ -236,7 +236,7 @@ class TestFile:
         assert (file.addresses(), file.keys(), file.secret("t")) == (("198.51.100.10",), {"a": "b"}, "hush")
 
     @pytest.mark.parametrize("ask", [File.instance, File.addresses, File.keys, lambda file: file.secret("t")])
-    def test_what_nobody_knows_is_fatal_and_names_the_file(
+    def test_a_missing_value_is_fatal_and_names_the_file(
         self, settings: Callable[..., Path], ask: Callable[[File], object]
     ) -> None:
         path = settings(other=1)
@@ -244,7 +244,7 @@ class TestFile:
             ask(File(path))
 
     @pytest.mark.parametrize("text", ["", "{", "\xff"])
-    def test_what_is_no_json_is_fatal_and_names_the_file(self, tmp_path: Path, text: str) -> None:
+    def test_a_file_that_is_not_json_is_fatal_and_is_named(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "broken.json"
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(FatalError, match=f"reason=unreadable-settings file={path}"):

@@ -172,7 +172,9 @@ def compared(answered: frozenset[str], now: float) -> Compared:
     (HIDDEN, ChallengesQueried(texts=NONE, now=100 + UNSEEN_S),
      replace(HIDDEN, answered=100 + UNSEEN_S, reason=f"{UNSHOWN}: a split horizon?"), AskToWait()),
 ])  # fmt: skip
-def test_a_step_of_its_own_sight(before: Sight, event: SightEvent, after: Sight, action: SightAction | None) -> None:
+def test_a_step_of_the_sight_state_machine(
+    before: Sight, event: SightEvent, after: Sight, action: SightAction | None
+) -> None:
     assert step_sight(before, event) == (after, action)
 
 

@@ -208,7 +208,7 @@ class TestTargetsThatFailed:
             later(20)
             assert seconds(lambda: found(client).connect(1.5).close()) > 1.4
 
-    def test_who_waits_for_it_learns_that_another_call_has_waited_in_vain(self, server: Served, hole: Hole) -> None:
+    def test_a_waiting_call_skips_a_target_that_another_call_found_dead(self, server: Served, hole: Hole) -> None:
         with listening() as port:
             server.zone.live("v1", f"1 9 {hole.port} a1", f"2 1 {port} a2")
             client = Client(server.address)

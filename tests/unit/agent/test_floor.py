@@ -182,7 +182,7 @@ class TestSite:
         assert len(site.records) <= max(min(floor, members), min(healthy, members)) + bool(faults)
         assert len({each.content for each in site.records.values()}) == len(site.records)
 
-    def test_one_that_left_and_cannot_look_again_comes_back_at_the_next_check(self) -> None:
+    def test_a_member_that_left_and_cannot_read_the_records_comes_back_at_the_next_check(self) -> None:
         """The reply of the second list is lost; meanwhile the other one has left too."""
         site = site_of(1, 2)
         registry = SiteRegistry(site)
@@ -246,7 +246,7 @@ KEEPS: list[tuple[str, list[Record], bool]] = [
 
 
 @pytest.mark.parametrize(("present", "stays"), [row[1:] for row in KEEPS], ids=[row[0] for row in KEEPS])
-def test_who_must_stay(present: list[Record], stays: bool) -> None:
+def test_which_members_must_stay(present: list[Record], stays: bool) -> None:
     mine = [each for each in present if Owner.parse(each.comment) == owner(0)]
     assert bool(why_kept(present, mine, "local", {"A": 1, "AAAA": 1})) is stays
     assert why_kept(present, mine, "local", {"A": 0, "AAAA": 0}) == ""

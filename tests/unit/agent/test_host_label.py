@@ -189,7 +189,7 @@ class TestRegistrations:
         second.remove_hosts(ONE, second.left_hosts, A)
         assert hosts(zone) == [HOST] and zone.sets[former, "AAAA"] == foreign
 
-    def test_a_name_once_taken_back_is_no_one_else_s(self, zone: Zone, file: Path) -> None:
+    def test_a_name_that_was_taken_back_goes_to_no_other_machine(self, zone: Zone, file: Path) -> None:
         process(zone, labels(file)).join(ONE, A)
         registry = process(zone, labels(file))
         leave_wholly(registry, ONE, A)
@@ -230,7 +230,7 @@ class TestKeptLabels:
         other.renew(ONE, DOMAIN)
         assert one.of(ONE, DOMAIN) == other.of(ONE, DOMAIN) != ONE.generation
 
-    def test_a_zone_has_a_label_of_its_own(self) -> None:
+    def test_each_zone_has_its_own_label(self) -> None:
         kept = labels(None)
         kept.renew(ONE, DOMAIN)
         assert kept.of(ONE, "example.org") == ONE.generation and not kept.is_used(ONE, "example.org")

@@ -144,7 +144,7 @@ class TestActivities:
 
 
 @pytest.mark.parametrize("fault", UNEXPECTED, ids=repr)
-def test_what_nobody_foresaw_is_logged_once_with_its_type_and_place_and_shown(
+def test_an_unexpected_error_is_logged_once_with_its_type_and_place_and_shown(
     guest: Guest, faults: dict[str, BaseException], fault: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     faults["join"] = fault
@@ -222,7 +222,7 @@ def test_metadata_that_are_silent_are_not_asked_at_each_tick(guest: Guest) -> No
 
 
 @pytest.mark.parametrize("fault", [DOWN, NOT_UTF8], ids=repr)
-def test_a_suspect_whose_records_cannot_be_read_does_not_hide_a_dead_machine(tmp_path: Path, fault: Exception) -> None:
+def test_a_suspect_with_unreadable_records_does_not_hide_a_dead_machine(tmp_path: Path, fault: Exception) -> None:
     world = World(tmp_path, "a1", "a2", "b1")
     world.run(20)
     world.zone["a9"] = Owner("local", "web", "9", "999999", "i-00000000000000099")

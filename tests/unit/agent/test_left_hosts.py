@@ -395,7 +395,7 @@ class TestByHand:
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
         assert agents.agent_is_running() is runs
 
-    def test_who_has_left_and_has_hosts_yet_has_not_done_all(
+    def test_a_machine_that_has_left_but_has_hosts_is_not_finished(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cli, "STATUS_FILE", world.home / "0" / "status.json")

@@ -90,7 +90,7 @@ pytestmark = pytest.mark.clouds
 
 
 class TestCopied:
-    def test_the_machine_whose_mark_it_is_leaves_and_the_others_stay(self, five: Five) -> None:
+    def test_the_machine_with_the_mark_leaves_and_the_others_stay(self, five: Five) -> None:
         five.copy(str(FIVE[2]))
         assert five.registries[2].leave_set(FIVE[2], address(2)) is True
         assert set(five.marks()) == {address(at) for at in range(5)} - {address(2)}
@@ -122,7 +122,7 @@ class TestCopied:
         assert five.registries[0].leave(FIVE[2]) is True
         assert set(five.marks()) == {address(at) for at in range(5)} - {address(2)}
 
-    def test_an_old_address_of_its_own_at_which_nothing_answers_goes(self, five: Five) -> None:
+    def test_a_machine_removes_its_old_address_where_nothing_answers(self, five: Five) -> None:
         five.dead.add(address(2))
         assert five.registries[2].join(FIVE[2], "198.51.100.77") is True
         assert address(2) not in five.marks() and five.marks()["198.51.100.77"] == str(FIVE[2])
@@ -200,7 +200,7 @@ class TestService:
     def registry(self, zone: Zone) -> Route53Registry:
         return Route53Registry(SERVICE_JOIN, zone, UNKNOWN, zone.scheduler.sleep)
 
-    def test_the_one_whose_mark_it_is_leaves_and_the_other_stays(self, zone: Zone) -> None:
+    def test_the_machine_with_the_mark_leaves_and_the_other_stays(self, zone: Zone) -> None:
         assert leave_wholly(self.registry(zone), TWO, self.B) is True
         assert values(zone) == (VALUE,) and values(zone, HOST53, "A") == (self.A,) and (OTHER, "A") not in zone.sets
 

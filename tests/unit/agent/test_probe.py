@@ -196,7 +196,7 @@ def aged(seconds: float) -> bytes:
      lambda: aged(-probe.FRESH_S - 5)],
     ids=["empty", "short", "noise", "cut", "longer", "another key", "zeros", "large", "old", "of the future"],
 )  # fmt: skip
-def test_nothing_is_said_to(machine: Machine, datagram: Callable[[], bytes]) -> None:
+def test_nothing_is_sent_to(machine: Machine, datagram: Callable[[], bytes]) -> None:
     assert machine.says(datagram()) == b""
     assert machine.answers(site()), "and it goes on"
 
@@ -214,7 +214,7 @@ def test_a_recorded_question_gives_nothing_that_fits_another(machine: Machine) -
     assert not probe.is_answer(reply, site(), question(), KEY)
 
 
-def test_a_question_is_no_answer_and_an_answer_is_no_question(machine: Machine) -> None:
+def test_a_question_is_not_taken_for_an_answer_nor_an_answer_for_a_question(machine: Machine) -> None:
     asked = question()
     assert not probe.is_answer(GENERATION.encode() + asked[-32:], site(), asked, KEY)
     assert machine.says(asked[:24] + machine.says(asked)[-32:]) == b""
@@ -275,7 +275,7 @@ def test_a_key_that_was_rotated_counts_at_once(machine: Machine) -> None:
     assert not machine.answers(site()) and machine.answers(site(), key="n" * 64)
 
 
-def test_nobody_there_is_silence() -> None:
+def test_an_address_without_a_machine_is_silent() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]

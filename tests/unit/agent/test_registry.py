@@ -122,7 +122,7 @@ class TestJoin:
         mine.join(OWNER, ADDRESS)
         assert len(registered(lab)) == 2 and mine.size == 2
 
-    def test_the_record_of_a_dead_machine_whose_address_is_ours_now_is_taken_over(self, lab: Lab) -> None:
+    def test_the_record_of_a_dead_machine_at_our_address_is_taken_over(self, lab: Lab) -> None:
         registry(lab).join(BROTHER, ADDRESS)
         registry(lab).join(OWNER, OTHER_ADDRESS)
         assert registry(lab).join(OWNER, ADDRESS) is True

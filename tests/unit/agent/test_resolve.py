@@ -117,15 +117,15 @@ class TestDiscovery:
         message = refused(FatalError, lambda: found(client, ""))
         assert message == f"reason=no-such-incarnation service={SERVICE} asked=any known=v1,v2"
 
-    def test_an_unknown_incarnation_is_told_which_exist(self, client: Client) -> None:
+    def test_the_error_of_an_unknown_incarnation_lists_those_that_exist(self, client: Client) -> None:
         message = refused(FatalError, lambda: found(client, "v3"))
         assert message == f"reason=no-such-incarnation service={SERVICE} asked=v3 known=v1,v2"
 
-    def test_an_unknown_service_is_told_which_exist(self, client: Client) -> None:
+    def test_the_error_of_an_unknown_service_lists_those_that_exist(self, client: Client) -> None:
         message = refused(FatalError, lambda: client.discover("other", ZONE, "v1"))
         assert message == f"reason=no-such-service service=_other._tcp.{ZONE} known=_theService._tcp"
 
-    def test_a_zone_that_nobody_serves_is_refused_by_the_resolver(self, client: Client) -> None:
+    def test_a_zone_without_a_server_is_refused_by_the_resolver(self, client: Client) -> None:
         message = refused(TransientError, lambda: client.discover("theService", "example.com", "v1"))
         assert "reason=no-resolver-answers" in message and "REFUSED" in message
 
@@ -147,7 +147,7 @@ class TestDiscovery:
         assert server.asked == [f"{V1.lower()} SRV"]
 
     @pytest.mark.parametrize("name", ["x" * 64, "a" * 300])
-    def test_what_is_no_name_is_reported_without_asking(self, server: Served, client: Client, name: str) -> None:
+    def test_an_invalid_name_is_reported_without_a_query(self, server: Served, client: Client, name: str) -> None:
         refused(FatalError, lambda: found(client, name))
         refused(FatalError, lambda: client.discover(name, ZONE, "v1"))
         refused(FatalError, lambda: client.discover("theService", f"{name}.{ZONE}", "v1"))
@@ -171,7 +171,7 @@ class TestBrowsing:
         assert client.services(ZONE) == ("_theService._tcp",)
         assert client.browse("theService", ZONE) == ("v1", "v2")
 
-    def test_a_pointer_to_elsewhere_is_no_incarnation(self, server: Served, client: Client) -> None:
+    def test_a_pointer_to_another_zone_is_not_an_incarnation(self, server: Served, client: Client) -> None:
         server.zone.put(SERVICE, "PTR", f"v1.{SERVICE}.", "v9._theService._tcp.example.com.", f"a.b.{SERVICE}.")
         assert client.browse("theService", ZONE) == ("v1",)
 
@@ -189,7 +189,7 @@ class TestShards:
         server.zone.live("v1-10", "20 10 4218 a3", ttl=10)
         server.zone.live("v2", "10 10 4219 b1")
 
-    def test_shards_are_merged_and_an_empty_one_is_no_fault(self, client: Client) -> None:
+    def test_shards_are_merged_and_an_empty_one_is_not_a_fault(self, client: Client) -> None:
         incarnation = found(client)
         assert hosts(incarnation) == ["a1", "a2", "a3"]
         assert incarnation.name == V1
@@ -206,7 +206,9 @@ class TestShards:
         clock.now += 1.1
         assert hosts(found(client)) == ["a1", "a2", "a3"], "what was not known is asked again soon"
 
-    def test_no_shard_that_answers_is_no_answer(self, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_shard_that_answers_there_is_no_answer(
+        self, server: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         fails(monkeypatch, "v1-1", "v1-2", "v1-10")
         client = Client(server.address, timeout=30)
         assert "no-resolver-answers" in refused(TransientError, lambda: found(client))
@@ -226,7 +228,7 @@ class TestShards:
     def test_one_shard_can_be_asked_for(self, client: Client) -> None:
         assert hosts(found(client, "v1-1")) == ["a1", "a2"]
 
-    def test_beside_an_incarnation_itself_a_number_is_somebodys_own_name(self, server: Served, client: Client) -> None:
+    def test_beside_an_incarnation_a_numbered_name_is_not_a_shard(self, server: Served, client: Client) -> None:
         server.zone.service("v1", "v1-2")
         server.zone.live("v1-2", "10 10 4218 c1")
         # v1 has nobody alive; its namesake must not be taken for it.
@@ -387,7 +389,7 @@ class TestAddresses:
         clock.now += 0.1
         refused(TransientError, lambda: client.ask(host, "A"))
 
-    def test_an_address_of_one_who_was_not_asked_about_is_not_believed(self, clock: Clock) -> None:
+    def test_an_address_of_a_name_outside_the_query_is_not_trusted(self, clock: Clock) -> None:
         reply = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.")
         reply.additional.append(rrset("www.bank.example. 30 IN A 127.0.0.6"))
         canned = Canned(reply)
@@ -478,7 +480,7 @@ class TestConnecting:
             TransientError, lambda: found(Client(server.address)).connect(5)
         )
 
-    def test_a_target_whose_address_nobody_tells_leads_to_the_next(self, server: Served) -> None:
+    def test_a_target_with_an_unresolved_address_leads_to_the_next(self, server: Served) -> None:
         with listening() as port:
             server.zone.live("v1", "1 1 4218 a1", f"2 1 {port} a2")
             client = Client(server.address, timeout=0.9)
@@ -541,7 +543,7 @@ class TestResolvers:
         assert canned.asked == [1, 2, 3, 1, 2, 3]
 
     @pytest.mark.parametrize("resolver", ["", ":53", "host:", "host:0", "host:65536", "host:x", "[::1]x", "h:\u0665"])
-    def test_what_is_no_resolver_is_refused_at_once(self, resolver: str) -> None:
+    def test_an_invalid_resolver_is_refused_at_once(self, resolver: str) -> None:
         assert "reason=no-resolver " in refused(FatalError, lambda: Client([resolver]))
 
     @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def test_a_forked_process_finds_whatever_other_threads_were_doing(server: Served
     assert done.stdout.splitlines() == [f"child: a1.rc.{ZONE}", f"parent: a1.rc.{ZONE}"], done.stderr
 
 
-def test_threads_share_a_client_whose_resolvers_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_a_client_while_its_resolvers_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 192.0.2.1\n")
     monkeypatch.setattr("rollcall.resolve._RESOLV_CONF", str(path))

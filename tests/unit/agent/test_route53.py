@@ -97,7 +97,7 @@ class TestBothFamilies:
         assert registry(zone, fresh=False).leave(ONE) and zone.sets == {}
 
     @pytest.mark.parametrize("addresses", [(A, AAAA), (A,)])
-    def test_a_routed_set_is_in_the_way_of_who_wants_that_family_only(
+    def test_a_routed_set_blocks_only_machines_that_want_that_family(
         self, zone: Zone, addresses: tuple[str, ...]
     ) -> None:
         before = put(zone, HOST, "AAAA", self.AAAA, routed=True)
@@ -172,7 +172,7 @@ class TestJoin:
         assert registry(zone, replace(SERVICE_JOIN, ttl=5), fresh=False).join(ONE, "198.51.100.1")
         assert zone.sets[SET, "SRV"].ttl == 5
 
-    def test_who_writes_adds_every_registered_host_that_the_set_lacks(self, zone: Zone) -> None:
+    def test_a_writer_adds_every_registered_host_that_the_set_lacks(self, zone: Zone) -> None:
         registry(zone).join(TWO, "198.51.100.2")
         del zone.sets[SET, "SRV"]
         registry(zone).join(ONE, "198.51.100.1")
@@ -200,7 +200,9 @@ class TestJoin:
         assert values(zone) == (VALUE,) and (OTHER, "A") not in zone.sets and (OTHER, "TXT") not in zone.sets
 
     @pytest.mark.parametrize("shared", ["198.51.100.1", "2001:db8::1"])
-    def test_a_dead_machine_with_one_of_our_addresses_goes_with_both_of_its_own(self, zone: Zone, shared: str) -> None:
+    def test_a_dead_machine_with_one_of_our_addresses_is_removed_with_both_its_addresses(
+        self, zone: Zone, shared: str
+    ) -> None:
         theirs = [shared, "198.51.100.9" if ":" in shared else "2001:db8::9"]
         registry(zone).join(TWO, *theirs)
         registry(zone).join(ONE, "198.51.100.1", "2001:db8::1")
@@ -211,7 +213,7 @@ class TestJoin:
         registry(zone).join(ONE, "198.51.100.1", "2001:db8::1")
         assert set(values(zone)) == {VALUE, OTHER_VALUE} and values(zone, OTHER, "AAAA") == ("2001:db8::9",)
 
-    def test_an_empty_text_of_others_beside_a_host_is_no_address(self, zone: Zone) -> None:
+    def test_an_empty_txt_of_others_beside_a_host_is_not_an_address(self, zone: Zone) -> None:
         registry(zone).join(TWO, "198.51.100.1")
         text = zone.sets[OTHER, "TXT"]
         zone.sets[OTHER, "TXT"] = replace(text, values=tuple(sorted((*text.values, '""'))))
@@ -286,7 +288,7 @@ class TestLeave:
         registry(zone).leave(ONE)
         assert values(zone, HOST, "A") == ("192.0.2.9",)
 
-    def test_who_said_that_it_leaves_is_not_brought_back(self, zone: Zone) -> None:
+    def test_a_machine_with_the_left_mark_is_not_added_again(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         text = zone.sets[HOST, "TXT"]
         zone.sets[HOST, "TXT"] = replace(text, values=tuple(each for each in text.values if "joins" not in each))
@@ -295,7 +297,7 @@ class TestLeave:
         assert values(zone) == (OTHER_VALUE,)
 
     @pytest.mark.parametrize("writer", ["leaves", "joins"])
-    def test_who_writes_next_takes_out_those_who_said_that_they_leave(self, zone: Zone, writer: str) -> None:
+    def test_the_next_writer_removes_machines_with_the_left_mark(self, zone: Zone, writer: str) -> None:
         foreign = "10 10 4218 elsewhere.example."
         put(zone, SET, "SRV", foreign)
         for owner, address in ((ONE, "198.51.100.1"), (TWO, "198.51.100.2")):
@@ -344,7 +346,7 @@ class TestLeave:
         assert leaving.leave_set(ONE)
         assert values(zone) == () and leaving.left_hosts == {HOST, second}
 
-    def test_who_said_so_and_joins_again_is_taken_out_by_nobody(self, zone: Zone) -> None:
+    def test_a_machine_that_left_and_joins_again_is_removed_by_no_machine(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         zone.deaf_to = SET
         with pytest.raises(TransientError):

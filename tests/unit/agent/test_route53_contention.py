@@ -30,7 +30,7 @@ def test_few_agents_that_leave_at_once_meet_each_other_at_every_step(seed: int) 
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_who_leaves_and_joins_again_while_others_leave_stays(seed: int) -> None:
+def test_a_machine_that_joins_again_while_others_leave_stays(seed: int) -> None:
     found = Contest(seed=seed, agents=12, leaving=12, limits=PRESENT, faults=0.1, back=6, spread=2.0).run()
     assert (found.lost, found.doubled, found.left_over) == ((), (), ())
 

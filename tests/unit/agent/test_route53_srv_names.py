@@ -111,7 +111,7 @@ def test_a_value_that_leads_to_a_host_of_another_writer_stays_where_it_is(zone: 
 
 
 @pytest.mark.parametrize("name", [LONG, SHORT])
-def test_a_cname_at_one_of_them_keeps_nobody_from_the_others(zone: Zone, name: str) -> None:
+def test_a_cname_at_one_name_does_not_keep_a_machine_from_the_others(zone: Zone, name: str) -> None:
     alias = zone.sets[name, "CNAME"] = RecordSet(name, "CNAME", 60, ("elsewhere.example.",))
     assert registry(zone).join(ONE, "198.51.100.1")
     assert zone.sets[name, "CNAME"] is alias and sorted(map(len, values(zone))) == [0, 1, 1]
@@ -138,7 +138,7 @@ class TestTheServicesName:
         )
         assert not registry(zone, join).join(TWO, "198.51.100.2")
 
-    def test_another_incarnation_takes_it_over_and_nobody_touches_it_there(self, zone: Zone) -> None:
+    def test_another_incarnation_takes_it_over_and_no_machine_changes_it_there(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")
         second = replace(BOTH, incarnation="v2")
         registry(zone, second).join(TWO, "198.51.100.2")
@@ -236,7 +236,9 @@ def test_dead_values_are_dropped_at_all_names(zone: Zone) -> None:
     assert not registry(zone).drop({HOST})
 
 
-def test_who_joins_while_another_fixes_a_name_is_not_lost(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_joins_while_another_fixes_a_name_is_not_lost(
+    zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The batch holds the set as it was seen, though only another name is to change."""
     registry(zone).join(ONE, "198.51.100.1")
     del zone.sets[SHORT, "SRV"]

@@ -90,7 +90,7 @@ def run(agent: Any) -> int:
             signal.signal(each, handler)
 
 
-def test_nginx_is_set_up_once_and_again_when_the_site_is_told_otherwise(refreshed: list[list[str]]) -> None:
+def test_nginx_is_configured_once_and_again_when_the_sites_settings_change(refreshed: list[list[str]]) -> None:
     agent = Scripted([SITE, SITE, SITE, CLOSED, CLOSED])
     assert run(agent) == 0 and agent.left == 0
     assert refreshed == [[], ["pem"]]

@@ -95,7 +95,7 @@ def test_calls_are_spread_over_the_machines(server: Served, machines: list[Machi
     )
 
 
-def test_who_left_is_not_called_and_who_crashed_is_passed_over(server: Served, machines: list[Machine]) -> None:
+def test_a_client_skips_machines_that_left_and_machines_that_crashed(server: Served, machines: list[Machine]) -> None:
     registered(server, machines[1:])
     machines[1].stop()
     done = sample(server, "--incarnation", "v1", "--calls", "20")

@@ -230,7 +230,7 @@ def test_a_dead_machine_goes_though_the_name_servers_are_late(tmp_path: Path, la
     assert world.registered == {"a1", "a2", "b2"} and world.challenges == {}
 
 
-def test_a_silent_key_that_is_nobody_s_is_asked_about_now_and_then(tmp_path: Path) -> None:
+def test_a_silent_key_without_an_owner_is_checked_from_time_to_time(tmp_path: Path) -> None:
     """As a foreign address at the site, or a neighbour that has left since the API was asked."""
     world = World(tmp_path, "a1", "a2")
     look_up = world.look_up
@@ -313,7 +313,7 @@ def test_in_a_mixed_set_a_dead_machine_s_addresses_go_and_no_other(
     assert world.registered == left and world.challenges == {}
 
 
-def test_who_has_no_ipv6_never_asks_by_it_and_nobody_asks_itself(tmp_path: Path) -> None:
+def test_a_machine_without_ipv6_never_probes_by_it_and_none_probes_itself(tmp_path: Path) -> None:
     world = World(tmp_path, "a1", "a2", "b1", "b2", ipv6="a")
     world.run(60)
     assert {who for who, key in world.reached if ":" in key} == {"a1", "a2"}

@@ -107,7 +107,7 @@ def test_files_and_folders_are_for_root_alone(machine: Machine) -> None:
         assert mode == (0o700 if path.is_dir() else 0o644 if path.name == ".revision" else 0o600), path
 
 
-def test_what_is_no_memory_gets_no_secret(machine: Machine) -> None:
+def test_a_folder_that_is_not_in_memory_gets_no_secret(machine: Machine) -> None:
     (machine.folder / "mounts").write_text(f"{MEMORY}/dev/vda1 {machine.folder} ext4 rw 0 0\n")
     assert machine.step() == []
     assert machine.keeper.faults["shop"].startswith("reason=secrets-on-disk folder=")
@@ -244,7 +244,7 @@ def test_a_status_and_the_cloud_say_why_a_workload_waits(tmp_path: Path) -> None
     assert guest.cloud.statuses[-1] == "registered" and guest.status()["secrets"] == ""
 
 
-def test_a_machine_is_told_of_its_secrets_and_counts_the_others(tmp_path: Path) -> None:
+def test_a_machine_has_its_secrets_in_its_settings_and_counts_the_others(tmp_path: Path) -> None:
     guest = Guest(tmp_path)
     assert len(guest.agent.secrets) == 0 and guest.agent.others() is None
     guest.tell(secrets=(setting("r1", 2),))

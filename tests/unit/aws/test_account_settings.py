@@ -150,7 +150,7 @@ def test_each_secret_of_rollcall_is_refused_in_plain_text(key: str, monkeypatch:
     assert fault.startswith(f"rollcall:{key}: is in plain text")
 
 
-def test_the_key_that_says_whose_account_it_is_is_named() -> None:
+def test_the_error_names_the_key_of_the_account() -> None:
     assert named(NOTHING.get) == named(config({"region": "us-west-2"}).get) == ""
     assert named(config({"assumeRoles": [], "profile": "shop"}).get) == "aws:profile"
 

@@ -81,7 +81,7 @@ def test_each_failure_is_reported_as_what_it_is(error: Exception, message: str) 
         assert not any(each in found for each in NOT_THEIRS)
 
 
-def test_who_is_unknown_is_distinguished_from_who_may_not_and_from_a_wrong_clock() -> None:
+def test_an_unknown_key_a_missing_permission_and_a_wrong_clock_differ() -> None:
     assert is_unknown(refused("InvalidClientTokenId")) and is_unknown(refused("AuthFailure"))
     assert not is_unknown(refused("SignatureDoesNotMatch", "Signature expired: …")) and not is_unknown(
         refused("Throttling")

@@ -39,7 +39,7 @@ def test_everything_else_stays_foreign_and_says_why(record: Record, machines: li
     assert message is not None and message.becomes == "" and why in message.reason
 
 
-def test_the_address_of_a_machine_whose_fleet_does_not_join_the_site_stays_foreign() -> None:
+def test_the_address_of_a_fleet_that_does_not_join_the_site_stays_foreign() -> None:
     """A mark would make it a leftover record, which the next `up` removes."""
     message = verdict(RECORD, "local", [MACHINE], {"shop"})
     assert message is not None and message.becomes == ""
@@ -66,7 +66,7 @@ class TestOwners:
         ((_, owner),) = owners([resource(self.EC2, "Ec2Fleet", "web-0", tags={"Name": "old"})])
         assert owner == replace(OWNER, generation=BY_HAND)
 
-    def test_what_is_no_machine_of_a_fleet_or_about_to_go_is_none(self) -> None:
+    def test_a_resource_outside_fleets_or_to_be_deleted_has_no_owner(self) -> None:
         others = [
             resource(self.EC2, "Site", "web-0"),
             resource("aws:ec2/securityGroup:SecurityGroup", "Ec2Fleet", "web-group"),

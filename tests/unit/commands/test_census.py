@@ -18,7 +18,7 @@ SUCCESSOR = StateMachine(member=replace(MEMBER, generation="bbbbbb", instance="i
 ITS_MACHINE = replace(SEEN, generation="bbbbbb", instance="i-00000000000000002")
 
 
-def test_what_is_everywhere_is_no_difference() -> None:
+def test_a_machine_that_is_everywhere_is_not_a_difference() -> None:
     assert missing("web", 1, [IN_STATE], [SEEN]) == Missing()
     assert missing("web", 0, [], []) == Missing()
 

@@ -132,7 +132,7 @@ def test_every_stack_is_checked_unless_one_is_named(
     assert main([]) == 2
 
 
-def test_a_file_that_is_no_yaml_is_no_traceback(root: Path) -> None:
+def test_a_file_that_is_not_yaml_is_reported_without_a_traceback(root: Path) -> None:
     with pytest.raises(StackFileError, match="is not YAML"):
         found(root, "config: [")
 

@@ -101,7 +101,7 @@ def test_the_exit_code_tells_monitoring(
     assert found["in_step"] is (code == 0) and found["fleets"][0]["machines"][0]["instance"] == MEMBER.instance
 
 
-def test_what_cannot_be_told_is_two_with_the_reason(
+def test_an_unknown_status_exits_with_2_and_the_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(stack: str) -> None:
@@ -112,7 +112,7 @@ def test_what_cannot_be_told_is_two_with_the_reason(
     assert capsys.readouterr().err == "rollcall status: no stack nope\n"
 
 
-def test_a_region_that_cannot_be_asked_is_no_difference(
+def test_a_region_that_cannot_be_listed_is_not_a_difference(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:

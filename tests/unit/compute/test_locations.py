@@ -107,7 +107,7 @@ def test_what_was_remembered_stays_so_and_home_is_never_remembered() -> None:
         ("nobody's, as another", "web", {"web": WEST, "api": WEST}, "gone", False, True),
     ],
 )
-def test_whose_a_machine_in_a_former_place_is(
+def test_the_owner_of_a_machine_in_a_former_place(
     case: str, fleet: str, now: dict[str, Location], machine: str, charged: bool, kept: bool
 ) -> None:
     realm = Locations.of(props(fleet, now, former=[EU]))

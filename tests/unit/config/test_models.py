@@ -226,7 +226,7 @@ def test_a_machine_with_ipv6_takes_two_records_of_the_site_s_plan() -> None:
         ) in fault
 
 
-def test_ec2_refuses_a_group_whose_name_begins_with_sg() -> None:
+def test_ec2_refuses_a_group_name_that_begins_with_sg() -> None:
     for name, cloud, wrong in (
         ("sg", "aws", True),
         ("sg-web", "aws", True),
@@ -284,7 +284,7 @@ def test_a_stack_name_that_makes_the_ownership_text_too_long_is_refused() -> Non
     assert faults(GOOD, stack="s" * 20) == ()
 
 
-def test_what_a_machine_could_not_be_told_of_a_closed_site_is_refused() -> None:
+def test_a_closed_site_that_does_not_fit_machine_settings_is_refused() -> None:
     config = copy.deepcopy(GOOD)
     config["sites"]["www"].update(proxied=True, check="http:80:/" + "health" * 6)
     assert faults(config) == ()
@@ -299,7 +299,7 @@ def test_no_fleet_at_all_is_refused_with_an_example() -> None:
 
 
 @pytest.mark.parametrize("value", ["text", 5, ["a"]])
-def test_a_section_that_is_no_mapping_is_refused_and_not_a_crash(value: object) -> None:
+def test_a_section_that_is_not_a_mapping_is_refused_without_a_crash(value: object) -> None:
     assert faults({**GOOD, "sites": value})
     assert faults({**GOOD, "sites": {"www": value}})
     assert faults({**GOOD, "fleets": value})

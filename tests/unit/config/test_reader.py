@@ -140,7 +140,7 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(path: str, near: 
 
 
 @pytest.mark.parametrize("path", ["fleets/web/name", "stack", "network_ids", f"{V1}/name"])
-def test_what_the_program_fills_in_is_no_setting(path: str) -> None:
+def test_a_value_that_the_program_fills_in_is_not_a_setting(path: str) -> None:
     (fault,) = faults(changed(path, "x"))
     assert ": is not a setting" in fault
 
@@ -167,7 +167,7 @@ def test_ssh_without_a_value_is_ssh_with_all_defaults() -> None:
     assert fleet.ssh is not None and fleet.ssh.user == "root"
 
 
-def test_a_key_that_is_no_plain_word_is_shown_as_pulumi_writes_its_path() -> None:
+def test_a_key_with_special_characters_is_shown_as_pulumi_writes_its_path() -> None:
     assert at("rollcall:fleets", "web", "joins", 0) == "rollcall:fleets.web.joins[0]"
     (fault,) = faults(changed("fleets/a.b c", {**FLEET}))
     assert fault.startswith('rollcall:fleets["a.b c"]: is not the name of a fleet. Use 1 to 30')

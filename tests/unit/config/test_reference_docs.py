@@ -46,7 +46,7 @@ def test_a_row_has_the_default_and_what_the_key_takes(table: str, row: str) -> N
     assert any(each.startswith(row) for each in rows(rollcall_keys().schema, table))
 
 
-def test_a_field_that_the_program_fills_in_is_no_key() -> None:
+def test_a_field_that_the_program_fills_in_is_not_a_key() -> None:
     schema = rollcall_keys().schema
     assert set(schema["properties"]) == {*KEYS, *SECRET_KEYS}
     assert "name" not in schema["$defs"]["FleetSettings"]["properties"]

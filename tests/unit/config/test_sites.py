@@ -192,7 +192,7 @@ def workloads(**site: Any) -> dict[str, Any]:
     return config
 
 
-def test_a_site_may_name_the_workload_whose_check_decides() -> None:
+def test_a_site_may_name_the_workload_with_the_deciding_check() -> None:
     settings = read("local", workloads(check="workload:docs", port=8080))
     (www, docs) = settings.sites_of(settings.fleets[0])
     assert (www.health.check, docs.health.check, docs.port) == ("http:80:/", "http:8080:/healthz", 8080)
@@ -222,7 +222,7 @@ def test_a_port_that_only_nginx_would_serve_is_refused() -> None:
         ]
 
 
-def test_a_fleet_runs_the_workload_whose_check_decides() -> None:
+def test_a_fleet_runs_the_workload_with_the_deciding_check() -> None:
     config = workloads(check="workload:docs")
     config["fleets"]["web"]["runs"] = ["api", "site"]
     assert faults(config) == [

@@ -49,7 +49,7 @@ def test_a_key_that_is_written_twice_is_named_with_its_lines(text: str, key: str
         "a: &b {}\nc: *b\n",
     ],
 )
-def test_what_is_written_once_is_no_fault(text: str) -> None:
+def test_a_key_that_is_written_once_is_not_a_fault(text: str) -> None:
     assert duplicates(text, "Pulumi.prod.yaml") == []
 
 
@@ -145,7 +145,7 @@ def test_what_is_encrypted_is_left_out_with_its_path(tmp_path: Path) -> None:
         ("{" * 5_000, "is not YAML"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_named_and_not_quoted(tmp_path: Path, text: str, message: str) -> None:
+def test_a_file_that_is_not_a_configuration_is_named_and_not_quoted(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: rollcall\n")
     (tmp_path / "Pulumi.prod.yaml").write_text(text)
     with pytest.raises(StackFileError, match=message) as refused:

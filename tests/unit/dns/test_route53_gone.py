@@ -61,7 +61,7 @@ def test_a_machine_that_was_not_challenged_needs_no_further_check(store: Route53
     assert not records.challenged(GONE)
 
 
-def test_the_mark_of_a_machine_whose_address_a_user_deleted_goes_with_it(store: Route53Store) -> None:
+def test_the_mark_beside_an_address_that_a_user_deleted_is_removed_too(store: Route53Store) -> None:
     registered(store)
     values = store.at(f"v1._s._tcp.{ZONE}")
     store.change([*values, *(each for each in store.at(HERE) if each.type == "A")], [])

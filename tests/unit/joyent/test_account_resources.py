@@ -113,7 +113,7 @@ def test_each_change_does_what_it_says(
 
 
 @EACH
-def test_what_is_gone_is_gone_and_deleting_it_is_no_error(
+def test_deleting_a_missing_resource_is_not_an_error(
     cloud: FakeCloud, kind: Any, declared: Any, in_place: Any, replacing: Any, path: Any
 ) -> None:
     thing = Thing(cloud, kind).create(declared)
@@ -174,7 +174,7 @@ def test_a_key_in_the_account_under_another_name_is_left_alone(cloud: FakeCloud)
         Thing(cloud, KeyProvider).create({"key_name": "mine", "key": public_key(1)})
 
 
-def test_a_comment_is_no_part_of_a_key(cloud: FakeCloud) -> None:
+def test_a_comment_is_not_part_of_a_key(cloud: FakeCloud) -> None:
     thing = Thing(cloud, KeyProvider).create({"key_name": "a", "key": public_key(1) + " me@home"})
     thing.refresh()
     assert thing.diff({"key_name": "a", "key": public_key(1) + " me@home"}).changes is False
@@ -228,7 +228,7 @@ def test_a_snapshot_that_is_there_is_adopted_only_if_configured(cloud: FakeCloud
     assert Thing(cloud, SnapshotProvider).create({**SNAPSHOT, "adopt": True}).id == "m/s"
 
 
-def test_a_snapshot_whose_reply_was_lost_is_ours(cloud: FakeCloud) -> None:
+def test_a_snapshot_with_a_lost_reply_is_ours(cloud: FakeCloud) -> None:
     cloud.fault("POST /machines/m/snapshots", lambda: None)
     assert Thing(cloud, SnapshotProvider).create(SNAPSHOT).id == "m/s"
 

@@ -190,7 +190,7 @@ def test_every_fault_is_reported_at_once(catalogue: Catalogue) -> None:
     assert {name for name, _ in faults({**DECLARED, **wrong}, catalogue)} == set(wrong)
 
 
-def test_what_is_not_known_yet_is_no_fault(catalogue: Catalogue) -> None:
+def test_a_value_that_is_not_known_yet_is_not_a_fault(catalogue: Catalogue) -> None:
     assert faults({**DECLARED, **dict.fromkeys(NAMES, rpc.UNKNOWN)}, catalogue) == []
 
 

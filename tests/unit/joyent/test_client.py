@@ -119,7 +119,7 @@ def test_every_attempt_is_signed_again() -> None:
     assert answers.asked[0] is not answers.asked[1]
 
 
-def test_a_netrc_entry_does_not_take_the_place_of_the_signature(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_netrc_credentials_do_not_replace_the_signature(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("machine cloudapi.test login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     answers = Answers(OK)
@@ -235,7 +235,7 @@ def test_each_refusal_is_one_message_and_is_not_repeated(
         (502, "CloudAPI fails, the key and the account are not at fault. Try again later."),
     ],
 )
-def test_what_passes_is_no_fault_of_the_key_or_the_account(status: int, message: str) -> None:
+def test_a_temporary_failure_is_not_blamed_on_the_key_or_the_account(status: int, message: str) -> None:
     with pytest.raises(TransientError, match=f"GET /rollcall: {status} .*; {message}$"):
         api(Answers((status, {"code": "Said", "message": "so"}, {})), attempts=2).get_account()
 
@@ -260,7 +260,7 @@ def test_an_unreachable_url_is_one_message(failure: Exception, message: str) -> 
         api(Answers(failure), attempts=2).get_account()
 
 
-def test_something_that_is_no_cloudapi_is_reported() -> None:
+def test_a_server_that_is_not_a_cloudapi_is_reported() -> None:
     with pytest.raises(FatalError, match=r"not JSON. Set TRITON_URL"):
         api(Answers((200, b"<html>", {}))).get_account()
 

@@ -53,7 +53,7 @@ def test_a_sleep_ends_within_five_seconds_of_the_engine(listener: socket.socket,
     assert clock.now <= 5
 
 
-def test_a_line_that_the_engine_does_not_take_is_no_error(listener: socket.socket) -> None:
+def test_a_line_that_the_engine_does_not_take_is_not_an_error(listener: socket.socket) -> None:
     asked = at(listener)
     listener.close()
     asked.say("web: waiting")

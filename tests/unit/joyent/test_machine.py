@@ -166,7 +166,7 @@ class TestInterruption:
         with pytest.raises(LostReplyError):
             engine.create()
 
-    def test_a_name_held_by_another_owner_is_never_taken(self, engine: Engine) -> None:
+    def test_a_name_that_another_owner_has_is_never_taken(self, engine: Engine) -> None:
         foreign = Engine(engine.cloud).create(mark="other/prod/web-0")
         with pytest.raises(FatalError, match=f"{foreign.id}.*other/prod/web-0.*adopt="):
             engine.create()

@@ -147,7 +147,7 @@ def public_text(kind: str) -> bytes:
     return text
 
 
-def test_what_is_no_usable_private_key_says_what_it_is() -> None:
+def test_an_unusable_private_key_is_described() -> None:
     with pytest.raises(ConfigurationError, match="a public key"):
         signer_of(public_text("rsa"), source="it")
     with pytest.raises(ConfigurationError, match="not a private key"):
@@ -159,7 +159,7 @@ def test_what_is_no_usable_private_key_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("parts", [("d",), ("dmp1",), ("iqmp",), ("d", "dmp1")], ids="-".join)
-def test_an_rsa_key_whose_parts_do_not_fit_together_signs_rightly_or_is_refused(parts: tuple[str, ...]) -> None:
+def test_an_inconsistent_rsa_key_signs_correctly_or_is_refused(parts: tuple[str, ...]) -> None:
     numbers = KEYS["rsa"].private_numbers()
     broken = {name: getattr(numbers, name) for name in ("p", "q", "d", "dmp1", "dmq1", "iqmp")}
     broken |= {name: broken[name] - 2 for name in parts}
@@ -305,6 +305,6 @@ def test_a_locked_agent_is_named(tmp_path: Path, agent: Agent) -> None:
         signer.sign(b"message")
 
 
-def test_an_agent_that_is_gone_is_no_agent(tmp_path: Path) -> None:
+def test_an_ssh_agent_that_is_gone_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no key x in an ssh-agent"):
         find(tmp_path, {"SSH_AUTH_SOCK": str(tmp_path / "none")}, key_id="x")

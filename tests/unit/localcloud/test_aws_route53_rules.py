@@ -67,7 +67,7 @@ def test_names_are_normalized(text: str, normal: str) -> None:
 @pytest.mark.parametrize(
     "text", ["a b.net", "\u00e9t\u00e9.net", "a\t.net", "a..b", ".a", "x" * 64 + ".net", ".".join(["x" * 60] * 5)]
 )
-def test_what_is_no_name_is_refused(text: str) -> None:
+def test_an_invalid_name_is_refused(text: str) -> None:
     with pytest.raises(BadNameError):
         normalize(text)
 

@@ -83,7 +83,7 @@ def test_a_clock_that_differs_by_more_than_five_minutes_is_refused() -> None:
         "AWS4-HMAC-SHA256 Credential=AKID/us-east-1/route53/aws4_request, SignedHeaders=host, Signature=" + "0" * 64,
     ],
 )
-def test_a_header_that_is_no_whole_signature_is_refused(header: str) -> None:
+def test_an_incomplete_signature_header_is_refused(header: str) -> None:
     with pytest.raises(SignatureError):
         Claim.parse(header)
 

@@ -45,11 +45,13 @@ def shake_hands(context: ssl.SSLContext, trusted: str, name: str) -> dict[str, A
 
 
 @pytest.mark.parametrize("name", ["localhost", "ec2.us-west-2.amazonaws.com", "www.scalability.expert"])
-def test_each_name_that_is_asked_for_gets_a_certificate_of_its_own(authority: Authority, name: str) -> None:
+def test_each_requested_name_gets_its_own_certificate(authority: Authority, name: str) -> None:
     assert shake_hands(authority.context(), authority.pem, name)["subjectAltName"] == (("DNS", name),)
 
 
-def test_who_does_not_trust_the_authority_refuses_its_certificates(authority: Authority, tmp_path: Path) -> None:
+def test_a_client_that_does_not_trust_the_authority_refuses_its_certificates(
+    authority: Authority, tmp_path: Path
+) -> None:
     other = Authority(tmp_path / "other")
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(authority.context(), other.pem, "localhost")

@@ -104,7 +104,7 @@ class TestGrammar:
             ("ec2:/( drop", "'/(' is not a regular expression"),
         ],
     )
-    def test_what_is_no_fault_is_refused_with_the_fix(self, spec: str, message: str) -> None:
+    def test_an_invalid_fault_is_refused_with_the_fix(self, spec: str, message: str) -> None:
         faults = Faults()
         with pytest.raises(FaultError) as refusal:
             faults.add(spec)
@@ -131,7 +131,7 @@ class TestOverHttp:
         assert backend.status() == 503
         assert backend.acted == []
 
-    def test_throttle_is_a_bare_429_where_a_service_has_no_way_of_its_own(self, backend: Backend) -> None:
+    def test_throttle_is_a_bare_429_where_a_service_has_no_throttling_error(self, backend: Backend) -> None:
         backend.faults.add("ec2 throttle")
         assert backend.status() == 429
         assert backend.acted == []

@@ -94,12 +94,12 @@ def test_requests_follow_each_other_on_one_connection(client: http.client.HTTPCo
     assert stays_open(client)
 
 
-def test_a_body_that_the_app_leaves_is_no_next_request(client: http.client.HTTPConnection) -> None:
+def test_a_body_that_the_app_does_not_read_is_not_the_next_request(client: http.client.HTTPConnection) -> None:
     assert ask(client, "POST", "/ignore", b"GET /echo HTTP/1.1\r\n\r\n") == (200, b"ok")
     assert stays_open(client)
 
 
-def test_a_body_in_chunks_that_the_app_leaves_is_no_next_request(client: http.client.HTTPConnection) -> None:
+def test_a_chunked_body_that_the_app_does_not_read_is_not_the_next_request(client: http.client.HTTPConnection) -> None:
     assert ask(client, "POST", "/ignore", iter([b"GET /e", b"cho"]), encode_chunked=True) == (200, b"ok")
     assert ask(client, "POST", "/echo", iter([b"in ", b"chunks"]), encode_chunked=True) == (200, b"in chunks")
     assert stays_open(client)

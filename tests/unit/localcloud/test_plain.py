@@ -73,7 +73,7 @@ def test_in_another_project_it_is_the_engine_as_it_is(shell: Shell, tmp_path: Pa
 
 
 @pytest.mark.parametrize("words", [("-C", "/x", "up"), ("up", "--cwd", "/x"), ("--cwd=/x", "up"), ("version",)])
-def test_who_says_where_it_works_is_obeyed(shell: Shell, words: tuple[str, ...]) -> None:
+def test_an_explicit_working_directory_is_used(shell: Shell, words: tuple[str, ...]) -> None:
     assert shell.given(ROOT, *words) == list(words)
 
 
@@ -115,7 +115,7 @@ def test_what_changed_in_the_copy_stays_while_the_checkout_is_the_same(shell: Sh
     assert shell.config() == {"config": {"rollcall:drainDelay": 9}}
 
 
-def test_what_the_copy_leaves_out_is_not_said_among_the_engines_output(shell: Shell) -> None:
+def test_keys_that_the_copy_leaves_out_are_not_listed_in_the_engines_output(shell: Shell) -> None:
     assert shell.lay_out() == ["aws:profile"]
     shell.source.write_text(SOURCE.replace("5", "7"))
     done = shell.run(ROOT, "stack", "output", "--json")

@@ -49,11 +49,13 @@ def logs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 class TestMachine:
-    def test_another_system_is_told_to_deploy_without_a_sandbox(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_error_on_another_system_advises_to_deploy_without_a_sandbox(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(prepare, "sys", SimpleNamespace(platform="darwin"))
         assert "Run it on Linux, or deploy with plain `pulumi up`" in refusal(prepare.check_machine)
 
-    def test_who_is_not_root_is_told_to_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_error_for_another_user_than_root_names_the_fix(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
         assert "Run it as root (sudo -E make up)" in refusal(prepare.check_machine)
 
@@ -297,7 +299,7 @@ class TestRehearsal:
         assert printed.environment()["PULUMI_CONFIG_PASSPHRASE"] == first
         assert (printed.folder / "passphrase").stat().st_mode & 0o777 == 0o600
 
-    def test_a_second_make_of_the_same_instance_is_told_who_is_at_work(self, printed: Printed) -> None:
+    def test_a_second_make_of_the_same_instance_names_the_one_that_runs(self, printed: Printed) -> None:
         second = Printed()
         object.__setattr__(second, "folder", printed.folder)
         with (
@@ -309,7 +311,7 @@ class TestRehearsal:
         with second.alone():
             pass
 
-    def test_who_waited_for_a_make_down_does_not_hold_a_lock_that_is_gone(
+    def test_a_command_that_waited_for_a_make_down_does_not_keep_a_removed_lock(
         self, printed: Printed, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lock = printed.folder / sandbox.LOCK

@@ -135,7 +135,7 @@ class TestServices:
         assert f"v1.{base} SRV 10 10 {port} a.rc.{ZONE}." in out and "not called" in out
         assert sample.asked == []
 
-    def test_an_incarnation_without_machines_is_no_fault(
+    def test_an_incarnation_without_machines_is_not_a_fault(
         self, server: Served, capsys: pytest.CaptureFixture[str]
     ) -> None:
         base = publish_service(server, "theService", "tcp", v1=[])
@@ -216,7 +216,9 @@ class TestSite:
         assert "20 × HTTP 502" in capsys.readouterr().out
 
     @pytest.mark.parametrize("status", [404, 500, 503])
-    def test_some_requests_that_fail_are_counted_with_who_answered(self, server: Served, status: int) -> None:
+    def test_some_requests_that_fail_are_counted_beside_the_machines_that_answered(
+        self, server: Served, status: int
+    ) -> None:
         server.zone.put(HOST, "A", "198.51.100.10")
         assert self.visited(server, status, status, 200) == [
             f"{HOST}: 2 of 20 requests failed (HTTP {status}: X, from i-{HOST})"

@@ -50,7 +50,7 @@ def test_the_stacks_own_secrets_provider_stays_out() -> None:
 
 
 @pytest.mark.parametrize("text", ["- a\n", "config: [a]\n", "text\n"])
-def test_what_is_no_configuration_is_refused(text: str) -> None:
+def test_an_invalid_configuration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a mapping"):
         sandboxed(text)
 

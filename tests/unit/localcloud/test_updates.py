@@ -208,7 +208,7 @@ class TestEvents:
         assert [each["at"] for each in events.new()] == list(range(1000))
         events.close()
 
-    def test_what_is_no_event_is_passed_over(self, tmp_path: Path) -> None:
+    def test_a_line_that_is_not_an_event_is_skipped(self, tmp_path: Path) -> None:
         path = tmp_path / "events"
         events = Events(path)
         self.written(path, "", "no json", "[1]", '{"a": 1}')

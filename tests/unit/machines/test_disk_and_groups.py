@@ -68,7 +68,9 @@ def test_any_name_becomes_a_host_name(name: str, expected: str) -> None:
     assert host_name(name) == expected
 
 
-def test_a_host_without_the_tools_is_told_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_on_a_host_without_the_tools_names_the_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HypervisorError, match="apt-get install iproute2 nftables systemd-container util-linux"):

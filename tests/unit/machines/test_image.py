@@ -92,14 +92,14 @@ def test_a_suite_without_a_source_has_the_mirrors_of_another_one(tmp_path: Path)
     ]
 
 
-def test_a_mirror_whose_address_has_a_suite_s_name_keeps_it(tmp_path: Path) -> None:
+def test_a_mirror_with_a_suite_name_in_its_address_keeps_it(tmp_path: Path) -> None:
     text = "deb http://bookworm.example/bookworm bookworm/ main\n"
     assert debian_sources("trixie", apt_folder(tmp_path, old_list=text)) == (
         "deb http://bookworm.example/bookworm trixie/ main\n"
     )
 
 
-def test_a_machine_without_a_source_of_the_suite_is_told_what_to_add(tmp_path: Path) -> None:
+def test_the_error_without_a_source_of_the_suite_names_the_line_to_add(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"names no source of Debian bookworm.*deb"):
         debian_sources("bookworm", apt_folder(tmp_path, ubuntu_list="deb http://u.example noble main\n"))
 
@@ -121,7 +121,7 @@ def test_the_bare_image_is_the_full_one_without_its_top_layer(tmp_path: Path) ->
         image.layers("plan-9")
 
 
-def test_each_release_has_an_image_of_its_own() -> None:
+def test_each_release_has_its_own_image() -> None:
     releases = {name: release_of(name) for name in ("debian-12-bare", "debian-13", "debian-13-bare", "ubuntu-24.04")}
     assert releases == {
         "debian-12-bare": "debian-12", "debian-13": "debian-13", "debian-13-bare": "debian-13", "ubuntu-24.04": "debian-12",

@@ -71,7 +71,7 @@ def test_list_shows_the_keys_that_a_guest_may_change(metadata: Metadata, tmp_pat
     assert tool(tmp_path, "mdata-list") == (0, "greeting\nempty\n", "")
 
 
-def test_delete_removes_and_an_absent_key_is_no_error(metadata: Metadata, tmp_path: Path) -> None:
+def test_delete_removes_a_key_and_accepts_a_missing_one(metadata: Metadata, tmp_path: Path) -> None:
     assert tool(tmp_path, "mdata-delete", "greeting")[0] == 0
     assert "greeting" not in metadata.values
     assert tool(tmp_path, "mdata-delete", "greeting")[0] == 0

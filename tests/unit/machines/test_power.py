@@ -92,7 +92,7 @@ def machine(host: Host, tmp_path: Path) -> MachinePower:
     return MachinePower(MACHINE, Disk(tmp_path / MACHINE.id), host)
 
 
-def test_a_machine_that_is_told_to_stop_asks_its_init(tmp_path: Path) -> None:
+def test_a_machine_is_stopped_by_its_init(tmp_path: Path) -> None:
     power = machine(host := Host(), tmp_path)
     power.on()
     assert host.heard("running")
@@ -202,7 +202,7 @@ def test_an_init_that_never_comes_up_is_a_failure_with_the_consoles_last_words(t
     assert "no init found" in host.notices[0]
 
 
-def test_what_keeps_it_from_starting_is_told_and_it_can_be_started_later(tmp_path: Path) -> None:
+def test_a_failed_start_is_reported_and_it_can_be_started_later(tmp_path: Path) -> None:
     power = machine(host := Host(), tmp_path)
 
     def full() -> None:

@@ -56,7 +56,7 @@ def both(home: Path, users: Path, words: str, *store: str) -> Store:
     return shop
 
 
-def test_what_is_named_is_real_and_the_rest_stands_in(tmp_path: Path) -> None:
+def test_named_plugins_are_real_and_the_others_are_stand_ins(tmp_path: Path) -> None:
     home, users = tmp_path / "home", tmp_path / "users"
     put(users, folder_of("cloudflare"), "cloudflare")
     put(users, "resource-command-v0.0.1", "command")

@@ -52,7 +52,7 @@ def test_where_no_ec2_machine_is_the_rules_of_instances_do_not_hold() -> None:
     assert found({"cost center": "x", "a/b": ""}, settings({**TRITON, "joins": JOINS})) == []
 
 
-def test_without_tags_or_with_good_ones_there_is_no_fault() -> None:
+def test_no_tags_and_valid_tags_have_no_fault() -> None:
     assert faults(settings(), MARKS, None, {}) == []
     assert found({"team": "web", "Cost-Center": "a b/c", "x" * 128: "v" * 256, "year": 2026}) == []
 
@@ -87,7 +87,7 @@ def test_what_a_service_refuses_is_named(tags: Mapping[str, str], message: str) 
     assert any(each.startswith("aws:defaultTags: ") and message in each for each in found(tags)), found(tags)
 
 
-def test_what_rollcall_sets_alike_may_be_said_again() -> None:
+def test_a_setting_that_rollcall_sets_alike_may_be_repeated() -> None:
     assert found({"managed-by": "pulumi", "rollcall-stack": "local", "Name": "x"}) == []
 
 

@@ -32,7 +32,7 @@ def at_sites(given: Settings) -> list[Wanted]:
     return [each for zone in zones_of(given) for each in of_sites(given, zone)]
 
 
-def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
+def test_every_static_record_and_every_set_of_machines_is_searched_for() -> None:
     directory = settings().service_discovery
     assert directory is not None
     wanted = {(each.name, kind) for each in of_directory(directory) for kind in each.types}
@@ -48,7 +48,7 @@ def test_every_static_record_and_every_set_of_machines_is_looked_for() -> None:
     assert wanted == static | sets | {(f"{each}.{ZONE}", "SRV") for each in names}
 
 
-def test_the_names_of_challenges_are_looked_for_above_them() -> None:
+def test_challenge_names_are_covered_by_the_names_above_them() -> None:
     join = settings()
     assert join.service_discovery is not None
     at_site = challenge_name(OWNER, CloudflareJoin(zone="z", host=join.sites[0].fqdn, token="t"))

@@ -109,7 +109,7 @@ def test_machines_that_no_roll_call_has_counted_are_named_whole() -> None:
     )
 
 
-def test_machines_that_were_made_under_another_name_of_the_stack_are_known_and_told() -> None:
+def test_machines_of_a_former_stack_name_are_recognised_and_reported() -> None:
     state = prior_state(api_0=made("0", "aaaaaa", "old"), api_1=made("1", "bbbbbb"))
     found = existing_resources.renamed(state, "local")
     assert found.renamed == {"api-0"}

@@ -80,7 +80,7 @@ def test_a_zone_that_is_to_be_made_counts_with_the_longest_id() -> None:
 
 
 @pytest.mark.parametrize("joins", [["site/www"], ["site/www", "theService/v1"]])
-def test_who_has_no_policy_or_a_short_one_is_no_fault(joins: list[str]) -> None:
+def test_a_role_without_a_policy_or_with_a_short_one_is_not_a_fault(joins: list[str]) -> None:
     more: Mapping[str, Any] = {"count": 0}
     assert faults(settings("joyent", 1, joins, **more), zone="", region="us-west-2") == []
     assert faults(settings("aws", 1, joins, **more), zone="", region="us-west-2") == []

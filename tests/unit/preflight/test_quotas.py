@@ -37,14 +37,14 @@ def test_what_is_made(there: list[tuple[str, bool]], expected: tuple[int, int, i
     assert (found.made, found.replaced, found.there) == expected
 
 
-def test_a_reviewer_is_told_how_many_run_for_a_while() -> None:
+def test_the_review_shows_how_many_machines_run_for_a_while() -> None:
     assert births(WEB, [(str(each), False) for each in range(3)]).note == (
         "web: 3 of 3 machines are replaced, successors first: 6 run for a while"
     )
     assert births(WEB, []).note is None
 
 
-def test_what_just_fits_is_no_fault_and_one_more_is() -> None:
+def test_the_limit_itself_is_not_a_fault_and_one_more_is() -> None:
     made = Births(fleet="web", made=3, replaced=3, there=3)
     assert over(QUOTA, [(made, 2.0)], again=[]) == Found()
     (fault,) = over(QUOTA, [(replace(made, made=4), 2.0)], again=[]).faults
@@ -58,7 +58,7 @@ def test_what_just_fits_is_no_fault_and_one_more_is() -> None:
         assert word in fault
 
 
-def test_a_quota_that_was_lowered_below_what_runs_is_no_fault_of_who_makes_nothing() -> None:
+def test_a_quota_below_the_running_machines_is_not_a_fault_when_nothing_is_created() -> None:
     lowered = replace(QUOTA, value=5)
     assert over(lowered, [(Births(fleet="web", made=0, replaced=0, there=3), 2.0)], again=[]) == Found()
     assert over(lowered, [(Births(fleet="web", made=1, replaced=0, there=3), 2.0)], again=[]).faults
@@ -90,7 +90,7 @@ def test_a_machine_is_of_its_fleet_until_what_replaces_it_changes(change: dict[s
     assert is_of(version(WEB), replace(WEB, **change)) is same
 
 
-def test_writing_down_the_image_that_runs_is_no_change() -> None:
+def test_configuring_the_image_that_runs_is_not_a_change() -> None:
     ami = "ami-0123456789abcdef0"
     given = replace(WEB, image=ami)
     assert is_of(version(WEB), given, ami) and not is_of(version(WEB), given, "ami-0123456789abcdef1")

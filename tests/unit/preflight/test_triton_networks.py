@@ -61,7 +61,7 @@ def test_by_default_it_is_the_only_network_that_is_public_and_no_fabric(there: l
     assert resolved(there) == (("MNX-Triton-Public",), (PUBLIC.id,))
 
 
-def test_a_default_whose_name_another_network_has_too_is_named_by_its_id() -> None:
+def test_a_default_network_with_a_shared_name_is_named_by_its_id() -> None:
     double = network(7, PUBLIC.name)
     assert resolved([PUBLIC, double]) == ((PUBLIC.id,), (PUBLIC.id,))
 

@@ -336,7 +336,7 @@ def test_lines_name_the_machine_its_instance_and_the_place() -> None:
     assert text == f"web-0 ({ONE.instance}) is not at {PLACE}"
 
 
-def test_a_machine_that_has_no_ipv6_address_is_said_to_have_none() -> None:
+def test_a_machine_without_an_ipv6_address_is_reported_as_such() -> None:
     (text,) = lines(find_drift(BOTH, [RECORD], [SEEN], ANSWERS6), Kind.MISSING)
     assert text == f"web-0 ({ONE.instance}) is not at {PLACE6}: its cloud lists no IPv6 address of it"
     (text,) = lines(find_drift(BOTH, [RECORD], [SEEN6], ANSWERS6), Kind.MISSING)
@@ -388,7 +388,7 @@ def test_findings_are_sorted_by_kind_machine_and_record_set_whatever_order_they_
     ]  # fmt: skip
 
 
-def test_a_machine_whose_id_is_the_beginning_of_anothers_is_not_taken_for_it() -> None:
+def test_a_machine_id_that_is_a_prefix_of_another_is_not_taken_for_it() -> None:
     """A cloud's ids may have any length. What was found by a search in the message had both machines wait."""
     short, long = replace(ONE, instance="vm-1"), replace(TWO, instance="vm-11")
     record = replace(RECORD, owner=replace(OWNER, instance="vm-1"))

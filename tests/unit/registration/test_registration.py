@@ -326,7 +326,7 @@ def test_a_leaver_is_drained_and_lingers_one_ttl_after_its_record_is_gone(world:
     assert 30 in world.slept
 
 
-def test_a_fleet_that_leaves_whole_waits_for_nobody(world: World) -> None:
+def test_a_fleet_that_leaves_as_a_whole_waits_for_no_machine(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().delete("", props(members))
     assert world.dns_records() == ()
@@ -432,7 +432,7 @@ def test_leavers_come_back_when_a_cloud_fails_meanwhile_and_that_failure_is_repo
     assert world.seen_[members[1]["instance"]].drained is undrain_fails
 
 
-def test_a_roll_call_that_is_itself_replaced_sees_nobody_off(world: World) -> None:
+def test_a_replaced_roll_call_drains_no_machine(world: World) -> None:
     """As by `up --replace`: its successor has answered for the same machines before it is deleted."""
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().create(props(members[:1]))
@@ -510,7 +510,7 @@ class TestLeftHosts:
         assert world.now == 30, "the drain delay alone"
         assert host in world.records and world.removed == [], "its agent removes it, or its Deregistration"
 
-    def test_a_leaver_whose_host_does_not_say_so_is_waited_for(
+    def test_the_roll_call_waits_for_a_leaver_without_the_left_mark(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         members = [world.machine(0), world.machine(1)]
@@ -572,7 +572,7 @@ class TestJoinsNoMore:
     def at_old(self, world: World) -> list[DnsRecord]:
         return [each for each in world.dns_records() if each.key == self.OLD]
 
-    def test_who_does_not_leave_is_taken_out(self, world: World) -> None:
+    def test_a_machine_that_does_not_leave_is_removed(self, world: World) -> None:
         members = [world.machine(0), world.machine(1)]
         gone = [self.stand(world, each) for each in members]
         others = self.stand(world, world.machine(2), fleet="api")
@@ -585,7 +585,9 @@ class TestJoinsNoMore:
         assert not any(world.seen_[each["instance"]].drained for each in members)
         assert any(f"web-0 ({members[0]['instance']}) at {self.OLD}" in line for line in world.messages)
 
-    def test_who_leaves_by_itself_is_waited_for(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_roll_call_waits_for_a_machine_that_leaves_by_itself(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         members = [world.machine(0)]
         self.stand(world, members[0])
         sleep = world.sleep
@@ -614,7 +616,7 @@ class TestJoinsNoMore:
         RollCallProvider().update("", props(members, places=self.BOTH), props(members))
         assert world.now <= draining.DRAIN_LIMIT_S + 2 and "check its agent" in world.messages[-1]
 
-    def test_a_zone_that_cannot_be_looked_at_is_told_and_holds_up_nothing(
+    def test_a_zone_that_cannot_be_read_is_reported_and_delays_nothing(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         members = [world.machine(0)]
@@ -666,7 +668,7 @@ def test_a_left_over_record_without_a_machine_is_removed_and_a_foreign_one_kept(
     ]
 
 
-def test_an_acknowledged_foreign_record_is_no_drift_and_a_new_one_is(world: World) -> None:
+def test_an_acknowledged_foreign_record_is_not_drift_and_a_new_one_is(world: World) -> None:
     members = [world.machine(0)]
     world.records.append(DnsRecord(key=PLACE, value="192.0.2.1", owner=None, id="z/f"))
     state = RollCallProvider().create(props(members)).outs
@@ -733,7 +735,7 @@ class TestAMachineThatOnlyItsTagsSayToBeOurs:
 
 
 @pytest.mark.parametrize("proven", [True, False])
-def test_a_deregistration_lets_nobody_terminate_a_machine_with_copied_tags(world: World, proven: bool) -> None:
+def test_a_deregistration_does_not_let_copied_tags_terminate_a_machine(world: World, proven: bool) -> None:
     instance = world.machine(7, generation="eeeeee", registered=False)["instance"]
     world.stuck.add(instance)
     gone = {**props([]), "machine": "7", "generation": "eeeeee"}
@@ -779,7 +781,7 @@ class TestTwins:
         assert world.ended == twins
 
     @pytest.mark.parametrize("safe_deletes", [True, False])
-    def test_one_whose_member_does_not_run_serves_on(self, world: World, safe_deletes: bool) -> None:
+    def test_a_twin_of_a_member_that_does_not_run_serves_on(self, world: World, safe_deletes: bool) -> None:
         members = [world.machine(0, running=False, registered=False)]
         world.machine(1)
         with pytest.raises(RollCallError, match="web-0"):
@@ -808,7 +810,7 @@ def test_a_value_that_a_member_takes_over_from_its_twin_is_not_waited_for(world:
     assert (world.now >= 40.0 + 30.0) is not taken_over, world.messages
 
 
-def test_a_machine_that_leaves_in_this_update_is_no_orphan(world: World) -> None:
+def test_a_machine_that_leaves_in_this_update_is_not_an_orphan(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().update("", props(members), props(members[:1]))
     assert world.ended == []
@@ -880,7 +882,7 @@ def test_a_record_of_another_clouds_machine_is_not_judged_by_this_one(world: Wor
     assert world.removed == []
 
 
-def test_progress_says_who_answers_and_the_last_step_of_who_does_not(world: World) -> None:
+def test_progress_counts_answering_machines_and_shows_the_last_step_of_the_others(world: World) -> None:
     members = [world.machine(0), world.machine(1, registered=False)]
     RollCallProvider().create(props(members))
     assert "web: 1 of 2 answer; waiting for web-1 (i-00000000000000001): running, settings read" in world.messages
@@ -991,7 +993,7 @@ def test_a_fleet_that_has_left_begins_to_stop_before_it_is_deleted(world: World)
     assert world.stopped == [each["instance"] for each in members]
 
 
-def test_who_leaves_in_an_update_is_not_stopped_since_others_may_fail_before_it_is_deleted(world: World) -> None:
+def test_a_machine_that_leaves_in_an_update_is_not_stopped_before_it_is_deleted(world: World) -> None:
     members = [world.machine(0), world.machine(1)]
     RollCallProvider().update("", props(members), props(members[:1]))
     assert world.stopped == []
@@ -1099,7 +1101,7 @@ class TestSeveralPlaces:
         assert found.inputs is not None and "former" not in found.inputs
 
     @pytest.mark.parametrize("changed", [{"peers": ["far", "web"]}, {"elsewhere": []}, {"cloud": EU}])
-    def test_who_is_where_is_a_difference(self, changed: dict[str, Any]) -> None:
+    def test_other_fleets_and_locations_are_a_difference(self, changed: dict[str, Any]) -> None:
         assert RollCallProvider().diff("", props([], **self.OPTIONS), props([], **{**self.OPTIONS, **changed})).changes
         older = {key: value for key, value in props([]).items() if key not in ("peers", "elsewhere")}
         assert not RollCallProvider().diff("", older, props([], peers=["web"])).changes

@@ -43,6 +43,6 @@ def test_the_program_imports_a_few_of_its_modules_and_none_without_a_site(uses: 
     assert (7 <= len(found) <= 15) if uses else not found, found
 
 
-def test_a_name_that_it_has_not_is_no_attribute() -> None:
+def test_a_missing_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="LoadBalancer"):
         cloudflare_sdk.LoadBalancer  # type: ignore[attr-defined]  # noqa: B018

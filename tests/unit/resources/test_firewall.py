@@ -33,7 +33,7 @@ def test_an_open_site_and_a_service_are_for_everybody() -> None:
     assert not firewall.is_closed([SERVICE, OPEN])
 
 
-def test_who_joins_nothing_is_asked_by_no_agent() -> None:
+def test_a_machine_without_memberships_is_open_to_no_agent() -> None:
     assert firewall.ingress_rules([]) == []
 
 
@@ -110,7 +110,7 @@ def test_a_rule_means_the_same_after_triton_has_written_it_its_way() -> None:
     assert meaning(str(parse(written))) == meaning(written)
 
 
-def test_no_addresses_of_the_edge_close_the_site_to_nobody_but_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_edge_addresses_are_an_error_and_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(**_: Any) -> Any:
         return type("Found", (), {"ipv4_cidrs": [], "ipv6_cidrs": ["2400:cb00::/32"]})
 

@@ -55,7 +55,7 @@ def test_the_program_runs_a_few_modules_of_each_package() -> None:
     assert 15 <= len(run_of) <= 30, run_of
 
 
-def test_a_name_that_is_not_used_is_no_attribute() -> None:
+def test_an_unused_name_is_not_an_attribute() -> None:
     with pytest.raises(AttributeError, match=r"pulumi_aws\.ec2 that is used has no 'VpnGateway'"):
         Part("pulumi_aws.ec2", {"Instance": "instance"}).VpnGateway  # noqa: B018
 

@@ -107,7 +107,7 @@ class TestRelease:
         assert release.digest == hashlib.sha256(release.tar).hexdigest()
         assert bz2.decompress(release.packed) == release.tar
 
-    def test_its_members_say_nothing_of_who_packed_them(self) -> None:
+    def test_its_members_do_not_depend_on_the_user_that_packed_them(self) -> None:
         found = entries(userdata.release().tar)
         assert [each.name for each in found] == sorted(each.name for each in found)
         for each in found:

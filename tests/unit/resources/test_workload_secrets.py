@@ -44,7 +44,7 @@ def test_values_are_in_ssm_parameters_and_secret_metadata_and_nowhere_else(graph
         assert not any(one in json.dumps(inputs) for one in VALUES.values())
 
 
-def test_a_role_reads_the_secrets_of_its_own_fleets_workloads_and_no_others(graphs: Graphs) -> None:
+def test_a_role_reads_only_the_secrets_of_its_fleets_workloads(graphs: Graphs) -> None:
     def readable(fleet: str) -> list[str]:
         policy = json.loads(graph(graphs)[f"aws:iam/rolePolicy:RolePolicy::{fleet}-policy"]["policy"])
         (statement,) = [each for each in policy["Statement"] if each["Sid"] == "ReadOwnSecrets"]

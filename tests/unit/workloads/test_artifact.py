@@ -159,7 +159,7 @@ def test_where_nothing_answers_the_reason_names_the_host(tmp_path: Path) -> None
         workloads.unpack_release(release("https://127.0.0.1:1/api", sha256(PROGRAM)), tmp_path)
 
 
-def test_a_host_that_nobody_vouches_for_is_not_believed(
+def test_a_host_without_a_trusted_certificate_is_refused(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")

@@ -103,7 +103,7 @@ def _socket(at: Path) -> None:
         (lambda at: at.with_name("a\nb").touch(), r"has the name 'a\nb', which is not printable"),
     ],
 )
-def test_what_leads_out_or_is_no_file_is_refused_unless_it_is_excluded(
+def test_a_link_that_leads_out_or_a_special_file_is_refused_unless_excluded(
     folder: Path, make: Callable[[Path], None], message: str
 ) -> None:
     make(folder / "x")
@@ -123,7 +123,7 @@ def test_too_much_is_refused_with_what_to_do(folder: Path, monkeypatch: pytest.M
         pack(DEFINITION, folder)
 
 
-def test_who_unpacks_takes_what_was_packed() -> None:
+def test_the_unpacked_release_equals_the_packed_one() -> None:
     assert (workloads.PACKED_LIMIT, workloads.UNPACKED_LIMIT, workloads.MOST_MEMBERS, workload_units.DEFINITION) == (
         packing.PACKED_LIMIT,
         packing.UNPACKED_LIMIT,
