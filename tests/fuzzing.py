@@ -216,11 +216,11 @@ class Canned(requests.adapters.BaseAdapter):
     def __init__(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         super().__init__()
         self.status, self.body, self.headers = status, body, headers
-        self.asked = 0
+        self.queries = 0
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        self.asked += 1
-        if self.asked > 50:
+        self.queries += 1
+        if self.queries > 50:
             raise AssertionError("it asks without an end")
         reply = requests.Response()
         reply.status_code, reply._content, reply.request = self.status, self.body, request

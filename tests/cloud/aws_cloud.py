@@ -45,26 +45,26 @@ class Hands(Hypervisor):
     """A hypervisor that does nothing by itself: the test says when a machine is running or stopped."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
+        self.calls: list[tuple[str, str]] = []
         self.machines: dict[str, Machine] = {}
         self.observer: Observer | None = None
 
     def boot(self, machine: Machine, observer: Observer) -> None:
         self.observer = observer
         self.machines[machine.id] = machine
-        self.asked.append(("boot", machine.id))
+        self.calls.append(("boot", machine.id))
 
     def shut_down(self, machine_id: str) -> None:
-        self.asked.append(("shut_down", machine_id))
+        self.calls.append(("shut_down", machine_id))
 
     def reboot(self, machine_id: str) -> None:
-        self.asked.append(("reboot", machine_id))
+        self.calls.append(("reboot", machine_id))
 
     def cut_power(self, machine_id: str) -> None:
-        self.asked.append(("cut_power", machine_id))
+        self.calls.append(("cut_power", machine_id))
 
     def remove(self, machine_id: str) -> None:
-        self.asked.append(("remove", machine_id))
+        self.calls.append(("remove", machine_id))
 
 
 class Cloud:

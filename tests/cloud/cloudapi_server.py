@@ -107,34 +107,34 @@ class ManualHypervisor:
     """Writes down what it is asked for; nothing happens until a test says so, but with `obedient` at once."""
 
     def __init__(self, obedient: bool = True) -> None:
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         self.guests: dict[str, Machine] = {}
         self.observer: Observer | None = None
         self.obedient = obedient
 
     def boot(self, machine: Machine, observer: Observer) -> None:
-        self.asked.append("boot")
+        self.calls.append("boot")
         self.guests[machine.id], self.observer = machine, observer
         if self.obedient:
             observer.running(machine.id)
 
     def shut_down(self, machine_id: str) -> None:
-        self.asked.append("shut down")
+        self.calls.append("shut down")
         if self.obedient and self.observer:
             self.observer.stopped(machine_id)
 
     def reboot(self, machine_id: str) -> None:
-        self.asked.append("reboot")
+        self.calls.append("reboot")
         if self.obedient and self.observer:
             self.observer.running(machine_id)
 
     def cut_power(self, machine_id: str) -> None:
-        self.asked.append("cut power")
+        self.calls.append("cut power")
         if self.observer:
             self.observer.stopped(machine_id)
 
     def remove(self, machine_id: str) -> None:
-        self.asked.append("remove")
+        self.calls.append("remove")
 
 
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -458,10 +458,10 @@ class Place:
 
 def wanted(environ: Mapping[str, str]) -> bool:
     """Whether the suite is to run on a real data centre. Raises ValueError when it is requested without the data centre's name."""
-    asked = environ.get("ROLLCALL_CONTRACT", "")
-    if asked not in ("", "local", "real"):
-        raise ValueError(f"ROLLCALL_CONTRACT is {asked!r}; set it to real, or leave it out")
-    if asked != "real":
+    mode = environ.get("ROLLCALL_CONTRACT", "")
+    if mode not in ("", "local", "real"):
+        raise ValueError(f"ROLLCALL_CONTRACT is {mode!r}; set it to real, or leave it out")
+    if mode != "real":
         return False
     lacking = [name for name in ("TRITON_URL", "TRITON_ACCOUNT", "TRITON_KEY_ID") if not environ.get(name)]
     if lacking:

@@ -188,8 +188,8 @@ class World:
 
     def new_machine(self, name: str, address: str) -> Box:
         """A Deregistration, and the machine after it."""
-        asked = {"stack": STACK, "fleet": FLEET, "machine": name, **self._where()}
-        made = DeregistrationProvider().create(asked).outs
+        props = {"stack": STACK, "fleet": FLEET, "machine": name, **self._where()}
+        made = DeregistrationProvider().create(props).outs
         assert made is not None
         owner = Owner(STACK, FLEET, name, made["generation"], f"i-{next(self._numbers):017x}")
         settings = MachineSettings(

@@ -210,13 +210,13 @@ class Stack:
 
 def end_session(session: int) -> None:
     """End what is left of a session that we started: a killed engine leaves its plugins running."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
             continue
         with contextlib.suppress(OSError, ValueError, IndexError):
-            words = (entry / "stat").read_text().rpartition(")")[2].split()
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
             if int(words[3]) == session:
-                os.kill(int(entry.name), signal.SIGKILL)
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def make_stack(folder: Path, *, program: str = PROGRAM, **options: Any) -> Generator[Stack, None, None]:

@@ -170,9 +170,9 @@ class TestLaunch:
     def test_a_launch_that_cannot_be_is_refused_and_makes_nothing(
         self, cloud: Cloud, options: dict[str, Any], code: str, message: str
     ) -> None:
-        asked = {"ImageId": debian(cloud), "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1, **options}
-        refused(code, lambda: cloud.client("ec2").run_instances(**asked), message)
-        assert cloud.client("ec2").describe_instances()["Reservations"] == [] and not cloud.hands.asked
+        requested = {"ImageId": debian(cloud), "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1, **options}
+        refused(code, lambda: cloud.client("ec2").run_instances(**requested), message)
+        assert cloud.client("ec2").describe_instances()["Reservations"] == [] and not cloud.hands.calls
 
     def test_a_group_of_another_network_is_refused(self, cloud: Cloud) -> None:
         ec2 = cloud.client("ec2")
@@ -182,7 +182,7 @@ class TestLaunch:
 
     def test_a_dry_run_launches_nothing(self, cloud: Cloud) -> None:
         refused("DryRunOperation", lambda: cloud.run(DryRun=True))
-        assert not cloud.hands.asked
+        assert not cloud.hands.calls
 
 
 def test_the_vcpu_quota_counts_what_runs() -> None:
@@ -213,7 +213,7 @@ class TestPower:
         private = cloud.describe(instance)["PrivateIpAddress"]
         changed = ec2.stop_instances(InstanceIds=[instance])["StoppingInstances"][0]
         assert (changed["PreviousState"]["Name"], changed["CurrentState"]["Name"]) == ("running", "stopping")
-        assert cloud.hands.asked[-1] == ("shut_down", instance)
+        assert cloud.hands.calls[-1] == ("shut_down", instance)
         seen = cloud.describe(instance)
         assert seen["State"]["Name"] == "stopping" and seen["PublicIpAddress"] == "198.51.100.10"
         cloud.aws.stopped(instance)
@@ -261,17 +261,17 @@ class TestPower:
         instance = cloud.run(InstanceInitiatedShutdownBehavior="terminate")[0]
         cloud.aws.stopped(instance)
         assert cloud.describe(instance)["State"]["Name"] == "terminated"
-        assert cloud.hands.asked[-1] == ("remove", instance)
+        assert cloud.hands.calls[-1] == ("remove", instance)
 
     def test_terminating_shuts_down_first_and_then_removes(self, cloud: Cloud) -> None:
         ec2, instance = cloud.client("ec2"), cloud.run()[0]
         changed = ec2.terminate_instances(InstanceIds=[instance])["TerminatingInstances"][0]
         assert changed["CurrentState"] == {"Code": 32, "Name": "shutting-down"}
-        assert cloud.hands.asked[-1] == ("shut_down", instance)
+        assert cloud.hands.calls[-1] == ("shut_down", instance)
         assert cloud.describe(instance)["State"]["Name"] == "shutting-down"
         assert cloud.aws.imds("198.51.100.10", "GET", "/latest/meta-data/instance-id", {})[2].decode() == instance
         cloud.aws.stopped(instance)
-        assert cloud.hands.asked[-1] == ("remove", instance)
+        assert cloud.hands.calls[-1] == ("remove", instance)
         seen = cloud.describe(instance)
         assert seen["State"] == {"Code": 48, "Name": "terminated"}
         assert seen["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
@@ -284,14 +284,14 @@ class TestPower:
     def test_force_pulls_the_plug(self, cloud: Cloud) -> None:
         instance = cloud.run()[0]
         cloud.client("ec2").stop_instances(InstanceIds=[instance], Force=True)
-        assert cloud.hands.asked[-1] == ("cut_power", instance)
+        assert cloud.hands.calls[-1] == ("cut_power", instance)
 
     def test_a_stopped_machine_is_terminated_at_once(self, cloud: Cloud) -> None:
         ec2, instance = cloud.client("ec2"), cloud.run()[0]
         cloud.aws.stopped(instance)
         ec2.terminate_instances(InstanceIds=[instance])
         assert cloud.describe(instance)["State"]["Name"] == "terminated"
-        assert cloud.hands.asked[-1] == ("remove", instance)
+        assert cloud.hands.calls[-1] == ("remove", instance)
 
     def test_what_the_state_does_not_allow_is_refused(self, cloud: Cloud) -> None:
         ec2, instance = cloud.client("ec2"), cloud.run()[0]
@@ -318,7 +318,7 @@ class TestPower:
     def test_reboot_keeps_state_and_address(self, cloud: Cloud) -> None:
         instance = cloud.run()[0]
         cloud.client("ec2").reboot_instances(InstanceIds=[instance])
-        assert cloud.hands.asked[-1] == ("reboot", instance)
+        assert cloud.hands.calls[-1] == ("reboot", instance)
         seen = cloud.describe(instance)
         assert (seen["State"]["Name"], seen["PublicIpAddress"]) == ("running", "198.51.100.10")
 
@@ -400,8 +400,8 @@ class TestTagsAndLists:
         cloud.aws.stopped(api)
 
         def found(**filters: str) -> list[str]:
-            asked = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
-            pages = ec2.describe_instances(Filters=asked)["Reservations"]
+            requested = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
+            pages = ec2.describe_instances(Filters=requested)["Reservations"]
             return [each["InstanceId"] for page in pages for each in page["Instances"]]
 
         assert found(**{"tag:fleet": "web"}) == [web]
@@ -457,8 +457,8 @@ def test_more_instances_than_a_page_of_ids_are_described_at_once() -> None:
             made = ec2.run_instances(ImageId=ami, InstanceType="t3.nano", MinCount=10, MaxCount=10)["Instances"]
             ids += [each["InstanceId"] for each in made]
 
-        def states(**asked: Any) -> list[str]:
-            pages = ec2.describe_instances(**asked)["Reservations"]
+        def states(**requested: Any) -> list[str]:
+            pages = ec2.describe_instances(**requested)["Reservations"]
             return [each["State"]["Name"] for page in pages for each in page["Instances"]]
 
         assert until(lambda: states() == ["running"] * 120)

@@ -23,11 +23,11 @@ def cloud() -> Iterator[Cloud]:
 
 
 def names(cloud: Cloud, **filters: str | list[str]) -> list[str]:
-    asked = [
+    wanted = [
         {"Name": name.replace("__", ":").replace("_", "-"), "Values": [values] if isinstance(values, str) else values}
         for name, values in filters.items()
     ]
-    pages = cloud.client("ec2").describe_instances(Filters=asked)["Reservations"]
+    pages = cloud.client("ec2").describe_instances(Filters=wanted)["Reservations"]
     found = [each for page in pages for each in page["Instances"]]
     return sorted(tag["Value"] for each in found for tag in each["Tags"])
 
@@ -87,8 +87,8 @@ def test_every_list_has_wildcards(cloud: Cloud, action: str, listed: str, name: 
 
 
 def test_tags_are_found_by_their_key_and_value(cloud: Cloud) -> None:
-    asked = [{"Name": "tag:Name", "Values": ["web-*"]}, {"Name": "resource-type", "Values": ["instance"]}]
-    found = cloud.client("ec2").describe_tags(Filters=asked)["Tags"]
+    wanted = [{"Name": "tag:Name", "Values": ["web-*"]}, {"Name": "resource-type", "Values": ["instance"]}]
+    found = cloud.client("ec2").describe_tags(Filters=wanted)["Tags"]
     assert sorted(each["Value"] for each in found) == ["web-0", "web-1"]
 
 

@@ -314,8 +314,8 @@ class TestRoute53Conditions:
         policy = allow(CHANGE, "*", **{"ForAllValues:StringLike": names})
         instance = cloud.run(IamInstanceProfile={"Name": cloud.role("api", policy)})[0]
         route53 = cloud.client("route53", cloud.credentials(instance))
-        asked = ("CREATE", f"v1._theService._tcp.{ZONE}", "SRV", f"10 10 4218 a.{ZONE}")
-        assert refusal(lambda: change(route53, zone, asked))[0] == "AccessDenied"
+        wanted = ("CREATE", f"v1._theService._tcp.{ZONE}", "SRV", f"10 10 4218 a.{ZONE}")
+        assert refusal(lambda: change(route53, zone, wanted))[0] == "AccessDenied"
 
 
 def change(client: Any, zone: str, *changes: tuple[str, str, str, str], ttl: int = 30) -> Any:

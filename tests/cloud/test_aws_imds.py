@@ -62,11 +62,11 @@ class TestTokens:
         cloud.run(2, MetadataOptions=REQUIRED)
         status, headers, token = cloud.aws.imds(FIRST, "PUT", "/latest/api/token", {TTL: "60"})
         assert status == 200 and headers[TTL.lower()] == "60"
-        asked = {TOKEN.lower(): token.decode()}
-        assert get(cloud, "/latest/meta-data/", **asked)[0] == 200
-        assert get(cloud, "/latest/meta-data/", "198.51.100.11", **asked)[0] == 401
+        sent = {TOKEN.lower(): token.decode()}
+        assert get(cloud, "/latest/meta-data/", **sent)[0] == 200
+        assert get(cloud, "/latest/meta-data/", "198.51.100.11", **sent)[0] == 401
         cloud.clock.ahead = 61
-        assert get(cloud, "/latest/meta-data/", **asked)[0] == 401
+        assert get(cloud, "/latest/meta-data/", **sent)[0] == 401
 
     @pytest.mark.parametrize("ttl", ["", "0", "21601", "soon"])
     def test_a_token_lives_from_a_second_to_six_hours(self, cloud: Cloud, ttl: str) -> None:

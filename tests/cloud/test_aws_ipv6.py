@@ -30,8 +30,8 @@ def with_ipv6(cloud: Cloud) -> Cloud:
 
 
 def subnets(cloud: Cloud, *filters: dict[str, Any]) -> list[dict[str, Any]]:
-    asked = [{"Name": "default-for-az", "Values": ["true"]}, *filters]
-    found = cloud.client("ec2").describe_subnets(Filters=asked)["Subnets"]
+    all_filters = [{"Name": "default-for-az", "Values": ["true"]}, *filters]
+    found = cloud.client("ec2").describe_subnets(Filters=all_filters)["Subnets"]
     return sorted(found, key=lambda each: str(each["AvailabilityZone"]))
 
 

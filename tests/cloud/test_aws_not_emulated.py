@@ -168,8 +168,8 @@ class TestParts:
     def test_a_running_machine_keeps_its_root_volume(self, cloud: Cloud, instance: str) -> None:
         ec2 = cloud.client("ec2")
         volume = cloud.describe(instance)["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
-        for asked in ({}, {"InstanceId": instance}, {"Device": "/dev/xvda"}, {"Force": True}):
-            act = functools.partial(ec2.detach_volume, VolumeId=volume, **asked)
+        for options in ({}, {"InstanceId": instance}, {"Device": "/dev/xvda"}, {"Force": True}):
+            act = functools.partial(ec2.detach_volume, VolumeId=volume, **options)
             refused("OperationNotPermitted", act, volume)
         free = ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
         refused("IncorrectState", lambda: ec2.detach_volume(VolumeId=free), "'available' state")

@@ -49,8 +49,8 @@ class Lab:
     def batch(self, *changes: dict[str, Any]) -> Any:
         return self.api.change_resource_record_sets(HostedZoneId=self.zone, ChangeBatch={"Changes": list(changes)})
 
-    def sets(self, **asked: Any) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.api.list_resource_record_sets(HostedZoneId=self.zone, **asked)[
+    def sets(self, **requested: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.api.list_resource_record_sets(HostedZoneId=self.zone, **requested)[
             "ResourceRecordSets"
         ]
         return found
@@ -357,9 +357,9 @@ class TestNames:
         assert f"{listed}.{ZONE}." in [each["Name"] for each in lab.sets()]
         (found,) = lab.sets(StartRecordName=f"{written}.{ZONE}", StartRecordType="A", MaxItems="1")
         assert found["Name"] == f"{listed}.{ZONE}."
-        asked = dns.name.Name((label, *dns.name.from_text(ZONE).labels))
-        reply = self.ask(lab, asked, "A")
-        assert [str(each) for each in reply.answer[0]] == ["198.51.100.10"] and reply.answer[0].name == asked
+        requested = dns.name.Name((label, *dns.name.from_text(ZONE).labels))
+        reply = self.ask(lab, requested, "A")
+        assert [str(each) for each in reply.answer[0]] == ["198.51.100.10"] and reply.answer[0].name == requested
 
     def test_a_zone_may_have_such_a_name(self, lab: Lab) -> None:
         zone = lab.api.create_hosted_zone(Name="0/25.100.51.198.in-addr.arpa", CallerReference="classless")

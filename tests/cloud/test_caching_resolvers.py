@@ -57,7 +57,7 @@ def directory() -> Iterator[Directory]:
             listener.stop()
 
 
-def asked(port: int, name: str, rtype: str) -> list[str]:
+def values_at(port: int, name: str, rtype: str) -> list[str]:
     query = dns.message.make_query(name, rtype)
     reply = dns.query.udp(query, "127.0.0.1", port=port, timeout=5)
     assert reply.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN), reply
@@ -67,8 +67,8 @@ def asked(port: int, name: str, rtype: str) -> list[str]:
 
 def found(port: int) -> set[str]:
     """The addresses to which the set leads through a cache."""
-    hosts = [each.split()[3] for each in asked(port, SET, "SRV")]
-    return {address for host in hosts for address in asked(port, host, "A")}
+    hosts = [each.split()[3] for each in values_at(port, SET, "SRV")]
+    return {address for host in hosts for address in values_at(port, host, "A")}
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -80,10 +80,10 @@ def test_a_machine_that_comes_back_is_found(directory: Directory, tmp_path: Path
     two.join(TWO, OTHER_A)
     with cache_of(cache, tmp_path, ZONE, ("127.0.0.1", directory.port)) as port:
         assert found(port) == {A, OTHER_A}
-        hosts = [each.split()[3] for each in asked(port, SET, "SRV")]
+        hosts = [each.split()[3] for each in values_at(port, SET, "SRV")]
         one.leave(ONE)
         # Whoever still has the set asks for the host.
-        assert sum(len(asked(port, each, "A")) for each in hosts) == 1 and found(port) == {OTHER_A}
+        assert sum(len(values_at(port, each, "A")) for each in hosts) == 1 and found(port) == {OTHER_A}
         one.join(ONE, A)
         assert found(port) == ({A, OTHER_A} if renewed else {OTHER_A}), "the cache remembers the former host as gone"
     one.leave(ONE)
@@ -99,7 +99,7 @@ def test_whoever_has_a_value_in_a_cache_finds_its_host(
     one = Route53Registry(replace(directory.machine_settings, ttl=30), directory.store, UNKNOWN, pause=lambda _: None)
     one.join(ONE, A)
     with cache_of(cache, tmp_path, ZONE, ("127.0.0.1", directory.port)) as port:
-        assert [each.split()[3] for each in asked(port, SET, "SRV")] == [f"{ONE.generation}.rc.{ZONE}."]
+        assert [each.split()[3] for each in values_at(port, SET, "SRV")] == [f"{ONE.generation}.rc.{ZONE}."]
         (one.leave if at_once else one.leave_set)(ONE)
         assert found(port) == (set() if at_once else {A}), "the value is in the cache, and the host was not asked for"
     if not at_once:

@@ -96,13 +96,13 @@ def test_as_json_and_without_a_cloud(monkeypatch: pytest.MonkeyPatch, capsys: py
     [["aws", "size"], ["--region", "r", "aws", "size"], ["aws", "--region", "r", "size"], ["aws", "size", "--json"]],
 )
 def test_words_are_on_both_sides_of_options(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    asked: list[list[str]] = []
+    requested: list[list[str]] = []
     monkeypatch.setattr(catalogue, "list_offers", lambda *_: ([Offer(cloud="aws", kind="size", name="t3.micro")], []))
 
     def kept(found: list[Offer], given: list[str]) -> list[Offer]:
-        asked.append(given)
+        requested.append(given)
         return found
 
     monkeypatch.setattr(catalogue, "chosen", kept)
     assert catalogue.main(words) == 0
-    assert asked == [["aws", "size"]]
+    assert requested == [["aws", "size"]]

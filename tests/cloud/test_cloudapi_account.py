@@ -14,7 +14,7 @@ from localcloud.triton import Names
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, ManualHypervisor, public_text, wait
 
 pytestmark = pytest.mark.clouds
-NOBODY = str(uuid.uuid4())
+UNKNOWN_ID = str(uuid.uuid4())
 VLANS = "/fabrics/default/vlans"
 
 
@@ -46,7 +46,7 @@ def test_images_filter_and_show_active_ones_only(lab: Lab) -> None:
     stand_in = lab.get(f"/images/{lab.image('ubuntu-24.04')}")
     assert "Debian 12 stands in" in stand_in["description"]
     assert stand_in["requirements"]["min_memory"] == stand_in["requirements"]["min_ram"]
-    lab.refused("GET", f"/images/{NOBODY}", None, 404, "ResourceNotFound")
+    lab.refused("GET", f"/images/{UNKNOWN_ID}", None, 404, "ResourceNotFound")
     lab.refused("GET", "/images/debian-12", None, 404, "ResourceNotFound")
 
 
@@ -64,7 +64,7 @@ def test_packages_filter_with_wildcards(lab: Lab) -> None:
     assert lab.get(f"/packages/{by_name['id']}") == by_name
     assert (by_name["memory"], by_name["default"]) == (512, False)
     lab.refused("GET", "/packages/g1.retired", None, 404, "ResourceNotFound")
-    lab.refused("GET", f"/packages/{NOBODY}", None, 404, "ResourceNotFound")
+    lab.refused("GET", f"/packages/{UNKNOWN_ID}", None, 404, "ResourceNotFound")
 
 
 def test_networks_are_listed(lab: Lab) -> None:
@@ -76,7 +76,7 @@ def test_networks_are_listed(lab: Lab) -> None:
     assert "suffixes" not in found["Joyent-SDC-Public"]
     assert lab.get("/networks", fabric="true") == []
     assert lab.get(f"/networks/{found['Joyent-SDC-Public']['id']}")["name"] == "Joyent-SDC-Public"
-    lab.refused("GET", f"/networks/{NOBODY}", None, 404, "ResourceNotFound")
+    lab.refused("GET", f"/networks/{UNKNOWN_ID}", None, 404, "ResourceNotFound")
 
 
 def test_an_operator_calls_networks_as_it_likes_and_may_have_several_public_ones_and_fabrics(front: Front) -> None:
@@ -146,17 +146,17 @@ def test_a_nic_is_added_and_removed_with_a_restart(front: Front) -> None:
     assert lab.get(where)["state"] == "provisioning"
     wait(lambda: lab.get(where)["state"] == "running")
     lab.until(found["id"], "running")
-    assert hypervisor.asked == ["boot", "shut down", "boot"]
+    assert hypervisor.calls == ["boot", "shut down", "boot"]
     assert [each["network"] for each in lab.get(nics)] == [public, private]
     again = lab.raw("POST", nics, {"network": private})
     assert (again.status_code, again.headers["Location"]) == (302, f"/rollcall{where}")
     assert lab.raw("DELETE", where).status_code == 204
     wait(lambda: lab.raw("GET", where).status_code == 404)
     lab.until(found["id"], "running")
-    assert hypervisor.asked[3:] == ["shut down", "boot"]
+    assert hypervisor.calls[3:] == ["shut down", "boot"]
     lab.refused("POST", nics, {}, 409, "MissingParameter")
     lab.refused("POST", nics, {"network": "x"}, 409, "InvalidArgument")
-    lab.refused("POST", nics, {"network": NOBODY}, 409, "InvalidArgument")
+    lab.refused("POST", nics, {"network": UNKNOWN_ID}, 409, "InvalidArgument")
 
 
 def fabric(lab: Lab, **fields: Any) -> dict[str, Any]:
@@ -348,7 +348,7 @@ def test_the_account_and_its_data_centre(lab: Lab) -> None:
     assert lab.get("/services") == {"cloudapi": lab.url}
     network = lab.network("Joyent-SDC-Private")
     assert lab.raw("PUT", "/config", {"default_network": network}).json() == {"default_network": network}
-    lab.refused("PUT", "/config", {"default_network": NOBODY}, 409, "InvalidArgument")
+    lab.refused("PUT", "/config", {"default_network": UNKNOWN_ID}, 409, "InvalidArgument")
 
 
 def test_what_this_data_centre_does_not_have(lab: Lab) -> None:

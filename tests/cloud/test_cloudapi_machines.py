@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.cloud.cloudapi_server import RSA_KEY, Front, Lab, ManualHypervisor, public_text, wait
 
 pytestmark = pytest.mark.clouds
-NOBODY = str(uuid.uuid4())
+UNKNOWN_ID = str(uuid.uuid4())
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +70,11 @@ def refusals(lab: Lab) -> list[tuple[dict[str, Any], int, str, str]]:
     return [
         ({"package": "g1.nano"}, 409, "MissingParameter", "image must be specified"),
         ({"image": ok["image"]}, 409, "MissingParameter", "package must be specified"),
-        ({**ok, "image": NOBODY}, 404, "ResourceNotFound", ""),
+        ({**ok, "image": UNKNOWN_ID}, 404, "ResourceNotFound", ""),
         ({**ok, "image": "debian-12"}, 409, "InvalidArgument", "not a valid image"),
         ({**ok, "image": lab.image("debian-11")}, 409, "InvalidArgument", "not active"),
         ({**ok, "dataset": ok["image"]}, 409, "InvalidArgument", "mutually exclusive"),
-        ({**ok, "package": NOBODY}, 404, "ResourceNotFound", ""),
+        ({**ok, "package": UNKNOWN_ID}, 404, "ResourceNotFound", ""),
         ({**ok, "package": "g9"}, 409, "InvalidArgument", "not a valid package"),
         ({**ok, "package": "g1.retired"}, 409, "InvalidArgument", "not a valid package"),
         ({**ok, "image": lab.image("large-only")}, 409, "InvalidArgument", "at least 2048 MiB"),
@@ -82,7 +82,7 @@ def refusals(lab: Lab) -> list[tuple[dict[str, Any], int, str, str]]:
         ({**ok, "package": "k1.medium"}, 409, "InvalidArgument", 'brand "kvm"'),
         ({**ok, "brand": "lx"}, 409, "InvalidArgument", 'Unknown brand "lx"'),
         ({**ok, "brand": "bhyve"}, 409, "InvalidArgument", "brand"),
-        ({**ok, "networks": [NOBODY]}, 409, "InvalidArgument", "Invalid Networks"),
+        ({**ok, "networks": [UNKNOWN_ID]}, 409, "InvalidArgument", "Invalid Networks"),
         ({**ok, "networks": [7]}, 409, "InvalidArgument", 'property "networks[0]"'),
         ({**ok, "networks": [private, {"ipv4_uuid": public}]}, 409, "InvalidArgument", "Invalid Networks"),
         ({**ok, "networks": [{"ipv4_ips": ["10.88.0.9"]}]}, 409, "MissingParameter", "ipv4_uuid"),
@@ -106,7 +106,7 @@ def test_what_cannot_be_made_is_refused_at_once_with_the_reason(lab: Lab) -> Non
 
 
 def test_checks_come_in_the_order_of_the_real_ones(lab: Lab) -> None:
-    wrong = {"package": "g9", "image": lab.image("debian-11"), "networks": [NOBODY], "name": "a b"}
+    wrong = {"package": "g9", "image": lab.image("debian-11"), "networks": [UNKNOWN_ID], "name": "a b"}
     assert "not active" in lab.refused("POST", "/machines", wrong, 409, "InvalidArgument")["message"]
     wrong["image"] = lab.image("large-only")
     assert "not a valid package" in lab.refused("POST", "/machines", wrong, 409, "InvalidArgument")["message"]
@@ -116,7 +116,7 @@ def test_checks_come_in_the_order_of_the_real_ones(lab: Lab) -> None:
     assert "Invalid Networks" in lab.refused("POST", "/machines", wrong, 409, "InvalidArgument")["message"]
     # A package that is not there, by its id, comes before all that.
     lab.refused(
-        "POST", "/machines", {**wrong, "package": NOBODY, "image": lab.image("debian-11")}, 404, "ResourceNotFound"
+        "POST", "/machines", {**wrong, "package": UNKNOWN_ID, "image": lab.image("debian-11")}, 404, "ResourceNotFound"
     )
 
 
@@ -199,9 +199,9 @@ def test_quota_and_capacity_are_refused_at_once(front: Front) -> None:
 
 def test_a_fixed_address_on_an_owned_network(lab: Lab) -> None:
     private = lab.network("Joyent-SDC-Private")
-    asked = [{"ipv4_uuid": private, "ipv4_ips": ["10.88.1.7"]}]
-    assert lab.running(networks=asked)["ips"] == ["10.88.1.7"]
-    body = {"package": "g1.nano", "image": lab.image("debian-12"), "networks": asked}
+    requested = [{"ipv4_uuid": private, "ipv4_ips": ["10.88.1.7"]}]
+    assert lab.running(networks=requested)["ips"] == ["10.88.1.7"]
+    body = {"package": "g1.nano", "image": lab.image("debian-12"), "networks": requested}
     lab.refused("POST", "/machines", body, 409, "ValidationFailed")
 
 
@@ -231,7 +231,7 @@ def test_a_machine_that_the_hypervisor_cannot_start_has_failed(front: Front) -> 
     hypervisor = ManualHypervisor(obedient=False)
     lab = Lab(front, {"hypervisor": hypervisor})
     made = lab.create()
-    wait(lambda: hypervisor.asked)
+    wait(lambda: hypervisor.calls)
     lab.cloud.failed(made["id"], "no disk")
     lab.until(made["id"], "failed")
 
@@ -265,18 +265,18 @@ def test_stop_is_graceful_start_boots_and_delete_is_a_power_cut(front: Front) ->
     lab.act(found["id"], "start")
     lab.until(found["id"], "running")
     lab.act(found["id"], "reboot")
-    wait(lambda: "reboot" in hypervisor.asked)
+    wait(lambda: "reboot" in hypervisor.calls)
     lab.until(found["id"], "running")
     assert lab.raw("DELETE", f"/machines/{found['id']}").status_code == 204
     lab.until(found["id"], "deleted")
-    assert hypervisor.asked == ["boot", "shut down", "boot", "reboot", "cut power", "remove"]
+    assert hypervisor.calls == ["boot", "shut down", "boot", "reboot", "cut power", "remove"]
 
 
 def test_stopping_shows_until_the_guest_is_off(front: Front) -> None:
     hypervisor = ManualHypervisor(obedient=False)
     lab = Lab(front, {"hypervisor": hypervisor})
     made = lab.create()
-    wait(lambda: hypervisor.asked == ["boot"])
+    wait(lambda: hypervisor.calls == ["boot"])
     assert lab.get(f"/machines/{made['id']}")["state"] == "provisioning"
     lab.cloud.running(made["id"])
     lab.until(made["id"], "running")
@@ -288,7 +288,7 @@ def test_stopping_shows_until_the_guest_is_off(front: Front) -> None:
     assert lab.get(f"/machines/{made['id']}")["state"] == "stopping"
     lab.cloud.stopped(made["id"])
     lab.until(made["id"], "deleted")
-    assert hypervisor.asked.count("remove") == 1
+    assert hypervisor.calls.count("remove") == 1
     assert [each["action"] for each in lab.get(f"/machines/{made['id']}/audit")] == ["destroy", "stop", "provision"]
 
 
@@ -340,7 +340,7 @@ def test_rename_and_resize_happen_later(front: Front) -> None:
         ({"action": "resize", "package": "s1.small"}, "InvalidArgument"),
     ):
         lab.refused("POST", path, fields, 409, code)
-    lab.refused("POST", path, {"action": "resize", "package": NOBODY}, 404, "ResourceNotFound")
+    lab.refused("POST", path, {"action": "resize", "package": UNKNOWN_ID}, 404, "ResourceNotFound")
 
 
 def test_a_kvm_machine_is_not_resized(lab: Lab) -> None:
@@ -375,7 +375,7 @@ def test_deleted_is_410_with_the_machine_and_never_there_is_404(lab: Lab) -> Non
         response = lab.raw(method, f"/machines/{found['id']}", body)
         assert (response.status_code, response.json()["state"]) == (410, "deleted")
     for method in ("GET", "DELETE", "POST"):
-        lab.refused(method, f"/machines/{NOBODY}", None, 404, "ResourceNotFound")
+        lab.refused(method, f"/machines/{UNKNOWN_ID}", None, 404, "ResourceNotFound")
 
 
 def ids(found: list[dict[str, Any]]) -> set[str]:

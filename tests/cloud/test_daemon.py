@@ -176,8 +176,8 @@ class TestRunning:
         ec2: Any = boto3.client("ec2", **{**client_options(found), "region_name": "eu-west-1"})
         image = ec2.describe_images(Filters=[{"Name": "name", "Values": ["*debian-12*"]}])["Images"][0]["ImageId"]
         tags = [{"ResourceType": "instance", "Tags": [{"Key": "rollcall-stack", "Value": "other"}]}]
-        asked = {"ImageId": image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
-        made = ec2.run_instances(**asked, TagSpecifications=tags)["Instances"][0]
+        requested = {"ImageId": image, "InstanceType": "t3.micro", "MinCount": 1, "MaxCount": 1}
+        made = ec2.run_instances(**requested, TagSpecifications=tags)["Instances"][0]
         here = Client(Transport(Credentials.read(found), environ={}))
         listed = here.list_datacenters()
         assert list(listed) == ["local-1", "local-2"] and listed["local-1"] == found["TRITON_URL"]

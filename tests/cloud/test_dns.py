@@ -215,16 +215,16 @@ class TestAuthority:
         assert values(server.ask(f"_http._tcp.{ZONE}", "SRV")) == [f"0 0 80 www.{ZONE}."]
 
     def test_the_case_of_a_question_is_kept(self, server: Served) -> None:
-        asked = "wWw.ScAlAbIlItY.eXpErT."
-        reply = server.ask(asked)
-        assert reply.question[0].name.to_text() == asked
-        assert reply.answer[0].name.to_text() == asked
+        question = "wWw.ScAlAbIlItY.eXpErT."
+        reply = server.ask(question)
+        assert reply.question[0].name.to_text() == question
+        assert reply.answer[0].name.to_text() == question
         assert len(values(reply)) == 3
 
     def test_addresses_take_turns_in_front(self, server: Served) -> None:
-        asked = [tuple(values(server.ask(f"www.{ZONE}"))) for _ in range(6)]
-        assert {each[0] for each in asked} == {"198.51.100.10", "198.51.100.11", "203.0.113.12"}
-        assert asked[:3] == asked[3:]
+        orders = [tuple(values(server.ask(f"www.{ZONE}"))) for _ in range(6)]
+        assert {each[0] for each in orders} == {"198.51.100.10", "198.51.100.11", "203.0.113.12"}
+        assert orders[:3] == orders[3:]
 
     def test_each_name_takes_its_own_turns(self, server: Served) -> None:
         first = []

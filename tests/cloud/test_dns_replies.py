@@ -214,24 +214,24 @@ class TestOurPrograms:
         assert view.all_of(NAME, "A") == view.all_of(f"none.{ZONE}", "A") == frozenset()
 
     def test_the_client_asks_for_no_address_that_came_along(self, lab: Lab) -> None:
-        authority, asked = Authority([lab.cloud.aws], dict.fromkeys(NAME_SERVERS, "127.0.0.1")), list[str]()
+        authority, queries = Authority([lab.cloud.aws], dict.fromkeys(NAME_SERVERS, "127.0.0.1")), list[str]()
 
         def exchange(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
             question = dns.message.from_wire(query).question[0]
-            asked.append(f"{dns.rdatatype.to_text(question.rdtype)}{' tcp' * over_tcp}")
+            queries.append(f"{dns.rdatatype.to_text(question.rdtype)}{' tcp' * over_tcp}")
             return authority.answer(query, over_tcp=over_tcp) or b""
 
         client = Client("192.0.2.1", exchange=exchange)
         found = client.discover("theService", ZONE, "v1")
-        assert asked == ["SRV"]
+        assert queries == ["SRV"]
         known = {each.host: client.ask(each.host, "A")[0].address for each in found.targets}
         assert known == {f"{each}.rc.{ZONE}": f"198.51.100.{at + 1}" for at, each in enumerate(MACHINES)}
-        assert 0 < asked.count("A") < len(MACHINES), (
+        assert 0 < queries.count("A") < len(MACHINES), (
             "the client takes 1,232 bytes: some addresses came along, some did not"
         )
         for each in found.targets:
             client.addresses(each.host)
-        assert asked.count("A") + asked.count("AAAA") < 2 * len(MACHINES)
+        assert queries.count("A") + queries.count("AAAA") < 2 * len(MACHINES)
 
     def test_dig_prints_the_answer_and_nothing_that_came_along(self, server: Served) -> None:
         assert server.dig(f"{MACHINES[0]}.rc.{ZONE}", "A", "+short") == "198.51.100.1\n"

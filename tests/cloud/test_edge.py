@@ -36,13 +36,13 @@ class Origin:
     """A web server on `address` that tells what it was asked, in JSON."""
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
-        self.address, self.asked = address, 0
+        self.address, self.requests = address, 0
         self._server = Server(self._serve, [listen("127.0.0.1")], tls)
         self._server.start()
         self.port = self._server.ports[0]
 
     def _serve(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        self.asked += 1
+        self.requests += 1
         length = int(environ.get("CONTENT_LENGTH") or 0)
         given = {
             "method": environ["REQUEST_METHOD"],
@@ -252,7 +252,7 @@ class TestNoOrigin:
             lab.origins[FIRST, 80] = cutter  # type: ignore[assignment]
             reply = ask(lab.edge(), "POST", data="once")
         assert reply.status_code == 520
-        assert second.asked == 0
+        assert second.requests == 0
 
     def test_409_for_a_host_that_is_not_proxied(self, lab: Lab) -> None:
         lab.origin()
@@ -300,7 +300,7 @@ class TestTls:
         lab.routes[HOST].settings["ssl"] = mode
         reply = ask_over_tls(lab.edge(authority.pem, authority.context()), authority.pem)
         assert reply.startswith(f"HTTP/1.1 {status} ".encode())
-        assert origin.asked == (1 if status == 203 else 0)
+        assert origin.requests == (1 if status == 203 else 0)
         assert lab.tried == [(FIRST, 443)]
 
     @pytest.mark.parametrize(("mode", "status"), [("strict", 526), ("full", 203)])
@@ -309,16 +309,16 @@ class TestTls:
     ) -> None:
         origin = lab.origin(port=443, tls=authority.context())
         lab.routes[HOST].settings["ssl"] = mode
-        asked: list[int] = []
+        requested: list[int] = []
 
         def revoked(serial: int) -> bool:
-            asked.append(serial)
+            requested.append(serial)
             return True
 
         reply = ask_over_tls(lab.edge(authority.pem, authority.context(), revoked), authority.pem)
         assert reply.startswith(f"HTTP/1.1 {status} ".encode())
-        assert origin.asked == (1 if status == 203 else 0)
-        assert len(asked) == (mode == "strict")
+        assert origin.requests == (1 if status == 203 else 0)
+        assert len(requested) == (mode == "strict")
 
     def test_strict_does_not_take_a_certificate_for_another_host(self, lab: Lab, authority: Authority) -> None:
         lab.origin(port=443, tls=authority._made("blog.scalability.expert"))

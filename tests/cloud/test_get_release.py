@@ -129,13 +129,13 @@ def machine(tmp_path: Path, store: Store) -> Machine:
     return Machine(tmp_path, store)
 
 
-def tar_of(*entries: tarfile.TarInfo | str, data: bytes = b"x") -> bytes:
+def tar_of(*members: tarfile.TarInfo | str, data: bytes = b"x") -> bytes:
     found = io.BytesIO()
     with tarfile.open(fileobj=found, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for each in entries:
-            entry = tarfile.TarInfo(each) if isinstance(each, str) else each
-            entry.size = len(data) if entry.isreg() else 0
-            archive.addfile(entry, io.BytesIO(data))
+        for each in members:
+            tar_member = tarfile.TarInfo(each) if isinstance(each, str) else each
+            tar_member.size = len(data) if tar_member.isreg() else 0
+            archive.addfile(tar_member, io.BytesIO(data))
     return found.getvalue()
 
 
@@ -281,7 +281,7 @@ class TestContents:
         assert time.monotonic() - began < 20
 
 
-def entry(name: str, **fields: Any) -> tarfile.TarInfo:
+def tar_member(name: str, **fields: Any) -> tarfile.TarInfo:
     made = tarfile.TarInfo(name)
     for key, value in fields.items():
         setattr(made, key, value)
@@ -311,12 +311,12 @@ class TestUnsafe:
             "a//b",
             "a/.",
             "",
-            entry("link", type=tarfile.SYMTYPE, linkname="/etc"),
-            entry("link", type=tarfile.LNKTYPE, linkname="a"),
-            entry("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
-            entry("disk", type=tarfile.BLKTYPE, devmajor=8),
-            entry("pipe", type=tarfile.FIFOTYPE),
-            entry("folder", type=tarfile.DIRTYPE),
+            tar_member("link", type=tarfile.SYMTYPE, linkname="/etc"),
+            tar_member("link", type=tarfile.LNKTYPE, linkname="a"),
+            tar_member("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+            tar_member("disk", type=tarfile.BLKTYPE, devmajor=8),
+            tar_member("pipe", type=tarfile.FIFOTYPE),
+            tar_member("folder", type=tarfile.DIRTYPE),
         ],
         ids=lambda unsafe: unsafe if isinstance(unsafe, str) else f"{unsafe.name} of type {unsafe.type.decode()}",
     )
@@ -336,7 +336,7 @@ class TestUnsafe:
         assert not program.is_there(tmp_path / "opt/rollcall", "d" * 64)
 
     def test_no_file_may_be_run_as_another_user(self, program: ModuleType, tmp_path: Path) -> None:
-        program.unpack(tmp_path, "d" * 64, tar_of(entry("a", mode=0o6777, uid=12, gid=12)))
+        program.unpack(tmp_path, "d" * 64, tar_of(tar_member("a", mode=0o6777, uid=12, gid=12)))
         found = (tmp_path / "releases" / ("d" * 64) / "a").stat()
         assert (found.st_mode & 0o7777, found.st_uid) == (0o644, os.getuid())
 

@@ -159,14 +159,14 @@ class InStep(RuleBasedStateMachine):
         with self._op(fault):
             self.world.destroy()
 
-    def _is_asked_for(self, box: Box) -> bool:
+    def _is_expected(self, box: Box) -> bool:
         return any(each["instance"] == box.owner.instance for each in (*self.world.state, *self.world.desired))
 
-    @precondition(lambda self: any(not each.ended and not self._is_asked_for(each) for each in self.world.boxes))
+    @precondition(lambda self: any(not each.ended and not self._is_expected(each) for each in self.world.boxes))
     @rule(pick=PICK, graceful=st.booleans(), fault=FAULTS)
     def end_a_leaver(self, pick: int, graceful: bool, fault: str) -> None:
         """A machine that is asked for no more is terminated, as the engine does before its Deregistration goes."""
-        box = self._some(pick, lambda each: not each.ended and not self._is_asked_for(each))
+        box = self._some(pick, lambda each: not each.ended and not self._is_expected(each))
         with self._op(fault):
             if graceful:
                 self.world.leave(box)
@@ -244,7 +244,7 @@ class InStep(RuleBasedStateMachine):
 
     @having(powered)
     @rule(pick=PICK)
-    def cut_off_or_mend(self, pick: int) -> None:
+    def cut_off_or_heal(self, pick: int) -> None:
         """Others cannot reach it, and it reaches nobody; the API and DNS it reaches."""
         box = self._some(pick, powered)
         with self._op():
@@ -462,7 +462,7 @@ def test_a_machine_that_starts_as_its_time_to_answer_ends_may_be_removed(
         try:
             machine.three_machines(list(OURS[:3]))
             machine.time_passes(seconds=20, fault="", times=1)
-            machine.cut_off_or_mend(pick=0)
+            machine.cut_off_or_heal(pick=0)
             machine.crash(pick=0) if absent == "crash" else machine.kill_the_agent(pick=0, again=False)
             machine.time_passes(seconds=seconds, fault="", times=1)
             machine.start(pick=0, address=OURS[2]) if absent == "crash" else machine.kill_the_agent(pick=0, again=True)

@@ -49,7 +49,7 @@ def client(url: str, material: str = pem(RSA_KEY), **others: Any) -> Client:
     return Client(Transport(given, limiter=RateLimiter(burst=10_000), environ={}))
 
 
-def asked(lab: Lab, material: str, **others: str) -> Callable[[], Any]:
+def signing(lab: Lab, material: str, **others: str) -> Callable[[], Any]:
     return lambda: client(lab.url, material, **others).get_account()
 
 
@@ -82,7 +82,7 @@ KEYS: tuple[tuple[str, str, dict[str, str], str], ...] = (
 @pytest.mark.parametrize(("material", "others", "message"), [each[1:] for each in KEYS], ids=[each[0] for each in KEYS])
 def test_a_wrong_key(lab: Lab, material: str, others: dict[str, str], message: str) -> None:
     with pytest.raises(CloudApiError) as given:
-        asked(lab, material, **others)()
+        signing(lab, material, **others)()
     assert str(given.value) == message
 
 
@@ -307,6 +307,6 @@ def test_nothing_configured() -> None:
 def test_no_message_shows_a_secret(lab: Lab) -> None:
     secret = pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
     with pytest.raises(CloudApiError) as given:
-        asked(lab, secret, passphrase="open sesame")()
+        signing(lab, secret, passphrase="open sesame")()
     assert "open sesame" not in repr(given.value)
     assert secret.splitlines()[1] not in repr(given.value)

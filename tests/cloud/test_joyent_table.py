@@ -54,7 +54,7 @@ MACHINE: dict[str, Any] = {"package": "g1.nano", "image": "debian-12", "networks
 HVM: dict[str, Any] = {"package": "b1.small", "image": "debian-12-hvm", "networks": ["Joyent-SDC-Private"]}
 PRIVATE, PUBLIC = "Joyent-SDC-Private", "Joyent-SDC-Public"
 _NUMBERS = itertools.count(1)
-_SOMEBODY = "0d5ecf6c-5b1c-4c4f-8a76-6f5f3a1f8b10"
+_ANOTHER_ID = "0d5ecf6c-5b1c-4c4f-8a76-6f5f3a1f8b10"
 
 
 @dataclass
@@ -125,7 +125,7 @@ MACHINES = (
     machine("power", "running", "stopped", each("state"), "stopped"),
     machine("power", "stopped", "running", each("state"), "running"),
     machine("affinity", ["role!=web"], ["role!=db"], op="replace"),
-    machine("locality", {"far": [_SOMEBODY]}, {"near": [_SOMEBODY]}, op="replace"),
+    machine("locality", {"far": [_ANOTHER_ID]}, {"near": [_ANOTHER_ID]}, op="replace"),
     machine("brand", "kvm", "bhyve", each("brand"), "bhyve", op="replace", base={**HVM, "package": "g1.small"}),
     machine("delegate_dataset", False, True, each("delegate_dataset"), True, op="replace"),
     machine("encrypted", False, True, each("encrypted"), True, op="replace"),
@@ -212,7 +212,7 @@ def images() -> tuple[Row, ...]:
         image("description", "old", "new"),
         image("homepage", "http://a.test", "http://b.test"),
     )
-    shared = image("acl", [_SOMEBODY], [_SOMEBODY, _SOMEBODY.replace("0d5e", "1d5e")])
+    shared = image("acl", [_ANOTHER_ID], [_ANOTHER_ID, _ANOTHER_ID.replace("0d5e", "1d5e")])
     return (*rows, image("eula", "http://a.test", "http://b.test"), shared, tagged, renamed, replaced, timed)
 
 

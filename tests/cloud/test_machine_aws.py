@@ -99,6 +99,6 @@ def test_credentials_that_end_before_a_machine_thinks_so_are_read_once_more(monk
         for _ in range(2):
             assert store.at("a.unilans.net") == ()
             time.sleep(1.2)
-        assert len([each for each in server.asked if each.endswith("/machine")]) == 2
+        assert len([each for each in server.requests if each.endswith("/machine")]) == 2
         api.close()
         server.stop()

@@ -615,12 +615,12 @@ def test_a_type_from_its_creation_to_its_end(lab: Lab, name: str) -> None:
         key: plain(value) for key, value in case.drifted.items()
     }
     assert set(host.diff(drifted, wanted).diffs) == set(case.drifted)
-    mended = host.update(drifted, wanted)
-    assert case.seen(lab, mended) == case.then
+    updated = host.update(drifted, wanted)
+    assert case.seen(lab, updated) == case.then
 
-    host.delete(mended)
-    assert (host.refresh(mended) is None) != case.stays
-    host.delete(mended)
+    host.delete(updated)
+    assert (host.refresh(updated) is None) != case.stays
+    host.delete(updated)
 
 
 # What a type does beside the table's.
@@ -911,11 +911,11 @@ def test_a_stopped_instance_has_no_public_address_any_more_as_the_provider_sees_
 
 
 def test_a_parameter_that_is_there_is_refused_or_overwritten_and_tagged_then(lab: Lab) -> None:
-    kind, asked = "aws:ssm/parameter:Parameter", {"type": "String", "value": "new", "tags": {"whose": "ours"}}
+    kind, inputs = "aws:ssm/parameter:Parameter", {"type": "String", "value": "new", "tags": {"whose": "ours"}}
     lab.ssm.put_parameter(Name="/here", Value="old", Type="String")
     with pytest.raises(RefusedError, match="ParameterAlreadyExists"):
-        lab.host.create(kind, {**asked, "name": "/here"})
-    made = lab.host.create(kind, {**asked, "name": "/here", "overwrite": True})
+        lab.host.create(kind, {**inputs, "name": "/here"})
+    made = lab.host.create(kind, {**inputs, "name": "/here", "overwrite": True})
     assert parameter(lab, made) == ("String", "new", {"whose": "ours"})
     unchanged = lab.host.refresh(made)
     assert unchanged is not None and not lab.host.diff(unchanged, made.inputs).diffs
@@ -930,9 +930,9 @@ def test_an_open_parameters_text_is_not_a_secret(lab: Lab) -> None:
     drifted = lab.host.refresh(made)
     assert drifted is not None
     assert (drifted.inputs["insecureValue"], drifted.inputs.get("value")) == ("ami-2", None)
-    mended = lab.host.update(drifted, made.inputs)
-    assert lab.ssm.get_parameter(Name=made.id)["Parameter"]["Value"] == mended.outputs["insecureValue"] == "ami-1"
-    lab.host.delete(mended)
+    updated = lab.host.update(drifted, made.inputs)
+    assert lab.ssm.get_parameter(Name=made.id)["Parameter"]["Value"] == updated.outputs["insecureValue"] == "ami-1"
+    lab.host.delete(updated)
     for wrong in ({}, {"value": "a", "insecureValue": "a"}, {"type": "SecureString", "insecureValue": "a"}):
         assert lab.host.faults(kind, {"type": "String", **wrong}), wrong
 

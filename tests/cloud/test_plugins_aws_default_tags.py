@@ -74,7 +74,7 @@ def inputs(cloud: Cloud) -> dict[str, dict[str, Any]]:
 def seen(cloud: Cloud, token: str, name: str) -> dict[str, str]:
     """The tags that the cloud has."""
     iam, ec2, ssm, route53 = (cloud.client(each) for each in ("iam", "ec2", "ssm", "route53"))
-    asked = {
+    requested = {
         TOKENS[0]: lambda: cloud.describe(name)["Tags"],
         TOKENS[1]: lambda: ec2.describe_security_groups(GroupIds=[name])["SecurityGroups"][0]["Tags"],
         TOKENS[2]: lambda: iam.list_role_tags(RoleName=name)["Tags"],
@@ -85,7 +85,7 @@ def seen(cloud: Cloud, token: str, name: str) -> dict[str, str]:
         ],
         TOKENS[6]: lambda: ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"],
     }
-    return {each["Key"]: each["Value"] for each in asked[token]()}
+    return {each["Key"]: each["Value"] for each in requested[token]()}
 
 
 @pytest.mark.parametrize("token", TOKENS)

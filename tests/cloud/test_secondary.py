@@ -34,24 +34,24 @@ def authority(server: DynamicServer) -> Authority:
     return Authority([followed], {"ns-1.example.com": "198.51.100.4"})
 
 
-def asked(authority: Authority, name: str, rtype: str) -> dns.message.Message:
+def query(authority: Authority, name: str, rtype: str) -> dns.message.Message:
     wire = authority.answer(dns.message.make_query(name, rtype).to_wire(), over_tcp=True)
     assert wire is not None
     return dns.message.from_wire(wire)
 
 
 def values(authority: Authority, name: str, rtype: str) -> set[str]:
-    return {item.to_text() for each in asked(authority, name, rtype).answer for item in each}
+    return {item.to_text() for each in query(authority, name, rtype).answer for item in each}
 
 
 def test_a_change_is_answered_a_moment_later_and_with_authority(server: DynamicServer, authority: Authority) -> None:
-    assert asked(authority, f"a.{ZONE}", "A").rcode() == dns.rcode.NXDOMAIN
+    assert query(authority, f"a.{ZONE}", "A").rcode() == dns.rcode.NXDOMAIN
     made = RecordSet(f"a.{ZONE}", "A", 60, ("198.51.100.7",))
     server.store().change([], [made])
     assert came_true(lambda: values(authority, made.name, "A") == {*made.values}, 5)
-    assert asked(authority, made.name, "A").flags & dns.flags.AA
+    assert query(authority, made.name, "A").flags & dns.flags.AA
     server.store().change([made], [])
-    assert came_true(lambda: asked(authority, made.name, "A").rcode() == dns.rcode.NXDOMAIN, 5)
+    assert came_true(lambda: query(authority, made.name, "A").rcode() == dns.rcode.NXDOMAIN, 5)
 
 
 def test_its_name_servers_are_the_local_ones_and_its_soa_is_the_primary_s(authority: Authority) -> None:

@@ -125,20 +125,20 @@ def test_a_silent_one_is_not_waited_for_at_every_check(network: Network, monkeyp
     silent, now = network.name_server("dns drop"), [0.0]
     monkeypatch.setenv("ROLLCALL_DNS", f"{network.name_server()},{silent}")
     view = ZoneView(ZONE, clock=lambda: now[0])
-    asked: list[Server] = []
+    queried: list[Server] = []
     ask = resolving._query
 
     def counted(server: Server, *rest: str, recursive: bool) -> resolving.Reply:
-        asked.append(server)
+        queried.append(server)
         return ask(server, *rest, recursive=recursive)
 
     monkeypatch.setattr(resolving, "_query", counted)
     for _ in range(3):
         assert view.all_of(HOST, "A") == OURS
-    assert asked.count(silent) == 1 and view.notes
+    assert queried.count(silent) == 1 and view.notes
     now[0] = 20.0
     view.all_of(HOST, "A")
-    assert asked.count(silent) == 2
+    assert queried.count(silent) == 2
 
 
 class TestWhereNoNameServerCanBeAsked:

@@ -37,12 +37,12 @@ class Resident:
                 ["node", *self._options, str(_NODE / "resident.js"), str(installed().parents[1])],
                 env=dict(self._environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
-        asked, given = self._node.stdin, self._node.stdout
-        assert asked is not None and given is not None
+        requests, given = self._node.stdin, self._node.stdout
+        assert requests is not None and given is not None
         late = threading.Timer(_LATE_S, self._node.kill)
         late.start()
-        asked.write(f"{json.dumps(words)}\n")
-        asked.flush()
+        requests.write(f"{json.dumps(words)}\n")
+        requests.flush()
         line = given.readline()
         late.cancel()
         assert line, f"`triton {' '.join(words)}` ended its process, or took over {_LATE_S:g} s"

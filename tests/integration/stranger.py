@@ -27,30 +27,30 @@ class Stranger:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def serve(self, home: Namespace, address: str) -> None:
-        doors = [self.namespace.listen(address, port) for port in self.ports]
-        asked = self.namespace.listen(address, probe.PORT, socket.SOCK_DGRAM)
+        listeners = [self.namespace.listen(address, port) for port in self.ports]
+        relayed = self.namespace.listen(address, probe.PORT, socket.SOCK_DGRAM)
         relay = self.namespace.listen(address, 0, socket.SOCK_DGRAM)
         relay.settimeout(0.5)
         try:
             while not self._stop.is_set():
                 let_in(home, address)
-                for ready in select.select([*doors, asked], [], [], 1.0)[0]:
-                    self._one(ready, asked, relay)
+                for ready in select.select([*listeners, relayed], [], [], 1.0)[0]:
+                    self._one(ready, relayed, relay)
         finally:
-            for each in (*doors, asked, relay):
+            for each in (*listeners, relayed, relay):
                 each.close()
 
-    def _one(self, ready: socket.socket, asked: socket.socket, relay: socket.socket) -> None:
-        if ready is not asked:
+    def _one(self, ready: socket.socket, relayed: socket.socket, relay: socket.socket) -> None:
+        if ready is not relayed:
             ready.accept()[0].close()
             self.accepted += 1
             return
-        question, who = asked.recvfrom(2000)
+        question, who = relayed.recvfrom(2000)
         self.passed.append(question)
         relay.sendto(question, (self.member, probe.PORT))
         with contextlib.suppress(TimeoutError):
             self.replies.append(relay.recv(2000))
-            asked.sendto(self.replies[-1], who)
+            relayed.sendto(self.replies[-1], who)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ AFTER = BEFORE.replace("cloud: aws, count: 0", "cloud: aws, count: 1").replace(
 )
 
 
-class Standing(InStep):
+class ExistingSite(InStep):
     """A site that one EC2 instance serves, made with its security group and its entry by hand."""
 
     def make(self) -> str:
@@ -79,7 +79,7 @@ class Standing(InStep):
 def test_machines_made_by_hand_become_the_fleets_and_no_visitor_fails(tmp_path: Path) -> None:
     config = config_file(tmp_path, BEFORE)
     with sandboxed("standing", config) as sandbox:
-        stack = Standing(sandbox)
+        stack = ExistingSite(sandbox)
         old = stack.make()
         wait_until("it serves", lambda: stack.ask_site() == "HTTP 200", 30)
         with Prober(stack.ask_site, 0.1).running() as site:
@@ -88,7 +88,7 @@ def test_machines_made_by_hand_become_the_fleets_and_no_visitor_fails(tmp_path: 
         assert site.failures({"HTTP 200", *stack.in_state()}.__contains__) == []
 
 
-def become_fleets(sandbox: Sandbox, stack: Standing, config: Path, old: str) -> None:
+def become_fleets(sandbox: Sandbox, stack: ExistingSite, config: Path, old: str) -> None:
     stack.up()
     assert stack.adopt()["records"][0]["reason"] == "no running machine of the state has this address"
     fleet = next(each["urn"] for each in stack.resources() if each["urn"].endswith("Ec2Fleet::web-aws"))
@@ -115,8 +115,8 @@ def become_fleets(sandbox: Sandbox, stack: Standing, config: Path, old: str) -> 
     joined = stack.in_state()
     assert triton in joined and old not in joined and len(joined) == 2
     stack.assert_tagged(joined)
-    stands = {each["addresses"][0] for each in machines(sandbox) if each["id"] in joined}
-    assert set(stack.answers()) == stands == {each["content"] for each in stack.records()}
+    addresses = {each["addresses"][0] for each in machines(sandbox) if each["id"] in joined}
+    assert set(stack.answers()) == addresses == {each["content"] for each in stack.records()}
     assert stack.ec2.describe_instances(InstanceIds=[old])["Reservations"][0]["Instances"][0]["State"]["Name"] in (
         "shutting-down",
         "terminated",

@@ -32,7 +32,7 @@ def test_machines_serve_records_stay_and_all_catches_up(stack: TwoClouds, second
     everybody = stack.assert_in_step()
     late = {stack.machine(name)["id"] for name in ("web-aws-1", "web-joyent-1")}
     _stop(stack, "web-aws-1", "web-joyent-1")
-    stood = _standing(stack)
+    stood = _registered(stack)
     assert [len(each) for each in stood] == [2, 2]
     began = time.time()
     stack.sandbox.localcloud("fault", "cloudflare", "status=503", capture=True)
@@ -44,7 +44,7 @@ def test_machines_serve_records_stay_and_all_catches_up(stack: TwoClouds, second
             stack.inside(stack.machine(name)["id"], "systemctl", "kill", "--signal=KILL", "rollcall")
         with Prober(stack.ask_site, 0.25).running() as site, Prober(stack.ask_service, 0.25).running() as service:
             while time.time() < began + seconds:
-                assert _standing(stack) == stood
+                assert _registered(stack) == stood
                 time.sleep(1)
         for prober in (site, service):
             assert len(prober.answers) > seconds
@@ -52,34 +52,34 @@ def test_machines_serve_records_stay_and_all_catches_up(stack: TwoClouds, second
         assert stack.inside(sorted(late)[0], "systemctl", "is-active", "rollcall").strip() == "active"
     finally:
         stack.sandbox.localcloud("fault", "--clear", capture=True)
-    took = wait_until("all four stand", lambda: [len(each) for each in _standing(stack)] == [4, 4], CAUGHT_UP_WITHIN)
+    took = wait_until("all four stand", lambda: [len(each) for each in _registered(stack)] == [4, 4], CAUGHT_UP_WITHIN)
     assert stack.assert_in_step() == everybody
     _assert_within_limits(stack, began, f"{seconds} s without the APIs, all caught up {took:.0f} s after")
 
 
 def _assert_within_limits(stack: TwoClouds, began: float, what: str) -> None:
     """Of four agents; what they may take is an account's limit, so the share of a hundred agents is printed too."""
-    asked = {
+    requests = {
         name: [each for each in requests_of(stack.sandbox, api, is_machine) if each.at >= began]
         for name, api in (("Cloudflare", CLOUDFLARE), ("Route53", ROUTE53))
     }
-    failed = {name: [each for each in found if each.code == 503] for name, found in asked.items()}
+    failed = {name: [each for each in found if each.code == 503] for name, found in requests.items()}
     assert all(len(found) >= 8 for found in failed.values()), failed
     lasted = time.time() - began
-    most = most_in(asked["Cloudflare"], 300)
-    steady = {name: len(found) / lasted for name, found in asked.items()}
+    most = most_in(requests["Cloudflare"], 300)
+    steady = {name: len(found) / lasted for name, found in requests.items()}
     print(
-        f"\n{what}; four agents sent Cloudflare {len(asked['Cloudflare'])} requests in {lasted:.0f} s, at most {most} in 5 min "
-        f"({steady['Cloudflare'] / 4 * 300:.0f} each), and Route53 {len(asked['Route53'])}, at most "
-        f"{most_in(asked['Route53'], 1)} in any second, {steady['Route53']:.2f}/s on average"
+        f"\n{what}; four agents sent Cloudflare {len(requests['Cloudflare'])} requests in {lasted:.0f} s, at most {most} in 5 min "
+        f"({steady['Cloudflare'] / 4 * 300:.0f} each), and Route53 {len(requests['Route53'])}, at most "
+        f"{most_in(requests['Route53'], 1)} in any second, {steady['Route53']:.2f}/s on average"
     )
     assert most <= CLOUDFLARE_LIMIT
     # In a burst of five seconds, which is how long one join may take: the rate, not its every wave.
-    assert most_in(asked["Route53"], 5) <= 5 * ROUTE53_LIMIT
-    assert not [each for found in asked.values() for each in found if each.code == 429]
+    assert most_in(requests["Route53"], 5) <= 5 * ROUTE53_LIMIT
+    assert not [each for found in requests.values() for each in found if each.code == 429]
 
 
-def _standing(stack: TwoClouds) -> tuple[list[str], list[str]]:
+def _registered(stack: TwoClouds) -> tuple[list[str], list[str]]:
     return stack.answers(), stack.dig(SERVICE, "SRV")
 
 
@@ -87,4 +87,4 @@ def _stop(stack: TwoClouds, aws: str, joyent: str) -> None:
     stack.ec2.stop_instances(InstanceIds=[stack.machine(aws)["id"]])
     stack.triton("instance", "stop", "-w", stack.machine(joyent)["id"])
     wait_until("the instance is down", lambda: stack.machine(aws)["state"] == "stopped", 60)
-    wait_until("both have left", lambda: [len(each) for each in _standing(stack)] == [2, 2], 10)
+    wait_until("both have left", lambda: [len(each) for each in _registered(stack)] == [2, 2], 10)

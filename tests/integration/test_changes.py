@@ -124,7 +124,7 @@ class Changing(InStep):
         return ask
 
     @contextlib.contextmanager
-    def asked_all_along(self) -> Iterator[dict[str, Prober]]:
+    def answers_all_along(self) -> Iterator[dict[str, Prober]]:
         asks = {
             "site, resolving": self.ask_site, "site, caching": self.cached_site(),
             "service, resolving": self.ask_service, "service, caching": self.cached_service(),
@@ -171,7 +171,7 @@ def test_no_client_gets_a_dead_address_while(stack: Changing, change: str) -> No
     stack.configure(**CHANGES[change])
     if change == "userdata":
         stack.change_the_userdata()
-    with stack.asked_all_along() as probers:
+    with stack.answers_all_along() as probers:
         watcher = _Every(stack.remember)
         with watcher:
             wait_until("all clients are at work", lambda: all(len(each.answers) > 20 for each in probers.values()), 20)
@@ -192,7 +192,7 @@ def test_no_client_gets_a_dead_address_while(stack: Changing, change: str) -> No
 def test_after_a_crash_how_long_anybody_is_led_to_the_dead(stack: Changing) -> None:
     victim = stack.machine("web-joyent-1")
     stack.remember()
-    with stack.asked_all_along() as probers:
+    with stack.answers_all_along() as probers:
         wait_until("all clients are at work", lambda: all(len(each.answers) > 20 for each in probers.values()), 20)
         crashed = time.time()
         stack.sandbox.localcloud("crash", victim["id"])

@@ -87,7 +87,7 @@ class Shop:
         found = [each for page in pages for each in page["Instances"]]
         return [each["InstanceId"] for each in found if each["State"]["Name"] == "running"]
 
-    def asked_by_the_shell(self) -> set[str]:
+    def run_by_the_shell(self) -> set[str]:
         """What the shell's own key was used for since the last time, and that another key was used at all."""
         calls = self.world.calls()
         assert any(key not in ("-", self.world.ann[0]) for key, _ in calls), calls
@@ -150,7 +150,7 @@ def test_a_preview_asks_with_the_roles_credentials_alone(shop: Shop) -> None:
     shop.world.calls()
     code, printed = shop.pulumi("preview")
     assert code == 0, printed
-    assert shop.asked_by_the_shell() == ONLY_THAT
+    assert shop.run_by_the_shell() == ONLY_THAT
 
 
 def test_an_up_makes_everything_in_the_roles_account_in_two_regions(shop: Shop) -> None:
@@ -159,7 +159,7 @@ def test_an_up_makes_everything_in_the_roles_account_in_two_regions(shop: Shop) 
     code, printed = shop.pulumi("up", "--yes")
     # Nothing boots, so nothing answers: both machines are there, and the roll calls say so.
     assert code and "the roll call was not answered, and nothing changed for 10 s" in printed, printed
-    assert shop.asked_by_the_shell() == ONLY_THAT
+    assert shop.run_by_the_shell() == ONLY_THAT
     people = ("AKIAPEOPLE0000000001", "s")
     for region in ("us-west-2", "eu-west-1"):
         assert len(shop.instances(region=region)) == 1 and shop.instances(people, region) == []
@@ -182,21 +182,21 @@ def test_the_command_line_tools_ask_with_the_roles_credentials(
     shop.world.calls()
     done, printed = shop.tool(module, *words)
     assert (done, says in printed) == (code, True), printed
-    assert shop.asked_by_the_shell() == ONLY_THAT
+    assert shop.run_by_the_shell() == ONLY_THAT
 
 
 def test_a_fleet_is_deployed_inspected_and_destroyed_with_the_roles_credentials(shop: Shop) -> None:
     shop.configure({"api": {**FLEET, "count": 0}}, assumeRoles=shop.roles)
     code, printed = shop.pulumi("up", "--yes")
     assert code == 0, printed
-    assert shop.asked_by_the_shell() == ONLY_THAT
+    assert shop.run_by_the_shell() == ONLY_THAT
     done, printed = shop.tool("status", "--stack", "local")
     assert (done, "In step" in printed) == (0, True), printed
-    assert shop.asked_by_the_shell() == ONLY_THAT
+    assert shop.run_by_the_shell() == ONLY_THAT
     assert shop.instances() == shop.instances(region="eu-west-1") == []
     code, printed = shop.pulumi("destroy", "--yes")
     assert code == 0, printed
-    assert shop.asked_by_the_shell() == ONLY_THAT
+    assert shop.run_by_the_shell() == ONLY_THAT
 
 
 def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: Shop, tmp_path: Path) -> None:

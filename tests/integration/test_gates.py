@@ -119,11 +119,11 @@ def test_an_open_connection_outlives_the_rule_that_let_it_in(rented: Rented) -> 
     rule = {**WEB, "IpRanges": ANYONE}
     rented.ec2.authorize_security_group_ingress(GroupId=rented.group, IpPermissions=[rule])
     wait_until("anyone is let in", lambda: rented.reaches(AWS.visitor, rented.one, 80), SOON)
-    with rented.namespace.connect((rented.addresses[rented.one], 80), AWS.visitor, timeout=3.0) as standing:
+    with rented.namespace.connect((rented.addresses[rented.one], 80), AWS.visitor, timeout=3.0) as connection:
         rented.ec2.revoke_security_group_ingress(GroupId=rented.group, IpPermissions=[rule])
         wait_until("nobody is let in", lambda: not rented.reaches(AWS.visitor, rented.one, 80), SOON)
-        standing.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        assert standing.recv(64).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert connection.recv(64).startswith(b"HTTP/1.1 200")
 
 
 def test_a_triton_machine_is_open_until_its_firewall_is_on_and_then_lets_in_what_rules_allow(rented: Rented) -> None:

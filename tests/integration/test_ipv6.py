@@ -109,15 +109,15 @@ def test_a_machine_s_host_has_both_and_its_value_in_the_set_is_one(families: Fam
 
 
 def test_by_ipv6_the_site_and_the_service_are_served_and_another_port_is_shut(families: Families) -> None:
-    asking, asked = families.machine("web-0")["id"], families.machine("web-1")["id"]
+    asking, called = families.machine("web-0")["id"], families.machine("web-1")["id"]
     (v4,), (v6,) = families.of("web-1")
     served = families.inside(asking, "curl", "-6", "-sS", "-m", "10", "-D", "-", "-o", "/dev/null", f"http://[{v6}]/")
-    assert f"X-Served-By: {asked}" in served
+    assert f"X-Served-By: {called}" in served
     call = ("python3", "-c", CALL)
-    assert families.inside(asking, *call, v6, "4218").strip() == asked
+    assert families.inside(asking, *call, v6, "4218").strip() == called
     assert [families.inside(asking, *call, each, "22").strip() for each in (v4, v6)] == ["TimeoutError"] * 2
     from_nowhere = families.inside(families.machine("old-0")["id"], *call, v6, "4218").strip()
-    assert from_nowhere != asked, "the other cloud has no IPv6"
+    assert from_nowhere != called, "the other cloud has no IPv6"
 
 
 def test_the_client_calls_all_of_both_fleets(families: Families) -> None:

@@ -122,12 +122,12 @@ def test_an_agent_that_lost_its_rights_asks_no_more(joining: Joining) -> None:
     """An agent that tried for ever would take from all machines what Route53 allows to the account."""
     addresses = {each["addresses"][0] for each in joining.machines("web")}
 
-    def asked() -> int:
+    def requested() -> int:
         return len(requests_of(joining.sandbox, "/2013-04-01/", addresses.__contains__))
 
-    before = asked()
+    before = requested()
     time.sleep(40)
-    assert before and asked() == before
+    assert before and requested() == before
 
 
 def test_fleets_with_other_names_take_over_and_no_client_is_led_to_the_dead(joining: Joining) -> None:

@@ -74,6 +74,6 @@ def test_each_machines_last_leave_succeeds(clouds: Sandbox, slow: tuple[str, ...
 def _assert_the_last_call_was_answered(clouds: Sandbox, machine: dict[str, list[str]], since: float) -> None:
     """The leave at shutdown finds nothing any more, and says nothing then; but it asks the API, which must still let it."""
     api = CLOUDFLARE if str(machine["name"]).startswith("web-") else ROUTE53
-    asked = [each for each in requests_of(clouds, api, lambda who: who in machine["addresses"]) if each.at >= since]
-    assert len(asked) >= 2, (machine, asked)
-    assert [each for each in asked if each.code != 200] == [], (machine, asked)
+    requested = [each for each in requests_of(clouds, api, lambda who: who in machine["addresses"]) if each.at >= since]
+    assert len(requested) >= 2, (machine, requested)
+    assert [each for each in requested if each.code != 200] == [], (machine, requested)

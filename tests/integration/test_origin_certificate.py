@@ -91,11 +91,11 @@ def test_the_zone_is_strict_and_the_ports_are_open_to_the_edge(stack: Stack) -> 
     edge = {"198.51.100.2/32", "203.0.113.2/32"}
     groups = stack.ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["web-aws-group*"]}])
     (group,) = groups["SecurityGroups"]
-    doors = {
+    ports = {
         (each["IpProtocol"], each["FromPort"]): {one["CidrIp"] for one in each["IpRanges"]}
         for each in group["IpPermissions"]
     }
-    assert doors == {("tcp", 443): edge, ("udp", 4217): {"0.0.0.0/0"}}
+    assert ports == {("tcp", 443): edge, ("udp", 4217): {"0.0.0.0/0"}}
     rules = sorted(each["rule"] for each in map(json.loads, stack.triton("fwrules", "-j").splitlines()))
     machines = 'TO tag "rollcall-doors" = "local/web-joyent" ALLOW'
     assert rules == [

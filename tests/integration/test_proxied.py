@@ -69,8 +69,8 @@ def test_protection_and_acceleration_are_on_and_nothing_else_was_touched(deploye
         f"{deployed.env['CLOUDFLARE_BASE_URL']}/zones/{deployed.zone()}/settings", headers=headers, timeout=10
     )
     values = {each["id"]: each for each in found.json()["result"]}
-    asked = SiteSettings(zone="scalability.expert", proxied=True, protection="high", acceleration=True)
-    wanted = {**zone_settings(ZoneSettings(sites=(asked,)))}
+    settings = SiteSettings(zone="scalability.expert", proxied=True, protection="high", acceleration=True)
+    wanted = {**zone_settings(ZoneSettings(sites=(settings,)))}
     assert wanted["ssl"] == "strict" and wanted["security_level"] == "high" and wanted["early_hints"] == "on"
     assert {key: values[key]["value"] for key in wanted} == wanted
     assert {key for key, each in values.items() if each["modified_on"] is not None} <= set(wanted)

@@ -94,7 +94,7 @@ class Cloud(mocks.Mocks):
         return answers[args.token]
 
 
-def asked(build: Callable[[], Any]) -> Cloud:
+def recorded(build: Callable[[], Any]) -> Cloud:
     """What `build` asks the engine for, to the byte."""
     cloud = Cloud()
     loop = asyncio.new_event_loop()
@@ -356,7 +356,7 @@ def built(config: str) -> dict[str, Any]:
         if child == 0:
             code = 1
             try:
-                cloud = asked(program(config))
+                cloud = recorded(program(config))
                 json.dump({"graph": graph(cloud), "calls": cloud.calls}, printed)
                 printed.flush()
                 code = 0

@@ -171,8 +171,8 @@ class TestPackages:
     def test_what_is_missing_is_installed_without_a_question(self, host: Host) -> None:
         host.installed("python3")
         assert host.sourced("need python3 nginx").returncode == 0
-        (asked,) = host.calls()
-        assert asked.endswith("install --no-install-recommends nginx") and " -qq -y " in asked
+        (call,) = host.calls()
+        assert call.endswith("install --no-install-recommends nginx") and " -qq -y " in call
 
     def test_what_cannot_be_installed_is_reported_in_one_line(self, host: Host) -> None:
         (host.home / "no-repository").touch()
@@ -211,9 +211,9 @@ class TestPackages:
 
     def test_apt_asks_nothing_waits_for_locks_and_restarts_nothing_by_itself(self, host: Host) -> None:
         assert host.sourced("run_apt 9 update").returncode == 0
-        (asked,) = host.calls()
+        (call,) = host.calls()
         for option in ("APT::Update::Error-Mode=any", "DPkg::Lock::Timeout=120", "DPkg::Options::=--force-confold"):
-            assert f" -o {option} " in asked
+            assert f" -o {option} " in call
         environment = (host.home / "environment").read_text().splitlines()
         assert {"DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1"} <= {*environment}
 
@@ -260,12 +260,12 @@ class TestUnit:
             "systemctl restart --no-block rollcall-boot.service",
         ]
 
-    @pytest.mark.parametrize(("more", "asked"), [("", "start"), ("\n", "restart")])
-    def test_at_the_next_boot_only_another_text_runs_again(self, host: Host, more: str, asked: str) -> None:
+    @pytest.mark.parametrize(("more", "call"), [("", "start"), ("\n", "restart")])
+    def test_at_the_next_boot_only_another_text_runs_again(self, host: Host, more: str, call: str) -> None:
         host.given()
         host.calls()
         host.given(userdata.build() + more)
-        assert host.calls()[-1] == f"systemctl {asked} --no-block rollcall-boot.service"
+        assert host.calls()[-1] == f"systemctl {call} --no-block rollcall-boot.service"
 
     def test_it_runs_at_every_boot_and_again_as_long_as_it_fails(self, host: Host) -> None:
         host.given()
@@ -295,10 +295,10 @@ class TestUnit:
         assert host.boot().returncode == 0
         assert host.calls()[0].endswith(" update"), "a new machine is updated before it serves, if it can be"
         assert host.unit().returncode == 0
-        asked = host.calls()
-        served = asked.index("systemctl start rollcall.service")
-        assert not [each for each in asked[:served] if each.startswith("apt-get")]
-        assert len([each for each in asked[served:] if each.endswith(" update")]) == asked.count("sleep 30") == 8
+        calls = host.calls()
+        served = calls.index("systemctl start rollcall.service")
+        assert not [each for each in calls[:served] if each.startswith("apt-get")]
+        assert len([each for each in calls[served:] if each.endswith(" update")]) == calls.count("sleep 30") == 8
         (host.home / "no-repository").unlink()
         assert host.unit().returncode == 0
         assert [each.split()[-1] for each in host.calls("apt-get")] == ["update", "upgrade"]
@@ -311,9 +311,9 @@ def another() -> str:
     with tarfile.open(fileobj=found, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in userdata.files().items():
             given_settings = b"# Another agent.\n" + data if name == "rollcall/agent.py" else data
-            entry = tarfile.TarInfo(name)
-            entry.size = len(given_settings)
-            archive.addfile(entry, io.BytesIO(given_settings))
+            member = tarfile.TarInfo(name)
+            member.size = len(given_settings)
+            archive.addfile(member, io.BytesIO(given_settings))
     tar = found.getvalue()
     packed = base64.b85encode(bz2.compress(tar)).decode()
     return f"{userdata.boot_script()}{hashlib.sha256(tar).hexdigest()}\n{packed}\n"
@@ -433,10 +433,10 @@ class TestBoot:
         host.workload(f"unit {state} - python3-venv libpq5")
         assert host.boot().returncode == 0
         calls = host.calls()
-        asked = f"-m rollcall.workloads shop {host.root}/usr/local/lib/rollcall/boot.sh {host.root} i-0123"
+        call = f"-m rollcall.workloads shop {host.root}/usr/local/lib/rollcall/boot.sh {host.root} i-0123"
         started = f"systemctl {verb} --no-block workload-shop.service"
         order = [
-            f"python3 {asked}",
+            f"python3 {call}",
             "apt-get python3-venv",
             "apt-get libpq5",
             started,

@@ -54,8 +54,8 @@ def test_every_setting_is_one_that_the_free_plan_may_edit() -> None:
     from localcloud.cloudflare.settings import SETTINGS
 
     for protection in PROTECTIONS:
-        asked = SiteSettings(zone="scalability.expert", protection=protection, acceleration=True)
-        for name, value in zone_settings(ZoneSettings(sites=(asked,))).items():
+        settings = SiteSettings(zone="scalability.expert", protection=protection, acceleration=True)
+        for name, value in zone_settings(ZoneSettings(sites=(settings,))).items():
             setting = SETTINGS[name]
             assert setting.accepts(value) and "free" in setting.plans, name
             assert "free" in setting.only.get(value, ("free",)), (name, value)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "requests"
 
 
-def entries(text: str) -> Iterator[str]:
+def imports_of(text: str) -> Iterator[str]:
     """Each import of a module of the package that is not its top."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").startswith(f"{PACKAGE}."):
@@ -25,12 +25,12 @@ def entries(text: str) -> Iterator[str]:
 
 
 def test_an_import_below_the_top_is_found() -> None:
-    assert [*entries("import requests\nfrom requests import Session")] == []
-    assert [*entries("from requests.utils import a")] == ["from requests.utils import a"]
-    assert [*entries("def f():\n  import requests.auth")] == ["import requests.auth"]
+    assert [*imports_of("import requests\nfrom requests import Session")] == []
+    assert [*imports_of("from requests.utils import a")] == ["from requests.utils import a"]
+    assert [*imports_of("def f():\n  import requests.auth")] == ["import requests.auth"]
 
 
 def test_no_module_enters_requests_below_its_top() -> None:
     files = [*(ROOT / "components").rglob("*.py"), *(ROOT / "userdata").rglob("*.py")]
     assert len(files) > 100
-    assert {path.name: found for path in files if (found := [*entries(path.read_text())])} == {}
+    assert {path.name: found for path in files if (found := [*imports_of(path.read_text())])} == {}

@@ -141,11 +141,11 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 EVERY = [*((token, RESOURCES, "made") for token in RESOURCES), *((token, FUNCTIONS, "called") for token in FUNCTIONS)]
-Entry = tuple[str, dict[str, Any], Values]
+Case = tuple[str, dict[str, Any], Values]
 
 
 @pytest.fixture(params=EVERY, ids=[token for token, _, _ in EVERY])
-def entry(request: pytest.FixtureRequest) -> Entry:
+def case(request: pytest.FixtureRequest) -> Case:
     token, listed, values = request.param
     return token, listed[token], request.getfixturevalue(values)
 
@@ -155,13 +155,13 @@ def test_the_types_that_are_used_are_those_that_are_listed(made: Values, called:
     assert set(called) == set(FUNCTIONS)
 
 
-def test_the_inputs_that_are_used_are_those_that_are_listed(entry: Entry) -> None:
-    token, listed, values = entry
+def test_the_inputs_that_are_used_are_those_that_are_listed(case: Case) -> None:
+    token, listed, values = case
     assert {path for path, _, _ in used(values, token)} == set(listed["inputs"])
 
 
-def test_values_have_the_types_of_the_sdk_and_are_among_those_that_are_listed(entry: Entry) -> None:
-    token, listed, values = entry
+def test_values_have_the_types_of_the_sdk_and_are_among_those_that_are_listed(case: Case) -> None:
+    token, listed, values = case
     for path, value, kind in used(values, token):
         assert fits(value, kind), (path, value, kind)
         known = listed["inputs"][path].get("values")

@@ -12,17 +12,17 @@ ROOT = Path(__file__).parents[2]
 
 def test_every_type_and_function_of_aws_has_its_permissions() -> None:
     listed = yaml.safe_load((ROOT / "docs/inputs.yaml").read_text())
-    asked = {name for group in ("resources", "functions") for name in listed[group] if name.startswith("aws:")}
+    used = {name for group in ("resources", "functions") for name in listed[group] if name.startswith("aws:")}
     documented = set(
         re.findall(r"^\| `(aws:[^`]+)` \| .*`[a-z0-9]+:[A-Z]\w+`", (ROOT / "docs/operations.md").read_text(), re.M)
     )
-    assert len(asked) > 10
-    assert documented == asked
+    assert len(used) > 10
+    assert documented == used
 
 
 def test_every_call_of_aws_has_its_action() -> None:
     document = (ROOT / "docs/operations.md").read_text()
     listed = yaml.safe_load((ROOT / "docs/inputs.yaml").read_text())["calls"]
-    asked = [each.split(" ") for each in listed if not each.startswith(("cloudflare ", "cloudapi ", "sts "))]
-    assert len(asked) > 10
-    assert [f"{service} {call}" for service, call in asked if not re.search(rf"\b{call}\b", document)] == []
+    used = [each.split(" ") for each in listed if not each.startswith(("cloudflare ", "cloudapi ", "sts "))]
+    assert len(used) > 10
+    assert [f"{service} {call}" for service, call in used if not re.search(rf"\b{call}\b", document)] == []

@@ -48,19 +48,19 @@ def is_a_copy(python: str, script: Path) -> bool:
 
 def test_version_and_packages_are_those_of_the_usual_one(python: str, tmp_path: Path) -> None:
     for words in (["--version"], ["-m", "pip", "list", "-v", "--format", "json"]):
-        asked = [run(each, *words, folder=tmp_path) for each in (python, sys.executable)]
-        assert asked[0].stdout == asked[1].stdout != ""
-    assert "pulumi_aws" in [each["name"] for each in json.loads(asked[0].stdout)]
+        outputs = [run(each, *words, folder=tmp_path) for each in (python, sys.executable)]
+        assert outputs[0].stdout == outputs[1].stdout != ""
+    assert "pulumi_aws" in [each["name"] for each in json.loads(outputs[0].stdout)]
 
 
 @pytest.mark.parametrize("env", [{}, {"MARK": "x", "PYTHONPATH": "/nowhere:/either"}])
 def test_a_script_finds_what_it_finds_with_the_usual_one(python: str, script: Path, env: dict[str, str]) -> None:
     script.write_text(SCRIPT)
-    asked = [
+    outputs = [
         run(each, str(script), "--pwd", "a b", folder=script.parent, **{"PYTHONPATH": str(script.parent), **env})
         for each in (python, sys.executable)
     ]
-    assert asked[0].stdout == asked[1].stdout != ""
+    assert outputs[0].stdout == outputs[1].stdout != ""
     assert is_a_copy(python, script)
 
 
@@ -69,10 +69,10 @@ def test_a_script_finds_what_it_finds_with_the_usual_one(python: str, script: Pa
 )
 def test_a_script_ends_as_with_the_usual_one(python: str, script: Path, ending: str) -> None:
     script.write_text(f"import sys\nsys.stdout.write('begun ')\nsys.stdout.flush()\n{ending}\n")
-    asked = [run(each, "-u", str(script), folder=script.parent) for each in (python, sys.executable)]
-    assert [each.returncode for each in asked] == [asked[1].returncode] * 2
-    assert asked[0].stdout == asked[1].stdout == "begun "
-    assert asked[0].stderr.splitlines()[-1:] == asked[1].stderr.splitlines()[-1:]
+    outputs = [run(each, "-u", str(script), folder=script.parent) for each in (python, sys.executable)]
+    assert [each.returncode for each in outputs] == [outputs[1].returncode] * 2
+    assert outputs[0].stdout == outputs[1].stdout == "begun "
+    assert outputs[0].stderr.splitlines()[-1:] == outputs[1].stderr.splitlines()[-1:]
 
 
 def test_threads_at_work_are_waited_for(python: str, script: Path) -> None:

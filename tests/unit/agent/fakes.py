@@ -276,7 +276,7 @@ class Scripted:
 
     def __init__(self, answer: Callable[[str, str, Mapping[str, str]], Reply]) -> None:
         self.answer = answer
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self._server = Server(self._serve, [listen("127.0.0.1")])
         self._server.start()
         self.port = self._server.ports[0]
@@ -287,7 +287,7 @@ class Scripted:
 
     def _serve(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         headers = {key[5:].replace("_", "-").lower(): value for key, value in environ.items() if key[:5] == "HTTP_"}
-        self.asked.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         status, sent, body = self.answer(environ["REQUEST_METHOD"], environ["PATH_INFO"], headers)
         start_response(f"{status} -", [*sent.items(), ("Content-Length", str(len(body)))])
         return [body]

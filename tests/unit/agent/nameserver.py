@@ -55,11 +55,11 @@ class Zone:
 class Recording(Authority):
     """An authority that keeps what it was asked: `NAME TYPE`, with ` tcp` behind where it came that way."""
 
-    asked: list[str]
+    queries: list[str]
 
     def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
         question = dns.message.from_wire(wire).question[0]
-        self.asked.append(
+        self.queries.append(
             f"{question.name.to_text(omit_final_dot=True)} {dns.rdatatype.to_text(question.rdtype)}" + " tcp" * over_tcp
         )
         return super().answer(wire, over_tcp=over_tcp)
@@ -69,7 +69,7 @@ class Recording(Authority):
 class Served:
     zone: Zone
     faults: Faults
-    asked: list[str]
+    queries: list[str]
     port: int
 
     @property
@@ -81,12 +81,12 @@ class Served:
 def serving(zone: Zone | None = None) -> Iterator[Served]:
     zone, faults = zone or Zone(), Faults()
     authority = Recording([zone], {"ns.example": "127.0.0.1"}, faults)
-    authority.asked = []
+    authority.queries = []
     udp, tcp = bound_pair("127.0.0.1")
     listener = Listener(authority, [udp], [tcp])
     listener.start()
     try:
-        yield Served(zone, faults, authority.asked, udp.getsockname()[1])
+        yield Served(zone, faults, authority.queries, udp.getsockname()[1])
     finally:
         listener.stop()
 
@@ -104,10 +104,10 @@ class Canned:
 
     def __init__(self, *replies: bytes | Exception | dns.message.Message) -> None:
         self.replies: Sequence[bytes | Exception | dns.message.Message] = replies
-        self.asked: list[int] = []
+        self.queries: list[int] = []
 
     def __call__(self, server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
-        self.asked.append(server[1])
+        self.queries.append(server[1])
         reply = self.replies[server[1] - 1]
         if isinstance(reply, Exception):
             raise reply

@@ -115,9 +115,9 @@ class TestChanges:
         joined.tell(joins=())
         joined.dns.faults = [FatalError("reason=refused api=route53 code=AccessDenied")] * 100
         joined.pass_time(REREAD + TICK)
-        asked = joined.dns.count("leave")
+        leaves = joined.dns.count("leave")
         joined.pass_time(5 * LONGEST)
-        assert 1 <= asked <= 2 and joined.dns.count("leave") == asked
+        assert 1 <= leaves <= 2 and joined.dns.count("leave") == leaves
         assert joined.agent.leave(within=0) is True
 
     def test_hundreds_that_are_refused_leave_the_account_to_whoever_fixes_that(self, guest: Guest) -> None:

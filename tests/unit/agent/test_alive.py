@@ -93,9 +93,9 @@ class Net:
         return frozenset(self.records.get(name, ()))
 
     def ask(self, subjects: Sequence[Subject], key: str, *_: object, **__: object) -> bool:
-        return not self.udp_blocked and any(self._asked(each, key) for each in subjects)
+        return not self.udp_blocked and any(self._answers_to(each, key) for each in subjects)
 
-    def _asked(self, subject: Subject, key: str) -> bool:
+    def _answers_to(self, subject: Subject, key: str) -> bool:
         sent = probe.question(subject, key)
         relayed = subject.address in self.strangers
         self.relayed += relayed

@@ -44,7 +44,7 @@ def shared() -> Iterator[Scripted]:
 
 @pytest.fixture
 def server(shared: Scripted) -> Scripted:
-    shared.asked.clear()
+    shared.requests.clear()
     return shared
 
 
@@ -87,7 +87,7 @@ class TestRoute53:
         }
         assert "AliasTarget" in second and second["SetIdentifier"] == "x" and second["ResourceRecords"] == []
         assert (page["NextRecordName"], page["NextRecordType"]) == ("b.", "A")
-        assert server.asked == ["GET /2013-04-01/hostedzone/Z1/rrset"]
+        assert server.requests == ["GET /2013-04-01/hostedzone/Z1/rrset"]
 
     @pytest.mark.parametrize(
         ("status", "code", "message", "kind", "expected"),
@@ -157,7 +157,7 @@ class TestRoute53:
     ) -> None:
         fault = refused(server, status, body, Location="https://elsewhere.invalid/")
         assert type(fault) is kind and message in str(fault)
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
     @pytest.mark.parametrize(
         "body",
@@ -206,7 +206,7 @@ class TestRoute53:
         made.close()
         with pytest.raises(TransientError, match="reason=too-slow api=route53"):
             made.list_resource_record_sets(HostedZoneId="Z1")
-        assert server.asked == []
+        assert server.requests == []
 
     def test_no_connection_is_worth_another_try(self) -> None:
         with pytest.raises(TransientError, match="reason=unreachable api=route53 error=ConnectionError"):
@@ -357,17 +357,17 @@ def only(key: str) -> Callable[[str, str, Mapping[str, str]], Reply]:
 def test_credentials_that_have_ended_are_read_once_more(server: Scripted) -> None:
     server.answer = only("NEW")
     assert AwsClient("ssm", "eu-west-1", Source("OLD", "NEW"), server.url).call("POST", "/", body=b"{}") == b"done"
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
     with pytest.raises(AwsRefusedError, match="code=ExpiredTokenException message='The token is expired'"):
         AwsClient("ssm", "eu-west-1", Source("OLD", "OLDER", "NEW"), server.url).call("POST", "/", body=b"{}")
-    assert len(server.asked) == 4
+    assert len(server.requests) == 4
 
 
 def test_an_access_key_that_is_refused_is_asked_once(server: Scripted) -> None:
     server.answer = only("NEW")
     with pytest.raises(AwsRefusedError, match="code=ExpiredTokenException"):
         AwsClient("ssm", "eu-west-1", AccessKey(KEY), server.url).call("POST", "/", body=b"{}")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_xml_with_names_of_any_namespace_is_read() -> None:

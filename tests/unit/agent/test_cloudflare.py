@@ -176,7 +176,7 @@ def test_an_api_that_is_out_of_reach_is_worth_another_try(scripted: Scripted) ->
 
 def test_the_address_of_the_api_comes_from_the_environment(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted.answer = lambda method, path, headers: (200, {}, b'{"result": []}')
-    scripted.asked.clear()
+    scripted.requests.clear()
     monkeypatch.setenv("CLOUDFLARE_BASE_URL", f"{scripted.url}/client/v4/")
     assert CloudflareStore("t").list("z", HOST) == ()
-    assert scripted.asked == ["GET /client/v4/zones/z/dns_records"]
+    assert scripted.requests == ["GET /client/v4/zones/z/dns_records"]

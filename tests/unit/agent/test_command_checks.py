@@ -133,8 +133,8 @@ def test_all_checks_of_a_workload_must_be_good(define: Callable[..., None]) -> N
 
 
 def test_a_timeout_is_that_of_its_check(define: Callable[..., None]) -> None:
-    with listen("127.0.0.1") as door:
-        define(checks=[{"check": f"http:{door.getsockname()[1]}:/", "timeout": 0.05}])
+    with listen("127.0.0.1") as listener:
+        define(checks=[{"check": f"http:{listener.getsockname()[1]}:/", "timeout": 0.05}])
         assert "timed out" in str(check_of("workload:shop")())
 
 

@@ -28,10 +28,10 @@ class Edge:
 
     def __init__(self, home: Path, server: Scripted) -> None:
         self.config, self._server = home / "rollcall-edge.conf", server
-        self._asked, self._exit = home / "asked", home / "exit"
+        self._calls_file, self._exit = home / "asked", home / "exit"
         self.bin = home / "bin"
         self.bin.mkdir()
-        (self.bin / "systemctl").write_text(f'#!/bin/sh\necho "$*" >>{self._asked}\n[ ! -e {self._exit} ]\n')
+        (self.bin / "systemctl").write_text(f'#!/bin/sh\necho "$*" >>{self._calls_file}\n[ ! -e {self._exit} ]\n')
         (self.bin / "systemctl").chmod(0o755)
         self.publishes(GOOD)
 
@@ -44,9 +44,9 @@ class Edge:
 
     @property
     def reloads(self) -> int:
-        asked = self._asked.read_text().splitlines() if self._asked.exists() else []
-        assert set(asked) <= {"reload nginx.service"}
-        return len(asked)
+        requested = self._calls_file.read_text().splitlines() if self._calls_file.exists() else []
+        assert set(requested) <= {"reload nginx.service"}
+        return len(requested)
 
 
 @pytest.fixture(scope="module")

@@ -422,8 +422,8 @@ class TestStale:
         thread = threading.Thread(target=found, args=(client,), name="asking")
         thread.start()
         assert asking.wait(10)
-        asked = len(network.asked)
-        assert found(client).stale and len(network.asked) == asked
+        before = len(network.queries)
+        assert found(client).stale and len(network.queries) == before
         go.set()
         thread.join(10)
 

@@ -42,29 +42,29 @@ class TestHttp:
 
     def test_the_path_is_the_root_by_default(self, server: Scripted) -> None:
         assert check_of(f"http:{server.port}")() == check_of(f"http:{server.port}:")() == ""
-        assert server.asked == ["GET /", "GET /"]
+        assert server.requests == ["GET /", "GET /"]
 
     def test_a_closed_port_is_unhealthy(self, closed: int) -> None:
         assert str(check_of(f"http:{closed}:/")()).startswith(f"http:{closed}:/ ConnectionRefusedError")
         assert check_of(f"http:{closed}:/\u00e4")(), "a path that HTTP cannot say is no reason to end"
 
     def test_what_speaks_no_http_is_unhealthy(self) -> None:
-        with listen("127.0.0.1") as door:
-            speaker = threading.Thread(target=_say, args=(door, b"220 smtp ready\r\n"))
+        with listen("127.0.0.1") as listener:
+            speaker = threading.Thread(target=_say, args=(listener, b"220 smtp ready\r\n"))
             speaker.start()
-            assert "BadStatusLine('220 smtp ready" in str(check_of(f"http:{door.getsockname()[1]}:/")())
+            assert "BadStatusLine('220 smtp ready" in str(check_of(f"http:{listener.getsockname()[1]}:/")())
             speaker.join()
 
     def test_one_that_never_answers_is_unhealthy_after_the_time_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(health, "TIMEOUT", 0.05)
-        with listen("127.0.0.1") as door:
-            assert "timed out" in str(check_of(f"http:{door.getsockname()[1]}:/")())
+        with listen("127.0.0.1") as listener:
+            assert "timed out" in str(check_of(f"http:{listener.getsockname()[1]}:/")())
 
 
 class TestTcp:
     def test_a_port_that_accepts_is_healthy(self) -> None:
-        with listen("127.0.0.1") as door:
-            assert check_of(f"tcp:{door.getsockname()[1]}")() == ""
+        with listen("127.0.0.1") as listener:
+            assert check_of(f"tcp:{listener.getsockname()[1]}")() == ""
 
     def test_a_closed_port_is_unhealthy(self, closed: int) -> None:
         assert "Connection refused" in str(check_of(f"tcp:{closed}")())
@@ -153,8 +153,8 @@ def test_results_of_probes_make_it_healthy_or_unhealthy(rise: int, fall: int, sa
     assert "".join(str(int(watched.run_checks())) for _ in says) == expected
 
 
-def _say(door: socket.socket, text: bytes) -> None:
-    client, _ = door.accept()
+def _say(listener: socket.socket, text: bytes) -> None:
+    client, _ = listener.accept()
     with client:
         client.recv(1000)
         client.sendall(text)

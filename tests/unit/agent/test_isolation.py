@@ -208,7 +208,7 @@ def test_metadata_of_any_form_stop_nothing(guest: Guest, part: str, fault: Excep
 def test_metadata_that_are_silent_are_not_asked_at_each_tick(guest: Guest) -> None:
     """Each question may hang for half a minute."""
     guest.cloud.silent = DOWN
-    asked = guest.cloud.keys_read
+    reads = guest.cloud.keys_read
     instance: Callable[[], str] = guest.cloud.instance
     times: list[float] = []
 
@@ -218,7 +218,7 @@ def test_metadata_that_are_silent_are_not_asked_at_each_tick(guest: Guest) -> No
 
     guest.cloud.instance = counted  # type: ignore[method-assign]
     guest.pass_time(60)
-    assert 4 <= len(times) <= 7 and guest.cloud.keys_read == asked
+    assert 4 <= len(times) <= 7 and guest.cloud.keys_read == reads
 
 
 @pytest.mark.parametrize("fault", [DOWN, NOT_UTF8], ids=repr)
@@ -237,10 +237,10 @@ def _cannot_read(agent: Agent, key: str, fault: Exception) -> None:
     (membership,) = agent.memberships
     owner_at = membership.registry.owner_at
 
-    def broken(asked: str) -> Owner | None:
-        if asked == key:
+    def broken(address: str) -> Owner | None:
+        if address == key:
             raise fault
-        return owner_at(asked)
+        return owner_at(address)
 
     membership.registry.owner_at = broken  # type: ignore[method-assign, assignment]
 

@@ -24,10 +24,10 @@ class Machine:
 
     def __init__(self, *mine: Subject, generation: str = GENERATION, where: str = "127.0.0.1", port: int = 0) -> None:
         self.key, self.mine, self.generation = KEY, list(mine), generation
-        self.door = socket.socket(probe.family_of(where), socket.SOCK_DGRAM)
-        self.door.bind((where, port))
-        self.port: int = self.door.getsockname()[1]
-        arguments = (lambda: self.key, lambda: self.mine, lambda: self.generation, self.door)
+        self.listener = socket.socket(probe.family_of(where), socket.SOCK_DGRAM)
+        self.listener.bind((where, port))
+        self.port: int = self.listener.getsockname()[1]
+        arguments = (lambda: self.key, lambda: self.mine, lambda: self.generation, self.listener)
         self._thread = threading.Thread(target=probe.serve, args=arguments, daemon=True)
         self._thread.start()
 
@@ -45,7 +45,7 @@ class Machine:
                 return b""
 
     def stop(self) -> None:
-        self.door.close()
+        self.listener.close()
         # What waits in `recvmsg` hears nothing of the end.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
             line.sendto(b"", ("127.0.0.1", self.port))
@@ -104,46 +104,46 @@ class Relay:
     """A stranger at the address of a dead machine, who sends on each question to a live member and its answer back."""
 
     def __init__(self, address: str, port: int, member: str) -> None:
-        self.door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.door.bind((address, port))
+        self.listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.listener.bind((address, port))
         self._member, self.passed, self.replies = (member, port), 0, 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while self.door.fileno() >= 0:
+        while self.listener.fileno() >= 0:
             try:
-                asked, who = self.door.recvfrom(2000)
-                if not asked:
+                datagram, who = self.listener.recvfrom(2000)
+                if not datagram:
                     return
                 self.passed += 1
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
                     line.settimeout(0.1)
-                    line.sendto(asked, self._member)
-                    self.door.sendto(line.recv(2000), who)
+                    line.sendto(datagram, self._member)
+                    self.listener.sendto(line.recv(2000), who)
                     self.replies += 1
             except OSError:
                 continue
 
     def stop(self) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
-            line.sendto(b"", self.door.getsockname())
+            line.sendto(b"", self.listener.getsockname())
         self._thread.join(5)
-        self.door.close()
+        self.listener.close()
 
 
-@pytest.mark.parametrize("asked", [GENERATION, OTHER, ""], ids=["the live one's", "the dead one's", "none"])
-def test_an_answer_that_is_relayed_through_a_live_member_at_another_address_does_not_count(asked: str) -> None:
+@pytest.mark.parametrize("datagram", [GENERATION, OTHER, ""], ids=["the live one's", "the dead one's", "none"])
+def test_an_answer_that_is_relayed_through_a_live_member_at_another_address_does_not_count(datagram: str) -> None:
     """Whatever generation is asked for at 127.0.0.3: the live member is at 127.0.0.2."""
     member = Machine(site("127.0.0.2"), site("127.0.0.2", ""), where="127.0.0.2")
     relay = Relay("127.0.0.3", member.port, "127.0.0.2")
     try:
         assert member.answers(site("127.0.0.2"))
-        assert not member.answers(site("127.0.0.3", asked))
+        assert not member.answers(site("127.0.0.3", datagram))
         assert (relay.passed, relay.replies) == (2, 0)
     finally:
         relay.stop()
-        member.door.close()
+        member.listener.close()
 
 
 def test_a_service_with_two_incarnations_on_one_machine_answers_for_both() -> None:
@@ -158,12 +158,12 @@ def test_a_service_with_two_incarnations_on_one_machine_answers_for_both() -> No
 
 @pytest.mark.parametrize("written", ["0:0:0:0:0:0:0:1", "::1"])
 def test_an_address_of_ipv6_may_be_written_in_any_way(written: str) -> None:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as door:
-        door.bind(("::1", 0))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as listener:
+        listener.bind(("::1", 0))
         mine = [site(written)]
-        arguments = (lambda: KEY, lambda: mine, lambda: GENERATION, door)
+        arguments = (lambda: KEY, lambda: mine, lambda: GENERATION, listener)
         threading.Thread(target=probe.serve, args=arguments, daemon=True).start()
-        assert probe.ask([site("::1")], KEY, door.getsockname()[1], within=0.4)
+        assert probe.ask([site("::1")], KEY, listener.getsockname()[1], within=0.4)
 
 
 @pytest.mark.parametrize("where", ["", "::"])
@@ -202,8 +202,8 @@ def test_nothing_is_sent_to(machine: Machine, datagram: Callable[[], bytes]) -> 
 
 
 def test_no_reply_is_longer_than_its_question(machine: Machine) -> None:
-    asked = question()
-    assert 0 < len(machine.says(asked)) < len(asked)
+    datagram = question()
+    assert 0 < len(machine.says(datagram)) < len(datagram)
 
 
 def test_a_recorded_question_gives_nothing_that_fits_another(machine: Machine) -> None:
@@ -215,53 +215,53 @@ def test_a_recorded_question_gives_nothing_that_fits_another(machine: Machine) -
 
 
 def test_a_question_is_not_taken_for_an_answer_nor_an_answer_for_a_question(machine: Machine) -> None:
-    asked = question()
-    assert not probe.is_answer(GENERATION.encode() + asked[-32:], site(), asked, KEY)
-    assert machine.says(asked[:24] + machine.says(asked)[-32:]) == b""
+    datagram = question()
+    assert not probe.is_answer(GENERATION.encode() + datagram[-32:], site(), datagram, KEY)
+    assert machine.says(datagram[:24] + machine.says(datagram)[-32:]) == b""
 
 
 @pytest.mark.parametrize("reply", [b"", b"x", b"\xff" * 38, GENERATION.encode() + bytes(32)])
 def test_a_reply_that_is_forged_counts_for_nothing(reply: bytes) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
-        door.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
 
         def forge() -> None:
-            _, who = door.recvfrom(100)
-            door.sendto(reply, who)
+            _, who = listener.recvfrom(100)
+            listener.sendto(reply, who)
 
         thread = threading.Thread(target=forge)
         thread.start()
-        assert not probe.ask([site()], KEY, door.getsockname()[1], within=0.3)
+        assert not probe.ask([site()], KEY, listener.getsockname()[1], within=0.3)
         thread.join()
 
 
 def test_a_forged_reply_before_the_true_one_does_not_hide_it() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
-        door.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
 
         def reply() -> None:
-            asked, who = door.recvfrom(100)
-            door.sendto(os.urandom(38), who)
-            door.sendto(probe.answer(asked, KEY, [site()], GENERATION), who)
+            datagram, who = listener.recvfrom(100)
+            listener.sendto(os.urandom(38), who)
+            listener.sendto(probe.answer(datagram, KEY, [site()], GENERATION), who)
 
         thread = threading.Thread(target=reply)
         thread.start()
-        assert probe.ask([site()], KEY, door.getsockname()[1], within=0.3)
+        assert probe.ask([site()], KEY, listener.getsockname()[1], within=0.3)
         thread.join()
 
 
 def test_a_lost_datagram_is_sent_again() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
-        door.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
 
         def reply() -> None:
-            door.recvfrom(100)
-            asked, who = door.recvfrom(100)
-            door.sendto(probe.answer(asked, KEY, [site()], GENERATION), who)
+            listener.recvfrom(100)
+            datagram, who = listener.recvfrom(100)
+            listener.sendto(probe.answer(datagram, KEY, [site()], GENERATION), who)
 
         thread = threading.Thread(target=reply)
         thread.start()
-        assert probe.ask([site()], KEY, door.getsockname()[1], within=0.6)
+        assert probe.ask([site()], KEY, listener.getsockname()[1], within=0.6)
         thread.join()
 
 
@@ -276,9 +276,9 @@ def test_a_key_that_was_rotated_counts_at_once(machine: Machine) -> None:
 
 
 def test_an_address_without_a_machine_is_silent() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
-        door.bind(("127.0.0.1", 0))
-        port = door.getsockname()[1]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
         assert not probe.ask([site()], KEY, port, within=0.1), "bound, and says nothing"
     assert not probe.ask([site()], KEY, port, within=0.1), "refused"
     assert not probe.ask([], KEY, port)

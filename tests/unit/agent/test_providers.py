@@ -26,7 +26,7 @@ def test_each_kind_has_one_of_the_two_shapes() -> None:
     assert all(issubclass(each, SiteJoin) != issubclass(each, ServiceJoin) for each in KINDS.values())
 
 
-def asked_types() -> Iterator[tuple[str, str]]:
+def queried_types() -> Iterator[tuple[str, str]]:
     """The file and the text of each second argument of isinstance() in the program and on machines."""
     for path in [*ROOT.glob("components/**/*.py"), *ROOT.glob("userdata/**/*.py"), ROOT / "__main__.py"]:
         name = path.relative_to(ROOT).as_posix()
@@ -41,6 +41,6 @@ NAMES = sorted({re.findall(r"[A-Z][a-z0-9]+", each.__name__)[0] for each in KIND
 
 @pytest.mark.parametrize("word", [*NAMES, "SitePlace", "ServicePlace", "SiteRecords"])
 def test_no_code_outside_of_a_provider_asks_which_provider_it_is(word: str) -> None:
-    found = [(file, asked) for file, asked in asked_types() if not file.startswith(OWN_FILES)]
+    found = [(file, used) for file, used in queried_types() if not file.startswith(OWN_FILES)]
     assert found
     assert [each for each in found if word in each[1]] == []

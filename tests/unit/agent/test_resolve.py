@@ -50,7 +50,7 @@ def server(shared: Served) -> Iterator[Served]:
     shared.zone.service("v1", "v2")
     shared.zone.live("v1", "10 10 4218 a1", "10 10 4218 a2", "10 10 4218 a3")
     shared.zone.live("v2", "10 10 4219 b1", "10 10 4219 b2")
-    shared.asked.clear()
+    shared.queries.clear()
     yield shared
     shared.faults.clear()
 
@@ -91,7 +91,7 @@ class TestDiscovery:
     def test_an_exact_incarnation_costs_one_query_and_another_call_none(self, server: Served, client: Client) -> None:
         next(found(client).order())
         next(found(client).order())
-        assert server.asked == [f"{V1.lower()} SRV"]
+        assert server.queries == [f"{V1.lower()} SRV"]
 
     def test_v1_never_reaches_v2_while_both_scale(self, server: Served, client: Client, clock: Clock) -> None:
         for count in (3, 1, 5, 2):
@@ -141,10 +141,10 @@ class TestDiscovery:
         server.zone.drop(V1, "SRV")
         server.zone.put(V1, "CNAME", f"{V2}.", ttl=5)
         assert hosts(found(client)) == ["b1", "b2"]
-        server.asked.clear()
+        server.queries.clear()
         clock.now += 6
         found(client)
-        assert server.asked == [f"{V1.lower()} SRV"]
+        assert server.queries == [f"{V1.lower()} SRV"]
 
     @pytest.mark.parametrize("name", ["x" * 64, "a" * 300])
     def test_an_invalid_name_is_reported_without_a_query(self, server: Served, client: Client, name: str) -> None:
@@ -152,12 +152,12 @@ class TestDiscovery:
         refused(FatalError, lambda: client.discover(name, ZONE, "v1"))
         refused(FatalError, lambda: client.discover("theService", f"{name}.{ZONE}", "v1"))
         refused(FatalError, lambda: client.discover("theService", "a..b", "v1"))
-        assert server.asked == []
+        assert server.queries == []
 
     def test_an_incarnation_cannot_break_out_of_its_label(self, server: Served, client: Client) -> None:
         server.zone.put(f"a.v1.{SERVICE}", "SRV", f"1 1 1 a1.rc.{ZONE}.")
         refused(FatalError, lambda: found(client, "a.v1"))
-        assert server.asked[0] == rf"a\.v1.{SERVICE.lower()} SRV"
+        assert server.queries[0] == rf"a\.v1.{SERVICE.lower()} SRV"
 
     def test_an_incarnation_may_hold_dots_and_spaces(self, server: Served, client: Client) -> None:
         server.zone.service(r"my\032v1\.0")
@@ -265,11 +265,11 @@ class TestCache:
     ) -> None:
         server.zone.drop(V1, "SRV")
         refused(TransientError, lambda: found(client))
-        server.asked.clear()
+        server.queries.clear()
         server.zone.live("v1", "10 10 4218 a1")
         clock.now += 4.9
         refused(TransientError, lambda: found(client))
-        assert server.asked == []
+        assert server.queries == []
         clock.now += 0.2
         assert hosts(found(client)) == ["a1"]
 
@@ -295,10 +295,10 @@ class TestCache:
         if kept_s:
             clock.now += kept_s - 0.1
             assert client.ask(V1, "SRV") == ()
-            assert canned.asked == [1]
+            assert canned.queries == [1]
             clock.now += 0.1
         client.ask(V1, "SRV")
-        assert canned.asked == [1, 1]
+        assert canned.queries == [1, 1]
 
     def test_where_an_alias_leads_to_nothing_that_holds_as_long_as_the_alias(self, clock: Clock) -> None:
         away = f"{V1}. 2 IN CNAME gone.{ZONE}."
@@ -310,13 +310,13 @@ class TestCache:
         assert client.ask(V1, "SRV") == ()
         clock.now += 2.1
         client.ask(V1, "SRV")
-        assert canned.asked == [1, 1]
+        assert canned.queries == [1, 1]
 
     def test_a_ttl_of_nothing_is_asked_for_each_time(self, server: Served, client: Client) -> None:
         server.zone.live("v1", "10 10 4218 a1", ttl=0)
         found(client)
         found(client)
-        assert len(server.asked) == 2
+        assert len(server.queries) == 2
 
     def test_a_ttl_with_its_highest_bit_set_is_none(self, clock: Clock) -> None:
         wire = answered(V1, "SRV", f"{V1}. 30 IN SRV 1 1 1 a1.rc.{ZONE}.").to_wire()
@@ -324,14 +324,14 @@ class TestCache:
             canned = Canned(wire.replace((30).to_bytes(4, "big"), ttl))
             client = Client("resolver:1", clock=clock, exchange=canned)
             assert hosts(found(client)) == hosts(found(client)) == ["a1"]
-            assert len(canned.asked) == queries
+            assert len(canned.queries) == queries
 
     def test_an_endless_ttl_ends_after_a_day(self, server: Served, client: Client, clock: Clock) -> None:
         server.zone.live("v1", "10 10 4218 a1", ttl=2**31 - 1)
         found(client)
         clock.now += 86_401
         found(client)
-        assert len(server.asked) == 2
+        assert len(server.queries) == 2
 
     def test_it_does_not_grow_without_end(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rollcall.resolve._LARGEST", 20)
@@ -362,7 +362,7 @@ class TestCache:
         for each in threads:
             each.join(30)
         assert len(seen) == 16 * 200 and all(each == ["a1", "a2", "a3"] for each in seen)
-        assert len(server.asked) <= 32, "a thread asks at most once for each incarnation"
+        assert len(server.queries) <= 32, "a thread asks at most once for each incarnation"
 
 
 class TestAddresses:
@@ -372,7 +372,7 @@ class TestAddresses:
             reply.additional.append(rrset(f"a1.rc.{ZONE}. 30 IN A 127.0.0.1"))
             canned = Canned(reply)
             found(Client("resolver:1", clock=clock, exchange=canned)).connect(5).close()
-            assert canned.asked == [1]
+            assert canned.queries == [1]
 
     def test_all_addresses_that_come_along_are_kept_for_the_lowest_ttl(self, clock: Clock) -> None:
         host = f"a1.rc.{ZONE}"
@@ -385,7 +385,7 @@ class TestAddresses:
         found(client)
         clock.now += 4.9
         assert [each.address for each in client.ask(host, "A")] == ["127.0.0.1", "127.0.0.2"]
-        assert canned.asked == [1]
+        assert canned.queries == [1]
         clock.now += 0.1
         refused(TransientError, lambda: client.ask(host, "A"))
 
@@ -396,7 +396,7 @@ class TestAddresses:
         client = Client("resolver:1", clock=clock, exchange=canned)
         found(client)
         refused(TransientError, lambda: client.ask("www.bank.example", "A"))
-        assert len(canned.asked) > 1, "it was asked for"
+        assert len(canned.queries) > 1, "it was asked for"
 
     def test_what_was_asked_for_is_worth_more_than_what_comes_along(self, server: Served, clock: Clock) -> None:
         host = f"a1.rc.{ZONE}"
@@ -405,8 +405,8 @@ class TestAddresses:
         replies["SRV"].additional.append(rrset(f"{host}. 30 IN A 127.0.0.6"))
 
         def exchange(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
-            asked = dns.message.from_wire(query).question[0].rdtype
-            return query[:2] + replies[dns.rdatatype.to_text(asked)].to_wire()[2:]
+            rdtype = dns.message.from_wire(query).question[0].rdtype
+            return query[:2] + replies[dns.rdatatype.to_text(rdtype)].to_wire()[2:]
 
         client = Client("resolver:1", clock=clock, exchange=exchange)
         assert [each.address for each in client.ask(host, "A")] == ["127.0.0.1"]
@@ -540,7 +540,7 @@ class TestResolvers:
         client = Client(["one:1", "two:2", "three:3"], exchange=canned)
         message = refused(TransientError, lambda: found(client))
         assert "'one:1: TimeoutError; two:2: Connection refused; three:3: ValueError'" in message
-        assert canned.asked == [1, 2, 3, 1, 2, 3]
+        assert canned.queries == [1, 2, 3, 1, 2, 3]
 
     @pytest.mark.parametrize("resolver", ["", ":53", "host:", "host:0", "host:65536", "host:x", "[::1]x", "h:\u0665"])
     def test_an_invalid_resolver_is_refused_at_once(self, resolver: str) -> None:
@@ -558,14 +558,14 @@ class TestResolvers:
         ],
     )
     def test_resolvers_are_read_as_people_write_them(self, resolver: str, server: tuple[str, int]) -> None:
-        asked: list[tuple[str, int]] = []
+        queries: list[tuple[str, int]] = []
 
         def exchange(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
-            asked.append(server)
+            queries.append(server)
             raise TimeoutError
 
         refused(TransientError, lambda: found(Client(resolver, exchange=exchange)))
-        assert set(asked) == {server}
+        assert set(queries) == {server}
 
     def test_a_resolver_may_be_a_host_name(self, server: Served) -> None:
         assert hosts(found(Client(f"localhost:{server.port}"))) == ["a1", "a2", "a3"]
@@ -574,7 +574,7 @@ class TestResolvers:
         server.zone.live("v1", *(f"10 10 4218 {at:06x}" for at in range(400)))
         incarnation = found(client)
         assert len(incarnation.targets) == 400
-        assert server.asked == [f"{V1.lower()} SRV", f"{V1.lower()} SRV tcp"]
+        assert server.queries == [f"{V1.lower()} SRV", f"{V1.lower()} SRV tcp"]
         assert len({each.host for each in incarnation.order()}) == 400
 
     def test_a_tcp_answer_that_drips_ends_in_time(self) -> None:
@@ -603,7 +603,7 @@ class TestPackage:
                 "a2",
                 "a3",
             ]
-        assert len(server.asked) == 1
+        assert len(server.queries) == 1
 
     def test_there_is_nothing_else_in_it(self) -> None:
         with pytest.raises(AttributeError, match="no attribute 'discovery'"):
@@ -653,7 +653,7 @@ class TestCommand:
         server.zone.live("v1", "10 10 4218 a1")
         assert cli(["resolve", name, *incarnation, "--resolver", server.address]) == 0
         assert capsys.readouterr().out == f"a1.rc.{ZONE}:4218 127.0.0.1 priority=10 weight=10\n"
-        assert server.asked[0].lower() == f"{V1.lower()} srv"
+        assert server.queries[0].lower() == f"{V1.lower()} srv"
 
     def test_a_shards_name_and_one_with_dots_and_spaces_are_understood(
         self, server: Served, capsys: pytest.CaptureFixture[str]
@@ -677,7 +677,7 @@ class TestCommand:
         assert capsys.readouterr().err == (
             f"rollcall resolve: reason=two-incarnations name={V1} incarnation=v2 fix='give one of them'\n"
         )
-        assert server.asked == []
+        assert server.queries == []
 
     @pytest.mark.parametrize(
         ("name", "shown"),
@@ -840,8 +840,10 @@ def fails(monkeypatch: pytest.MonkeyPatch, *names: str, rtype: str = "") -> list
     kind = dns.rdatatype.from_text(rtype).to_bytes(2, "big") if rtype else b""
 
     def failing(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
-        asked = query[12 : -len(rollcall.resolve._OPTIONS)]
-        if any(asked.startswith(bytes([len(each)]) + each.encode()) for each in labels) and asked[-4:].startswith(kind):
+        question = query[12 : -len(rollcall.resolve._OPTIONS)]
+        if any(question.startswith(bytes([len(each)]) + each.encode()) for each in labels) and question[-4:].startswith(
+            kind
+        ):
             return query[:2] + b"\x84\x02" + bytes(8)
         return exchange(server, query, timeout, over_tcp)
 
@@ -928,10 +930,10 @@ def forging() -> contextlib.AbstractContextManager[int]:
         while not ended.is_set():
             with contextlib.suppress(TimeoutError):
                 wire, client = udp.recvfrom(4096)
-                asked = dns.message.from_wire(wire)
+                request = dns.message.from_wire(wire)
                 for name, host, change in ((V1, "forged", 1), (V2, "forged", 0), (V1, "true", 0)):
                     reply = answered(name, "SRV", f"{name}. 30 IN SRV 1 1 1 {host}.rc.{ZONE}.")
-                    reply.id = asked.id ^ change
+                    reply.id = request.id ^ change
                     udp.sendto(reply.to_wire(), client)
 
     return answering(serve)

@@ -46,10 +46,10 @@ class Network:
         zone.service("v1")
         zone.live("v1", "10 10 4218 a1")
         self.authority = Authority([zone], {"ns.example": "127.0.0.1"})
-        self.alive, self.asked = {*alive}, list[str]()
+        self.alive, self.queries = {*alive}, list[str]()
 
     def __call__(self, server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
-        self.asked.append(server[0])
+        self.queries.append(server[0])
         if server[0] not in self.alive:
             raise TimeoutError
         return self.authority.answer(query, over_tcp=over_tcp) or b""
@@ -70,7 +70,7 @@ class TestResolvConf:
         conf.write_text("nameserver 192.0.2.2\n")
         clock.now += 31
         found(client)
-        assert network.asked == ["192.0.2.1", "192.0.2.2"]
+        assert network.queries == ["192.0.2.1", "192.0.2.2"]
 
     def test_a_file_that_another_one_takes_the_place_of_is_newer(self, conf: Path, tmp_path: Path) -> None:
         """As resolvconf, NetworkManager and systemd-resolved write it: beside it and renamed, perhaps with an older time."""
@@ -83,7 +83,7 @@ class TestResolvConf:
         made.rename(conf)
         clock.now += 31
         found(client)
-        assert network.asked[-1] == "192.0.2.2"
+        assert network.queries[-1] == "192.0.2.2"
 
     def test_where_no_resolver_answers_it_is_read_again_whatever_its_time(
         self, conf: Path, monkeypatch: pytest.MonkeyPatch
@@ -95,13 +95,13 @@ class TestResolvConf:
             open_file.write("nameserver 192.0.2.2\n")
         os.utime(conf, ns=(before.st_atime_ns, before.st_mtime_ns))
         assert hosts(found(client)) == ["a1"]
-        assert network.asked == ["192.0.2.1", "192.0.2.1", "192.0.2.2"]
+        assert network.queries == ["192.0.2.1", "192.0.2.1", "192.0.2.2"]
 
     def test_where_it_says_the_same_each_is_asked_twice_as_before(self, conf: Path) -> None:
         network = Network()
         with pytest.raises(TransientError, match="no-resolver-answers"):
             found(Client(exchange=network))
-        assert network.asked == ["192.0.2.1", "192.0.2.1"]
+        assert network.queries == ["192.0.2.1", "192.0.2.1"]
 
     @pytest.mark.parametrize("text", ["", "# being written\n", None])
     def test_while_it_says_nothing_the_known_ones_are_asked(self, conf: Path, text: str | None) -> None:
@@ -115,7 +115,7 @@ class TestResolvConf:
         conf.write_text("nameserver 192.0.2.2\n")
         clock.now += 31
         found(client)
-        assert network.asked == ["192.0.2.1", "192.0.2.2"]
+        assert network.queries == ["192.0.2.1", "192.0.2.2"]
 
     def test_without_one_from_the_start_there_is_no_resolver(self, conf: Path) -> None:
         conf.unlink()
@@ -128,7 +128,7 @@ class TestResolvConf:
         conf.write_text("nameserver 192.0.2.1\nnameserver 192.0.2.2\n")
         with pytest.raises(TransientError, match="no-resolver-answers"):
             found(client)
-        assert {*network.asked} == {"192.0.2.9"}
+        assert {*network.queries} == {"192.0.2.9"}
 
 
 class Old(Authority):
@@ -195,11 +195,11 @@ class TestWithoutEdns:
         """TCP is closed on the way. The first datagram is lost, so it is asked without EDNS, which is too short."""
         network = Network("192.0.2.1")
         network.authority = Authority([_many()], {"ns.example": "127.0.0.1"})
-        asked: list[bytes] = []
+        queries: list[bytes] = []
 
         def exchange(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
-            asked.append(query)
-            if over_tcp or len(asked) == 1:
+            queries.append(query)
+            if over_tcp or len(queries) == 1:
                 raise TimeoutError
             return network(server, query, timeout, over_tcp)
 
@@ -209,15 +209,15 @@ class TestWithoutEdns:
         assert len(found(client).targets) == 15
 
     def test_one_that_refuses_every_query_is_asked_no_more_than_needed(self) -> None:
-        asked: list[bytes] = []
+        queries: list[bytes] = []
 
         def exchange(server: tuple[str, int], query: bytes, timeout: float, over_tcp: bool) -> bytes:
-            asked.append(query)
+            queries.append(query)
             return query[:2] + b"\x80\x01" + bytes(8)
 
         with pytest.raises(TransientError, match="FORMERR"):
             found(Client("192.0.2.1", exchange=exchange))
-        assert [each[11] for each in asked] == [1, 0, 1, 0]
+        assert [each[11] for each in queries] == [1, 0, 1, 0]
 
 
 def _many() -> Zone:
@@ -277,7 +277,7 @@ def test_threads_share_a_client_while_its_resolvers_change(tmp_path: Path, monke
     path.write_text("nameserver 192.0.2.1\n")
     monkeypatch.setattr("rollcall.resolve._RESOLV_CONF", str(path))
     network = Network("192.0.2.1", "192.0.2.2", "192.0.2.3")
-    network.authority = Authority([_always_asked()], {"ns.example": "127.0.0.1"})
+    network.authority = Authority([_always_queried()], {"ns.example": "127.0.0.1"})
     client, failed = Client(exchange=network), []
 
     def work() -> None:
@@ -298,10 +298,10 @@ def test_threads_share_a_client_while_its_resolvers_change(tmp_path: Path, monke
         each.join(60)
     assert failed == []
     # Of two that ask in the same instant one may take the other's answer, whose TTL is 0.
-    assert 750 < len(network.asked) <= 800
+    assert 750 < len(network.queries) <= 800
 
 
-def _always_asked() -> Zone:
+def _always_queried() -> Zone:
     zone = Zone()
     zone.service("v1")
     zone.live("v1", "10 10 4218 a1", ttl=0)

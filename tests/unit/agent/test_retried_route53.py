@@ -36,7 +36,7 @@ class Api(ThreadingHTTPServer):
 
     daemon_threads = True
     code = 503
-    asked = 0
+    calls = 0
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -46,7 +46,7 @@ class Api(ThreadingHTTPServer):
 
     def counted(self) -> int:
         """Requests since the last time that this was asked."""
-        found, self.asked = self.asked, 0
+        found, self.calls = self.calls, 0
         return found
 
 
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Api
 
     def do_GET(self) -> None:
-        self.server.asked += 1
+        self.server.calls += 1
         self.server.reached.set()
         self.server.answering.wait(30)
         self.send_response(self.server.code)

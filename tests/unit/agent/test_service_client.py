@@ -90,7 +90,7 @@ def test_calls_are_spread_over_the_machines(server: Served, machines: list[Machi
     assert set(answered) == {each.name for each in machines} and sum(answered.values()) == 120
     assert all(19 <= count <= 61 for count in answered.values()), answered
     # 120 calls are one browse, one SRV, and an address for each machine.
-    assert sorted(server.asked) == sorted(
+    assert sorted(server.queries) == sorted(
         [f"{SERVICE.lower()} PTR", f"v1.{SERVICE.lower()} SRV", *(f"{each.name[2:8]}.rc.{ZONE} A" for each in machines)]
     )
 

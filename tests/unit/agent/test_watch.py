@@ -48,7 +48,7 @@ class World:
         # Seconds until name servers answer with a challenge, or no longer do, and what they did at each moment.
         self.lag = 0.0
         self.past: list[tuple[float, dict[str, set[str]]]] = []
-        self.asked_owners = 0
+        self.owner_reads = 0
         self.reached: set[tuple[str, str]] = set()
         self.membership = CloudflareJoin(zone="z", host=HOST, token="t", proxied=proxied, check="command:/bin/true")
         for number, name in enumerate(names):
@@ -144,7 +144,7 @@ class WorldRegistry:
         return False
 
     def owner_at(self, key: str) -> Owner | None:
-        self._world.asked_owners += 1
+        self._world.owner_reads += 1
         return self._zone().get(key)
 
     def challenge(self, owner: Owner, on: bool, by: str = "") -> bool:
@@ -238,7 +238,7 @@ def test_a_silent_key_without_an_owner_is_checked_from_time_to_time(tmp_path: Pa
         agent._look_up = lambda name: (look_up(name) or frozenset()) | ({"c1"} if name == HOST else set())
     world.dead.add("c1")
     world.run(3600)
-    assert 2 * 10 < world.asked_owners < 2 * 40 and world.registered == {"a1", "a2"}
+    assert 2 * 10 < world.owner_reads < 2 * 40 and world.registered == {"a1", "a2"}
 
 
 @pytest.mark.parametrize("later", [4, 12, 16, 20])

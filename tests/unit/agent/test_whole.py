@@ -172,11 +172,11 @@ def test_each_record_is_as_it_was_within_seconds(world: World, record: tuple[str
         kept = before.values if what == "values beside" else ()
         world.zone.sets[record] = replace(before, values=tuple(sorted((*kept, other[record[1]]))))
 
-    def mended() -> bool:
+    def is_fixed() -> bool:
         now = world.zone.sets.get(record)
         return now is not None and {*before.values} <= {*now.values} and now.ttl == before.ttl
 
-    took = world.until(mended, WITHIN_S)
+    took = world.until(is_fixed, WITHIN_S)
     world.run(60)
     assert {*whole} == {*world.zone.sets} and took <= WITHIN_S
     if what in ("other values", "values beside"):
@@ -226,8 +226,8 @@ def test_of_hundreds_that_see_another_ttl_of_their_set_a_few_write_it(world: Wor
     membership.others = 299
     world.zone.sets[SET, "SRV"] = replace(world.zone.sets[SET, "SRV"], ttl=77)
     world.past = [(0.0, dict(world.zone.sets))]
-    asked = sum(agent._is_changed(membership) for _ in range(3000))
-    assert 0 < asked < 120
+    changes = sum(agent._is_changed(membership) for _ in range(3000))
+    assert 0 < changes < 120
     del world.past[0][1][HOST, "A"]
     assert agent._is_changed(membership), "its own record is for it alone to mend"
 

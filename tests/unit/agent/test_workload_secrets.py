@@ -24,10 +24,10 @@ class Store:
     def __init__(self) -> None:
         self.values = {"/p/shop.DATABASE_URL": "first"}
         self.fault: RollcallError | None = None
-        self.asked = 0
+        self.reads = 0
 
     def secret(self, name: str) -> str:
-        self.asked += 1
+        self.reads += 1
         if self.fault:
             raise self.fault
         return self.values[name]
@@ -96,8 +96,8 @@ def test_a_workload_starts_once_it_has_all_of_its_secrets_and_once_only(machine:
     assert machine.step(after=2) == machine.step(after=20) == []
     # An operator may stop it, and an agent that starts again takes over.
     machine.booted()
-    asked = machine.store.asked
-    assert machine.step(after=2) == [] and machine.store.asked == asked
+    reads = machine.store.reads
+    assert machine.step(after=2) == [] and machine.store.reads == reads
 
 
 def test_files_and_folders_are_for_root_alone(machine: Machine) -> None:
@@ -119,10 +119,10 @@ def test_a_store_that_is_down_at_boot_is_waited_for(machine: Machine) -> None:
     assert machine.step() == []
     assert machine.keeper.faults == {"shop": f"{machine.store.fault} workload=shop"}
     # Not asked at each step, and no later than half a minute after it is back.
-    asked = machine.store.asked
+    reads = machine.store.reads
     for _ in range(150):
         assert machine.step(after=2) == []
-    assert 8 <= machine.store.asked - asked <= 40
+    assert 8 <= machine.store.reads - reads <= 40
     assert machine.keeper.faults
     machine.store.fault = None
     assert machine.step(after=30) == START and machine.keeper.faults == {}
@@ -209,8 +209,8 @@ def test_a_value_of_before_that_a_store_still_had_is_replaced(machine: Machine) 
     machine.store.values["/p/shop.DATABASE_URL"] = "second"
     assert machine.step("r2", after=AGAIN_S - 1) == []
     assert machine.step("r2", after=1) == RESTART and machine.value() == "second"
-    asked = machine.store.asked
-    assert machine.step("r2", after=AGAIN_S) == [] and machine.store.asked == asked
+    reads = machine.store.reads
+    assert machine.step("r2", after=AGAIN_S) == [] and machine.store.reads == reads
 
 
 def test_a_secret_that_is_no_longer_one_is_removed(machine: Machine) -> None:

@@ -131,16 +131,16 @@ def test_each_fleet_says_where_it_is() -> None:
 
 
 def test_the_stack_is_the_selected_one_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
+    requested: list[tuple[str, ...]] = []
 
     def pulumi(*words: str) -> str:
-        asked.append(words)
+        requested.append(words)
         return "{}"
 
     monkeypatch.setattr(status, "_pulumi", pulumi)
     status.exported("")
     status.exported("prod")
-    assert [words[-2:] == ("--stack", "prod") for words in asked] == [False, False, True, True]
+    assert [words[-2:] == ("--stack", "prod") for words in requested] == [False, False, True, True]
 
 
 def test_a_secret_of_the_config_is_used_where_it_can_be_read_and_missed_where_not(

@@ -55,10 +55,10 @@ def test_without_either_there_is_no_token_and_the_public_address() -> None:
 
 
 def test_a_roll_call_asks_the_address_that_only_the_config_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
+    requested: list[tuple[str, str]] = []
 
     def request(session: requests.Session, _method: str, url: str, **_: object) -> requests.Response:
-        asked.append((url, str(session.headers["Authorization"])))
+        requested.append((url, str(session.headers["Authorization"])))
         raise requests.ConnectionError
 
     monkeypatch.setattr(requests.Session, "request", request)
@@ -67,4 +67,4 @@ def test_a_roll_call_asks_the_address_that_only_the_config_has(monkeypatch: pyte
     props = {"places": [place.as_inputs()], "fleet": "web", "cloud": {"cloud": "aws", "region": "us-west-2"}}
     with pytest.raises(TransientError):
         registries_of(props, CONFIG).dns_records()
-    assert asked == [("http://198.51.100.1/v4/zones/Z/dns_records", "Bearer configured")]
+    assert requested == [("http://198.51.100.1/v4/zones/Z/dns_records", "Bearer configured")]

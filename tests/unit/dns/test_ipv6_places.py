@@ -55,17 +55,17 @@ def test_with_ipv6_a_member_must_be_by_both_families_and_its_value_once() -> Non
 def test_of_a_site_each_family_is_asked_for_by_its_type(
     monkeypatch: pytest.MonkeyPatch, ipv6: bool, proxied: bool
 ) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def answered(_view: ZoneView, _name: str, rtype: str) -> frozenset[str]:
-        asked.append(rtype)
+        requested.append(rtype)
         return frozenset({rtype.lower()})
 
     monkeypatch.setattr(ZoneView, "all_of", answered)
     place = replace(SITE, ipv6=ipv6, proxied=proxied)
     found = SiteRecords(place, NoStore()).answers()  # type: ignore[arg-type]
     types = ["A", "AAAA"] if ipv6 else ["A"]
-    assert list(map(str, found)) == [str(each.key) for each in place.record_sets] and asked == (
+    assert list(map(str, found)) == [str(each.key) for each in place.record_sets] and requested == (
         [] if proxied else types
     )
     assert list(found.values()) == [None if proxied else frozenset({each.lower()}) for each in types]

@@ -158,8 +158,8 @@ class FakeCloud(BaseAdapter):
         if any(each["name"] == body["name"] for each in alive):
             return 409, {"code": "InvalidArgument", "message": "alias: Duplicate"}
         package = next(each for each in PACKAGES if body["package"] in (each["id"], each["name"]))
-        asked = [each["ipv4_uuid"] if isinstance(each, dict) else each for each in body.get("networks", [PUBLIC])]
-        networks = [MEMBER if each == POOL else each for each in asked]
+        requested = [each["ipv4_uuid"] if isinstance(each, dict) else each for each in body.get("networks", [PUBLIC])]
+        networks = [MEMBER if each == POOL else each for each in requested]
         machine = {
             "id": str(uuid.uuid4()), "name": body["name"], "state": "provisioning", "brand": "lx", "image": body["image"],
             "package": package["name"], "memory": package["memory"], "ips": [], "networks": [],
@@ -217,8 +217,8 @@ class FakeCloud(BaseAdapter):
         if method == "GET" and not mac:
             return 200, [{"mac": _mac(each), "network": each, "state": "running"} for each in networks]
         if method == "POST" and not mac:
-            asked = body["network"]["ipv4_uuid"] if isinstance(body["network"], dict) else body["network"]
-            machine["networks"] = [*networks, MEMBER if asked == POOL else asked]
+            requested = body["network"]["ipv4_uuid"] if isinstance(body["network"], dict) else body["network"]
+            machine["networks"] = [*networks, MEMBER if requested == POOL else requested]
             return 201, {"mac": _mac(machine["networks"][-1]), "state": "provisioning"}
         found = [each for each in networks if _mac(each).replace(":", "") in mac]
         if method == "DELETE" and found:

@@ -52,10 +52,10 @@ class Answers(BaseAdapter):
     def __init__(self, *answers: Answer) -> None:
         super().__init__()
         self.answers = list(answers)
-        self.asked: list[requests.PreparedRequest] = []
+        self.requests: list[requests.PreparedRequest] = []
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        self.asked.append(request)
+        self.requests.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -88,11 +88,11 @@ LOST = requests.ConnectionError("reset by peer")
 def test_a_read_is_repeated(answer: Answer) -> None:
     answers = Answers(answer, answer, OK)
     assert api(answers).list_networks() == []
-    assert len(answers.asked) == 3
+    assert len(answers.requests) == 3
 
 
 @pytest.mark.parametrize(
-    ("answer", "asked"),
+    ("answer", "attempts"),
     [
         ((429, {}, {}), 2),
         ((503, {}, {}), 2),
@@ -102,21 +102,21 @@ def test_a_read_is_repeated(answer: Answer) -> None:
         (LOST, 1),
     ],
 )
-def test_a_creation_is_repeated_only_if_it_was_not_carried_out(answer: Answer, asked: int) -> None:
+def test_a_creation_is_repeated_only_if_it_was_not_carried_out(answer: Answer, attempts: int) -> None:
     answers = Answers(answer, (201, {"id": "x"}, {}))
-    if asked == 1:
+    if attempts == 1:
         with pytest.raises(LostReplyError):
             api(answers).create_machine({"name": "x"})
     else:
         assert api(answers).create_machine({"name": "x"}).id == "x"
-    assert len(answers.asked) == asked
+    assert len(answers.requests) == attempts
 
 
 def test_every_attempt_is_signed_again() -> None:
     answers = Answers((429, {}, {}), OK)
     api(answers).list_networks()
-    assert all(request.headers["Authorization"].startswith("Signature ") for request in answers.asked)
-    assert answers.asked[0] is not answers.asked[1]
+    assert all(request.headers["Authorization"].startswith("Signature ") for request in answers.requests)
+    assert answers.requests[0] is not answers.requests[1]
 
 
 def test_netrc_credentials_do_not_replace_the_signature(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_netrc_credentials_do_not_replace_the_signature(tmp_path: Any, monkeypat
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     answers = Answers(OK)
     api(answers).list_networks()
-    assert answers.asked[0].headers["Authorization"].startswith("Signature ")
+    assert answers.requests[0].headers["Authorization"].startswith("Signature ")
 
 
 def test_a_url_that_never_answered_is_given_up_soon_and_one_that_did_is_not() -> None:
@@ -135,14 +135,14 @@ def test_a_url_that_never_answered_is_given_up_soon_and_one_that_did_is_not() ->
     client.list_networks()
     with pytest.raises(TransientError):
         client.list_networks()
-    assert (len(never.asked), len(once.asked)) == (4, 9)
+    assert (len(never.requests), len(once.requests)) == (4, 9)
 
 
 def test_attempts_are_bounded() -> None:
     answers = Answers((503, {"code": "ServiceUnavailable", "message": "read-only mode"}, {}))
     with pytest.raises(TransientError, match="503 ServiceUnavailable: read-only mode"):
         api(answers, attempts=4).list_networks()
-    assert len(answers.asked) == 4
+    assert len(answers.requests) == 4
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_each_refusal_is_one_message_and_is_not_repeated(
         api(answers).get_machine("x")
     assert raised.value.status == status
     assert "\n" not in str(raised.value)
-    assert len(answers.asked) == 1
+    assert len(answers.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -273,19 +273,19 @@ def test_pages_are_read_to_the_end_and_what_moved_between_them_is_listed_once() 
     answers = Answers(page(0, PAGE), page(PAGE - 1, PAGE), page(2 * PAGE - 1, 0))
     machines = api(answers).list_machines()
     assert len(machines) == len({machine.id for machine in machines}) == 2 * PAGE - 1
-    assert [str(request.url).rpartition("offset=")[2] for request in answers.asked] == ["0", "1000", "2000"]
+    assert [str(request.url).rpartition("offset=")[2] for request in answers.requests] == ["0", "1000", "2000"]
 
 
 def test_a_short_page_is_the_last() -> None:
     answers = Answers(page(0, PAGE - 1))
     api(answers).list_machines()
-    assert len(answers.asked) == 1
+    assert len(answers.requests) == 1
 
 
 def test_filters_are_typed_and_encoded() -> None:
     answers = Answers(OK)
     api(answers).list_machines(name="a b", tags={"spare": True, "n": 1})
-    assert "name=a+b&tag.spare=true&tag.n=1&limit=1000&offset=0" in str(answers.asked[0].url)
+    assert "name=a+b&tag.spare=true&tag.n=1&limit=1000&offset=0" in str(answers.requests[0].url)
 
 
 ENVIRONMENT = {"TRITON_URL": "https://a.example/", "TRITON_ACCOUNT": "me", "TRITON_KEY_ID": "k"}

@@ -46,17 +46,17 @@ def test_a_sleep_goes_on_while_the_engine_answers(listener: socket.socket, clock
 
 
 def test_a_sleep_ends_within_five_seconds_of_the_engine(listener: socket.socket, clock: Clock) -> None:
-    asked = at(listener)
+    engine = at(listener)
     listener.close()
     with pytest.raises(EngineGoneError, match="is gone, so the provider stopped waiting"):
-        asked.sleep(3600)
+        engine.sleep(3600)
     assert clock.now <= 5
 
 
 def test_a_line_that_the_engine_does_not_take_is_not_an_error(listener: socket.socket) -> None:
-    asked = at(listener)
+    engine = at(listener)
     listener.close()
-    asked.say("web: waiting")
+    engine.say("web: waiting")
 
 
 @pytest.mark.parametrize("argument", ["", "--version", "example.org:1234", "127.0.0.1"])

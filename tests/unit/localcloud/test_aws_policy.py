@@ -152,9 +152,9 @@ def test_for_all_values_lets_a_missing_key_through_unless_null_forbids_it() -> N
 
 def test_policy_variables_are_filled_and_an_unknown_one_matches_nothing() -> None:
     own = statement(Action="iam:*", Resource="arn:aws:iam::1:user/${aws:username}")
-    asked: dict[str, Any] = {"action": "iam:GetUser", "resource": "arn:aws:iam::1:user/ann"}
-    assert decide(own, context={"aws:username": "ann"}, **asked) is ALLOWED
-    assert decide(own, context={"aws:username": "bob"}, **asked) is NOT_ALLOWED
-    assert decide(own, **asked) is NOT_ALLOWED
+    requested: dict[str, Any] = {"action": "iam:GetUser", "resource": "arn:aws:iam::1:user/ann"}
+    assert decide(own, context={"aws:username": "ann"}, **requested) is ALLOWED
+    assert decide(own, context={"aws:username": "bob"}, **requested) is NOT_ALLOWED
+    assert decide(own, **requested) is NOT_ALLOWED
     fallback = statement(Action="iam:*", Resource="arn:aws:iam::1:user/${aws:username, 'ann'}")
-    assert decide(fallback, **asked) is ALLOWED
+    assert decide(fallback, **requested) is ALLOWED

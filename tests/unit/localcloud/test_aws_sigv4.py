@@ -27,10 +27,10 @@ def signed(method: str, url: str, body: bytes = b"", **headers: str) -> dict[str
 
 
 def check(request: Mapping[str, Any], secret: str = SECRET, **changed: Any) -> None:
-    asked = {**request, **changed}
-    stamp = asked["headers"]["x-amz-date"]
-    now = asked.pop("now", None) or datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    verify(Claim.parse(asked["headers"]["authorization"]), secret, now=now, **asked)
+    requested = {**request, **changed}
+    stamp = requested["headers"]["x-amz-date"]
+    now = requested.pop("now", None) or datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    verify(Claim.parse(requested["headers"]["authorization"]), secret, now=now, **requested)
 
 
 @pytest.mark.parametrize(

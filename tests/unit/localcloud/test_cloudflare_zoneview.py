@@ -176,16 +176,16 @@ class TestFlattening:
         assert world.sees("@") == {"A": (90, ("192.0.2.7",))}
 
     def test_outside_it_asks_the_resolver_that_it_was_given(self) -> None:
-        asked: list[str] = []
+        requested: list[str] = []
 
         def resolve(name: str) -> tuple[RecordSet, ...]:
-            asked.append(name)
+            requested.append(name)
             return (RecordSet(name, "A", 30, ("192.0.2.9",)),)
 
         world = World(resolve=resolve)
         world.put("@", "CNAME", "lb.example.com")
         assert world.sees("@") == {"A": (30, ("192.0.2.9",))}
-        assert asked == ["lb.example.com"]
+        assert requested == ["lb.example.com"]
 
     def test_to_nowhere_and_in_a_circle_answers_nothing(self, world: World) -> None:
         world.put("@", "CNAME", f"a.{ZONE}")

@@ -164,8 +164,8 @@ class TestOverHttp:
 
     def test_times_counts_only_the_requests_that_it_hits(self, backend: Backend) -> None:
         backend.faults.add("ec2:POST:^/a status=500 times=2")
-        asked = [("GET", "/a"), ("POST", "/b/a"), ("POST", "/a"), ("POST", "/a/b"), ("POST", "/a")]
-        assert [backend.status(*each) for each in asked] == [200, 200, 500, 500, 200]
+        requested = [("GET", "/a"), ("POST", "/b/a"), ("POST", "/a"), ("POST", "/a/b"), ("POST", "/a")]
+        assert [backend.status(*each) for each in requested] == [200, 200, 500, 500, 200]
         assert backend.faults.active() == []
 
     def test_for_ends_a_fault_by_the_clock(self, backend: Backend) -> None:

@@ -369,11 +369,11 @@ class TestRehearsal:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sandbox, "ROOT", tmp_path)
-        asked = Sandbox(instance="other", plugins="real")
-        assert asked.as_it_is_up().plugins == "real"
-        asked.state.mkdir(parents=True)
+        chosen = Sandbox(instance="other", plugins="real")
+        assert chosen.as_it_is_up().plugins == "real"
+        chosen.state.mkdir(parents=True)
         Sandbox(instance="other").install_plugins()
-        assert (asked.as_it_is_up().plugins, asked.as_it_is_up().instance) == ("stand-in", "other")
+        assert (chosen.as_it_is_up().plugins, chosen.as_it_is_up().instance) == ("stand-in", "other")
 
     @pytest.mark.parametrize(("words", "taken"), [([], "cloudflare"), (["--plugins", "stand-in"], "stand-in")])
     def test_a_command_keeps_the_plugins_that_the_stack_is_up_with_unless_others_are_named(
@@ -387,7 +387,7 @@ class TestRehearsal:
         subprocess.run([*made, "-o", "installed"], cwd=prepare.ROOT, check=True)
         monkeypatch.setattr(sandbox, "ROOT", tmp_path)
         found: list[str] = []
-        monkeypatch.setitem(sandbox.COMMANDS, "preview", lambda asked: found.append(asked.plugins))
+        monkeypatch.setitem(sandbox.COMMANDS, "preview", lambda chosen: found.append(chosen.plugins))
         up = Sandbox()
         up.state.mkdir(parents=True)
         up._plugins_file.write_text("cloudflare")
@@ -431,7 +431,7 @@ def ended(pid: int) -> bool:
     return False
 
 
-def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What the catalogue is asked for from now on."""
     called: list[tuple[str, ...]] = []
 
@@ -461,11 +461,11 @@ class TestCommandLine:
         subprocess.run(words, cwd=prepare.ROOT, check=True)
         given = kept.read_text().splitlines()
         assert given[:2] == ["-m", "localcloud.runtime.sandbox"]
-        called = asked_for(monkeypatch)
+        called = requested(monkeypatch)
         assert sandbox.main(given[2:]) == 0
         assert called == [("--region", "eu-west-1", "--", *find.split())]
 
     def test_options_may_be_behind_the_words(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        called = asked_for(monkeypatch)
+        called = requested(monkeypatch)
         assert sandbox.main(["catalogue", "aws", "--json", "--stack", "local", "size"]) == 0
         assert called == [("--json", "--", "aws", "size")]

@@ -68,11 +68,11 @@ class Called:
     """In the place of the sample client: what it was called with, and what it prints."""
 
     def __init__(self, stdout: str = "answered: i-1 theService heard: hello\n" * 9, code: int = 0, stderr: str = ""):
-        self.asked: list[list[str]] = []
+        self.calls: list[list[str]] = []
         self._done = subprocess.CompletedProcess([], code, stdout, stderr)
 
     def __call__(self, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        self.asked.append(list(words))
+        self.calls.append(list(words))
         return self._done
 
 
@@ -112,7 +112,7 @@ class TestServices:
             f"v2.{first} SRV 10 10 4218 b.rc.{ZONE}.",
         ]
         assert out.count("    9 × i-1") == 3
-        assert [(each[1], each[5]) for each in sample.asked] == [
+        assert [(each[1], each[5]) for each in sample.calls] == [
             ("stage", "blue"),
             ("theService", "v1"),
             ("theService", "v2"),
@@ -122,7 +122,7 @@ class TestServices:
         base = publish_service(server, "big", "tcp", **{f"v1-{at}": [f"10 10 4218 {at}.rc.{ZONE}."] for at in (1, 2)})
         sample = Called()
         assert show.services({"zone": ZONE, "services": {"big": base}}, server.address, sample) == []
-        assert [each[5] for each in sample.asked] == ["v1-1", "v1-2"]
+        assert [each[5] for each in sample.calls] == ["v1-1", "v1-2"]
 
     @pytest.mark.parametrize(("protocol", "port"), [("udp", 4218), ("tcp", 8080)])
     def test_what_the_sample_client_does_not_speak_is_shown_and_not_called(
@@ -133,7 +133,7 @@ class TestServices:
         assert show.services({"zone": ZONE, "services": {"log": base}}, server.address, sample) == []
         out = capsys.readouterr().out
         assert f"v1.{base} SRV 10 10 {port} a.rc.{ZONE}." in out and "not called" in out
-        assert sample.asked == []
+        assert sample.calls == []
 
     def test_an_incarnation_without_machines_is_not_a_fault(
         self, server: Served, capsys: pytest.CaptureFixture[str]

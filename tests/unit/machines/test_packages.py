@@ -21,7 +21,7 @@ def deb(folder: Path, name: str) -> None:
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """An image that offers nginx, and what apt is asked for: each package brings one that it needs."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     current().repository.mkdir(parents=True)
@@ -40,7 +40,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return found
 
 
-def test_machines_are_offered_what_workloads_name_beside_the_images_own(tmp_path: Path, asked: list[list[str]]) -> None:
+def test_machines_are_offered_what_workloads_name_beside_the_images_own(
+    tmp_path: Path, installed: list[list[str]]
+) -> None:
     offered = tmp_path / "offered"
     assert packages.offer(offered, "debian-12", ["gunicorn"]) == ["gunicorn", "needed-by-gunicorn", "nginx"]
     index = (offered / "debian-12/Packages").read_text()
@@ -49,20 +51,20 @@ def test_machines_are_offered_what_workloads_name_beside_the_images_own(tmp_path
     # Again, and another stack: what has been fetched is in the cache.
     packages.offer(offered, "debian-12", ["gunicorn"])
     packages.offer(tmp_path / "other", "debian-12", ["gunicorn", "gunicorn"])
-    assert asked == [["bookworm", "gunicorn"]]
+    assert installed == [["bookworm", "gunicorn"]]
     assert packages.offer(offered, "debian-12", ["redis"]) == ["needed-by-redis", "nginx", "redis"]
     assert [each.name for each in offered.iterdir()] == ["debian-12"]
 
 
 def test_a_package_that_cannot_be_fetched_leaves_the_former_repository_and_nothing_half_made(
-    tmp_path: Path, asked: list[list[str]]
+    tmp_path: Path, installed: list[list[str]]
 ) -> None:
     offered = tmp_path / "offered"
     packages.offer(offered, "debian-12", ["gunicorn"])
     for _ in range(2):
         with pytest.raises(ImageError, match="cannot be fetched"):
             packages.offer(offered, "debian-12", ["none"])
-    assert len(asked) == 3, "a failure is not in the cache"
+    assert len(installed) == 3, "a failure is not in the cache"
     assert (offered / "debian-12/gunicorn_1_all.deb").exists()
     assert not [*(tmp_path / "cache").rglob("*.partial")]
 

@@ -32,7 +32,7 @@ class Pretended:
         self.exit_handle, self.news_handle = os.eventfd(0), os.eventfd(0)
         self.obedient = obedient
         self.settled = self.listening = self.killed = False
-        self.asked: list[int] = []
+        self.signals: list[int] = []
         self.code = 0
         self.group = self.process = self.leader = None
 
@@ -44,7 +44,7 @@ class Pretended:
         os.eventfd_write(self.news_handle, 1)
 
     def ask(self, number: int) -> None:
-        self.asked.append(number)
+        self.signals.append(number)
         if self.listening and self.obedient:
             self.end(REBOOTED if number == REBOOT else 0)
 
@@ -98,7 +98,7 @@ def test_a_machine_is_stopped_by_its_init(tmp_path: Path) -> None:
     assert host.heard("running")
     power.off()
     assert host.heard("running", "stopped")
-    assert host.containers[0].asked == [POWER_OFF]
+    assert host.containers[0].signals == [POWER_OFF]
     assert power.state == "stopped"
 
 
@@ -107,7 +107,7 @@ def test_a_stop_before_init_listens_is_asked_when_it_does(tmp_path: Path) -> Non
     power.on()
     assert until(lambda: len(host.containers) == 1)
     power.off()
-    assert host.containers[0].asked == []
+    assert host.containers[0].signals == []
     host.containers[0].come_up()
     assert host.heard("running", "stopped")
 
@@ -130,7 +130,7 @@ def test_a_reboot_is_heard_as_running_again(tmp_path: Path) -> None:
     assert host.heard("running")
     power.off(again=True)
     assert host.heard("running", "running")
-    assert host.containers[0].asked == [REBOOT]
+    assert host.containers[0].signals == [REBOOT]
     assert len(host.containers) == 2
 
 
@@ -158,7 +158,7 @@ def test_a_stop_wins_over_the_guests_own_reboot(tmp_path: Path) -> None:
     power.on()
     assert host.heard("running")
     power.off()
-    assert until(lambda: host.containers[0].asked == [POWER_OFF])
+    assert until(lambda: host.containers[0].signals == [POWER_OFF])
     host.containers[0].end(REBOOTED)
     assert host.heard("running", "stopped")
 

@@ -20,10 +20,10 @@ class Store:
 
     def __init__(self, users: Path, *has: str) -> None:
         self.users, self.has = users, has
-        self.asked: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
 
     def __call__(self, name: str, number: str) -> str | None:
-        self.asked.append((name, number))
+        self.requests.append((name, number))
         if name not in self.has:
             return "no such host"
         put(self.users, folder_of(name), name)
@@ -62,7 +62,7 @@ def test_named_plugins_are_real_and_the_others_are_stand_ins(tmp_path: Path) -> 
     put(users, "resource-command-v0.0.1", "command")
     shop = both(home, users, "cloudflare,command", "command")
     # What is there is taken; another version is not what the program's SDK asks for.
-    assert shop.asked == [("command", version("pulumi-command"))]
+    assert shop.requests == [("command", version("pulumi-command"))]
     assert kinds(home) == {
         folder_of("aws"): "stand-in",
         folder_of("cloudflare"): "the vendor's cloudflare",

@@ -18,10 +18,10 @@ class Wire:
     """Answers in turn: a status and its headers, or a connection that is lost. The last one is the answer to all that follow."""
 
     def __init__(self, *answers: tuple[int, dict[str, str]] | None) -> None:
-        self.answers, self.asked = list(answers), 0
+        self.answers, self.requests = list(answers), 0
 
     def request(self, method: str, url: str, **_: Any) -> requests.Response:
-        self.asked += 1
+        self.requests += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if answer is None:
             raise requests.ConnectionError("lost")
@@ -49,7 +49,7 @@ def api(wire: Wire) -> cloudflare.Api:
 def test_what_may_pass_is_asked_for_again(waits: list[float], first: tuple[int, dict[str, str]] | None) -> None:
     wire = Wire(first, first, (200, {}))
     assert api(wire).call("GET", "/zones") == "it"
-    assert (wire.asked, waits) == (3, [0.5, 1.0])
+    assert (wire.requests, waits) == (3, [0.5, 1.0])
 
 
 def test_the_wait_that_it_asks_for_is_kept_if_it_is_below_a_minute(waits: list[float]) -> None:
@@ -63,7 +63,7 @@ def test_after_eleven_times_it_gives_up(waits: list[float], last: tuple[int, dic
     wire = Wire(last)
     with pytest.raises(PluginError, match="lost" if last is None else "HTTP 503: no"):
         api(wire).call("GET", "/zones")
-    assert wire.asked == 11 and waits == [0.5, 1, 2, 4, 8, 8, 8, 8, 8, 8]
+    assert wire.requests == 11 and waits == [0.5, 1, 2, 4, 8, 8, 8, 8, 8, 8]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
@@ -71,4 +71,4 @@ def test_what_does_not_pass_is_asked_for_once(waits: list[float], status: int) -
     wire = Wire((status, {}))
     with pytest.raises(GoneError if status == 404 else PluginError):
         api(wire).call("DELETE", "/zones/x")
-    assert (wire.asked, waits) == (1, [])
+    assert (wire.requests, waits) == (1, [])

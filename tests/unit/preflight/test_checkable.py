@@ -33,7 +33,7 @@ def changed(at: str, value: Any) -> dict[str, Any]:
     return whole
 
 
-def asked(machine_settings: dict[str, Any]) -> str:
+def checked_parts(machine_settings: dict[str, Any]) -> str:
     settings, faults = read_whole("local", machine_settings)
     assert faults
     rest = part(settings, faults)
@@ -68,7 +68,7 @@ def asked(machine_settings: dict[str, Any]) -> str:
     ],
 )
 def test_a_fault_keeps_only_what_it_is_about_from_being_asked(at: str, value: Any, left: str) -> None:
-    assert asked(changed(at, value)) == left
+    assert checked_parts(changed(at, value)) == left
 
 
 @pytest.mark.parametrize(

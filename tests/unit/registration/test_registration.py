@@ -530,8 +530,8 @@ class TestLeftHosts:
     def test_a_deregistration_removes_it(self, world: World) -> None:
         member = world.machine(1, running=False, registered=False)
         host = self.host(world, member)
-        asked = {"stack": "local", "fleet": "web", "machine": "1", "places": PLACES}
-        given = {**asked, "generation": member["generation"], "cloud": {"cloud": "aws", "region": "us-west-2"}}
+        inputs = {"stack": "local", "fleet": "web", "machine": "1", "places": PLACES}
+        given = {**inputs, "generation": member["generation"], "cloud": {"cloud": "aws", "region": "us-west-2"}}
         DeregistrationProvider().delete("", given)
         assert world.removed == [host]
 
@@ -888,7 +888,7 @@ def test_progress_counts_answering_machines_and_shows_the_last_step_of_the_other
     assert "web: 1 of 2 answer; waiting for web-1 (i-00000000000000001): running, settings read" in world.messages
 
 
-ASKED = {
+PROPS = {
     "stack": "local",
     "fleet": "web",
     "machine": "0",
@@ -914,7 +914,7 @@ ASKED = {
 def test_a_deregistration_is_replaced_when_its_machine_is_to_be_on_other_networks(
     before: list[str] | None, after: list[str] | None, changes: bool, replaces: list[str]
 ) -> None:
-    old, new = ({**ASKED, **({"networks": each} if each else {})} for each in (before, after))
+    old, new = ({**PROPS, **({"networks": each} if each else {})} for each in (before, after))
     found = DeregistrationProvider().diff("", old, new)
     assert (found.changes, found.replaces, found.delete_before_replace) == (changes, replaces, False)
     assert DeregistrationProvider().update("", old, new).outs.get("networks") == after
@@ -923,7 +923,7 @@ def test_a_deregistration_is_replaced_when_its_machine_is_to_be_on_other_network
 def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False)
     successor = world.machine(1, generation="bbbbbb")
-    DeregistrationProvider().delete("", ASKED)
+    DeregistrationProvider().delete("", PROPS)
     assert [record.owner.instance for record in world.dns_records() if record.owner] == [successor["instance"]]
     assert world.unchallenged == []
 
@@ -932,17 +932,17 @@ def test_deregistrations_that_come_together_read_once(world: World) -> None:
     for index, generation in enumerate(("aaaaaa", "bbbbbb", "cccccc")):
         world.machine(index, generation=generation, running=False, registered=False)
     for index, generation in enumerate(("aaaaaa", "bbbbbb", "cccccc")):
-        DeregistrationProvider().delete("", {**ASKED, "machine": str(index), "generation": generation})
+        DeregistrationProvider().delete("", {**PROPS, "machine": str(index), "generation": generation})
     assert world.list_calls == 1 and not world.removed and not world.unchallenged
 
 
 def test_what_another_snapshot_shows_of_a_machine_that_ran_then_does_not_count(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False, registered=False)
     late = world.machine(1, generation="bbbbbb", registered=False)
-    DeregistrationProvider().delete("", ASKED)
+    DeregistrationProvider().delete("", PROPS)
     world.register(late["instance"])
     world.seen_[late["instance"]] = replace(world.seen_[late["instance"]], running=False, state="stopped")
-    DeregistrationProvider().delete("", {**ASKED, "machine": "1", "generation": "bbbbbb"})
+    DeregistrationProvider().delete("", {**PROPS, "machine": "1", "generation": "bbbbbb"})
     assert world.list_calls == 3 and not world.records
 
 
@@ -950,7 +950,7 @@ def test_what_a_deregistration_removed_is_not_seen_again(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False)
     world.machine(1, generation="bbbbbb", running=False)
     for index, generation in enumerate(("aaaaaa", "bbbbbb")):
-        DeregistrationProvider().delete("", {**ASKED, "machine": str(index), "generation": generation})
+        DeregistrationProvider().delete("", {**PROPS, "machine": str(index), "generation": generation})
     # Each looks once more before it removes anything.
     assert world.list_calls == 4 and len(world.removed) == 2 and not world.records
 
@@ -961,22 +961,22 @@ def test_what_another_owner_removed_meanwhile_is_not_removed_again(
     world.machine(0, generation="aaaaaa", running=False)
     answers = iter([world.dns_records(), ()])
     monkeypatch.setattr(world, "dns_records", lambda: next(answers))
-    DeregistrationProvider().delete("", ASKED)
+    DeregistrationProvider().delete("", PROPS)
     assert world.removed == []
 
 
 def test_a_snapshot_serves_for_seconds_only(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False, registered=False)
-    DeregistrationProvider().delete("", ASKED)
+    DeregistrationProvider().delete("", PROPS)
     world.now += providers.SNAPSHOT_AGE_S + 0.1
-    DeregistrationProvider().delete("", ASKED)
+    DeregistrationProvider().delete("", PROPS)
     assert world.list_calls == 2
 
 
 def test_a_challenge_goes_though_nothing_else_is_left(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False, registered=False)
     world.challenges.add("aaaaaa")
-    DeregistrationProvider().delete("", ASKED)
+    DeregistrationProvider().delete("", PROPS)
     assert world.unchallenged == ["aaaaaa"]
 
 
@@ -1011,13 +1011,13 @@ def test_a_fleet_of_which_one_hangs_or_that_ssh_is_to_reach_yet_is_not_stopped(w
 def test_a_deregistration_of_a_machine_that_still_runs_fails_and_removes_nothing(world: World) -> None:
     world.machine(0, generation="aaaaaa")
     with pytest.raises(RollCallError, match="still runs"):
-        DeregistrationProvider().delete("", ASKED)
+        DeregistrationProvider().delete("", PROPS)
     assert len(world.dns_records()) == 1
 
 
 def test_generations_are_new_at_each_create() -> None:
-    asked = {"stack": "local", "fleet": "web", "machine": "0"}
-    found = {DeregistrationProvider().create(dict(asked)).outs["generation"] for _ in range(50)}  # type: ignore[index]
+    inputs = {"stack": "local", "fleet": "web", "machine": "0"}
+    found = {DeregistrationProvider().create(dict(inputs)).outs["generation"] for _ in range(50)}  # type: ignore[index]
     assert len(found) == 50 and all(len(each) == 6 for each in found)
 
 

@@ -15,13 +15,13 @@ class Source:
     """Counts how often it is asked; each answer is a new number."""
 
     def __init__(self, takes: float = 0.0) -> None:
-        self.asked = 0
+        self.reads = 0
         self._takes = takes
 
     def __call__(self) -> int:
         time.sleep(self._takes)
-        self.asked += 1
-        return self.asked
+        self.reads += 1
+        return self.reads
 
 
 def test_one_answer_serves_until_it_is_too_old() -> None:
@@ -96,7 +96,7 @@ def test_threads_that_come_while_one_asks_wait_for_its_answer() -> None:
         each.start()
     for each in threads:
         each.join()
-    assert found == [1] * 8 and source.asked == 1
+    assert found == [1] * 8 and source.reads == 1
 
 
 def test_threads_that_waited_for_one_that_failed_do_not_try_one_after_the_other() -> None:
@@ -130,10 +130,10 @@ def test_what_one_check_could_not_show_is_not_reported() -> None:
     """Each of those who share it would wait as long as the first for an API that is down."""
 
     class Down:
-        asked = 0
+        reads = 0
 
         def dns_records(self) -> None:
-            self.asked += 1
+            self.reads += 1
             time.sleep(0.05)
             raise TransientError("reason=unreachable api=route53")
 
@@ -150,4 +150,4 @@ def test_what_one_check_could_not_show_is_not_reported() -> None:
         each.start()
     for each in threads:
         each.join()
-    assert len(given) == 4 and down.asked == 1
+    assert len(given) == 4 and down.reads == 1

@@ -42,8 +42,8 @@ def test_the_request_is_for_the_key_and_cloudflare_signs_it() -> None:
     signed = x509.load_pem_x509_certificate(OriginCa(0.0).sign(body, 0.0).pem.encode())
     assert signed.public_key() == key.public_key()
     request = x509.load_pem_x509_csr(outs["csr"].encode())
-    asked = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert asked.get_values_for_type(x509.DNSName) == NAMES
+    requested = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert requested.get_values_for_type(x509.DNSName) == NAMES
 
 
 def test_each_key_is_another_one() -> None:
@@ -96,16 +96,16 @@ def certificate(id_: str, host: str, expires: str) -> dict[str, Any]:
 def test_a_certificate_is_revoked_unless_it_has_a_successor(
     monkeypatch: pytest.MonkeyPatch, others: list[dict[str, Any]], revoked: bool
 ) -> None:
-    asked: list[tuple[str, str, Any]] = []
+    requested: list[tuple[str, str, Any]] = []
 
     def call(_: Any, method: str, path: str, query: Any = None) -> list[dict[str, Any]]:
-        asked.append((method, path, query))
+        requested.append((method, path, query))
         return [certificate("1", NAMES[1], "2027-01-01"), *others] if method == "GET" else []
 
     monkeypatch.setattr(RevocationProvider, "_call", call)
     RevocationProvider().delete("1", OLD)
-    assert asked[0] == ("GET", "/certificates", {"zone_id": "z", "per_page": "50"})
-    assert asked[1:] == ([("DELETE", "/certificates/1", None)] if revoked else [])
+    assert requested[0] == ("GET", "/certificates", {"zone_id": "z", "per_page": "50"})
+    assert requested[1:] == ([("DELETE", "/certificates/1", None)] if revoked else [])
 
 
 def test_another_certificate_is_another_revocation() -> None:

@@ -45,7 +45,7 @@ SHIPPED = [each for each in SOURCES if each not in ELSEWHERE]
 HASH = "from components.resources import userdata as u; print(u.release().digest, u.sources_hash())"
 
 
-def entries(tar: bytes) -> list[tarfile.TarInfo]:
+def tar_members(tar: bytes) -> list[tarfile.TarInfo]:
     with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
         return archive.getmembers()
 
@@ -108,7 +108,7 @@ class TestRelease:
         assert bz2.decompress(release.packed) == release.tar
 
     def test_its_members_do_not_depend_on_the_user_that_packed_them(self) -> None:
-        found = entries(userdata.release().tar)
+        found = tar_members(userdata.release().tar)
         assert [each.name for each in found] == sorted(each.name for each in found)
         for each in found:
             assert (each.isreg(), each.mode, each.mtime, each.pax_headers) == (True, 0o644, 0, {})

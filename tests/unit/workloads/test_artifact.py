@@ -56,9 +56,9 @@ def packed(**files: bytes) -> bytes:
     found = io.BytesIO()
     with tarfile.open(fileobj=found, mode="w:gz") as archive:
         for name, data in files.items():
-            entry = tarfile.TarInfo(name.replace("_", "/"))
-            entry.size, entry.mode = len(data), 0o755
-            archive.addfile(entry, io.BytesIO(data))
+            member = tarfile.TarInfo(name.replace("_", "/"))
+            member.size, member.mode = len(data), 0o755
+            archive.addfile(member, io.BytesIO(data))
     return found.getvalue()
 
 
@@ -100,9 +100,9 @@ def release(url: str, sha256: str) -> bytes:
     text = json.dumps({"artifact": url, "sha256": sha256, "run": "./api"}).encode()
     found = io.BytesIO()
     with tarfile.open(fileobj=found, mode="w") as archive:
-        entry = tarfile.TarInfo(workload_units.DEFINITION)
-        entry.size = len(text)
-        archive.addfile(entry, io.BytesIO(text))
+        member = tarfile.TarInfo(workload_units.DEFINITION)
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text))
     return found.getvalue()
 
 

@@ -69,8 +69,8 @@ def test_a_key_and_a_certificate_take_no_more_than_is_counted() -> None:
     """The local Origin CA leaves out the place of its issuer and the address of its CRL, which take up to 400 bytes."""
     hosts = ["shop.scalability.expert", "scalability.expert"]
     made = OriginKeyProvider().create({"hostnames": hosts, "days": 365}).outs or {}
-    asked = {"csr": made["csr"], "hostnames": hosts, "request_type": "origin-ecc", "requested_validity": 365}
-    pem = made["private_key"] + OriginCa(time.time()).sign(asked, time.time()).pem
+    requested = {"csr": made["csr"], "hostnames": hosts, "request_type": "origin-ecc", "requested_validity": 365}
+    pem = made["private_key"] + OriginCa(time.time()).sign(requested, time.time()).pem
     counted = userdata.settings_room(["".join(hosts)]) - userdata.settings_room()
     assert 1000 < len(json.dumps(pem)) < counted - 400
 

@@ -154,17 +154,17 @@ def test_each_python_packs_the_same_bytes(folder: Path, version: str) -> None:
 # Tars that somebody else made.
 
 
-def tar(*entries: tuple[str, Any], size: int = 0) -> bytes:
+def tar(*members: tuple[str, Any], size: int = 0) -> bytes:
     found = io.BytesIO()
     with tarfile.open(fileobj=found, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for name, kind in entries:
-            entry = tarfile.TarInfo(name)
+        for name, kind in members:
+            member = tarfile.TarInfo(name)
             if isinstance(kind, tuple):
-                entry.type, entry.linkname = kind
+                member.type, member.linkname = kind
             elif kind != tarfile.REGTYPE:
-                entry.type = kind
-            entry.size = size
-            archive.addfile(entry, io.BytesIO(b"x" * size))
+                member.type = kind
+            member.size = size
+            archive.addfile(member, io.BytesIO(b"x" * size))
     return found.getvalue()
 
 
