@@ -97,6 +97,6 @@ shell: ## shellcheck
 reference: ## the tables of docs/configuration.md and the JSON Schema of stack files, from the models
 	@$(PY) -m components.config.reference_docs --write
 
-requirements: ## pin requirements anew, with hashes and without addresses
+requirements: ## pin requirements again, with hashes and without addresses
 	@for each in requirements requirements-dev; do $(PY) -m piptools compile -q --upgrade --generate-hashes --allow-unsafe \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --strip-extras -o $$each.txt $$each.in; done

@@ -21,7 +21,7 @@ for name, value in Deployment(settings, existing, machine_token(), machine_tsig_
 
 async def begun() -> None:
     """Let every registration begin before the SDK waits: those under way it awaits one by one. Else it waits for any of all
-    outputs anew whenever one of them is there, which takes a time that grows with their square (pulumi/runtime/stack.py,
+    outputs again whenever one of them is there, which takes a time that grows with their square (pulumi/runtime/stack.py,
     wait_for_rpcs)."""
     await asyncio.sleep(0)
 

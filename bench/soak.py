@@ -166,7 +166,7 @@ class Soak:
         with self._may_fail():
             self.stack.sandbox.localcloud("partition", capture=True)
             try:
-                self._stay(before, 40, "the clouds were cut off from each other, and somebody was removed")
+                self._stay(before, 40, "the clouds were cut off from each other, and a machine was removed")
             finally:
                 self.stack.sandbox.localcloud("heal", capture=True)
         return "the clouds were cut off from each other"

@@ -164,7 +164,7 @@ class Storm:
             began = time.monotonic()
             self.stack.sandbox.localcloud("crash", lost, capture=True)
             wait_until(
-                "its entry is gone",
+                "its record is gone",
                 lambda: not any(lost in (each["comment"] or "") for each in self.stack.records()),
                 90,
             )

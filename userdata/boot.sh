@@ -4,7 +4,7 @@
 # It holds no agent: get_release.py, which the builder puts at the end of this file, gets the release that the machine's settings name.
 # The cloud runs it once (EC2, by cloud-init) or at every boot (Triton). Then it keeps itself on the disk and leaves the work to
 # the unit rollcall-boot.service, which runs it at every boot and, as long as it fails, again after some seconds. So each step
-# looks before it acts. Everything is found below $ROOT, and with ROLLCALL_SOURCED set nothing runs: tests do both.
+# checks before it acts. Everything is found below $ROOT, and with ROLLCALL_SOURCED set nothing runs: tests do both.
 set -u
 
 ROOT=${ROOT:-}
@@ -30,7 +30,7 @@ die() {
 }
 
 # put PATH MODE: the file below $ROOT gets what is on standard input; CHANGED names what was different. Never at the end of a
-# pipe: that is a shell of its own, whose CHANGED is lost.
+# pipe: a pipe is another shell, and its CHANGED would be lost.
 put() {
     new=$ROOT$1.rollcall-new
     mkdir -p "${new%/*}"
@@ -91,7 +91,7 @@ run_apt() {
     fi
 }
 
-# Once in a machine's life, and until it worked once. A repository that is out of reach delays nobody: what is needed may be
+# Once in a machine's life, and until it worked once. A repository that is out of reach delays no machine: what is needed may be
 # installed already.
 update_system() {
     [ -e "$KEPT/updated" ] && return

@@ -229,7 +229,7 @@ def checked(packed: bytes, digest: str, limit: int = TAR_LIMIT) -> bytes:
 
 
 def contents(tar: bytes) -> dict[str, bytes]:
-    """Return the files of a release by their paths. Raises ReleaseError for an entry of another kind and for a path outside the folder.
+    """Return the files of a release by their paths. Raises ReleaseError for a member of another kind and for a path outside the folder.
 
     tarfile's own filters came with Python 3.12, and Debian 12 has 3.11: https://peps.python.org/pep-0706/
     """
@@ -237,7 +237,7 @@ def contents(tar: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
         for member in archive:
             if not member.isreg():
-                raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='it is no plain file'")
+                raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='it is not a plain file'")
             parts = member.name.split("/")
             if member.name in found or any(part in ("", ".", "..") for part in parts) or "\0" in member.name:
                 raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='its path leads elsewhere'")

@@ -1,4 +1,4 @@
-// The Consul agent that stands beside ours in the benchmarks: the newest release whose modules are all in the checksum database.
+// The Consul agent that runs beside ours in the benchmarks: the newest release whose modules are all in the checksum database.
 // `go install` refuses it for its replacements, which name folders of its own repository; their versions are published.
 module bench/consul
 

@@ -90,7 +90,7 @@ def verdict(record: Record, stack: str, machines: Iterable[RunningMachine], flee
     elif marked is not None:
         reason = f"it is of stack {marked.stack}"
     elif record.comment:
-        reason = f"it has a comment of its own, {record.comment!r}, which would be lost: clear it first"
+        reason = f"it has another comment, {record.comment!r}, which would be lost: clear it first"
     elif owner is None:
         reason = "no running machine of the state has this address"
     elif owner.fleet not in fleets:

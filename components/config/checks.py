@@ -164,7 +164,7 @@ def _service(service: ServiceSettings, add: _Add) -> None:
     known = sorted(each.name for each in service.incarnations if service.srv(each))
     if service.short_name is not None and service.short_name not in known:
         fix = f"Name one of {', '.join(known)}" if known else "Take it out"
-        add(f"{key}.shortName", f"is {shown(service.short_name)}, which is no incarnation without shards", fix)
+        add(f"{key}.shortName", f"is {shown(service.short_name)}, which is not an incarnation without shards", fix)
     _shards(service, add)
 
 

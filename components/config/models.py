@@ -922,7 +922,7 @@ class WorkloadSettings(Section):
     user: Annotated[
         str | None,
         _RUN_AS,
-        Field(description="the user that the workload runs as", json_schema_extra={"shown": "a user of its own"}),
+        Field(description="the user that the workload runs as", json_schema_extra={"shown": "its own user"}),
     ] = None
     env: Annotated[
         Mapping[str, str],

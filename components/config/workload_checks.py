@@ -213,7 +213,7 @@ def _sites(settings: Settings, fleet: FleetSettings, key: str, add: Add) -> None
             add(key, f"serves {site.join} at {SITE_PORT} by nginx", fix)
         kind, _, name = (site.check or "").partition(":")
         if kind == "workload" and name not in runs and any(each.name == name for each in settings.workloads):
-            problem = f"lacks {name}, whose check says when a machine may join {site.join}"
+            problem = f"lacks {name}, which checks whether a machine may join {site.join}"
             add(key, problem, f"Add {name}, or change {site.key}.check")
 
 

@@ -134,7 +134,7 @@ class CloudflareApi:
     def _refusal(self, operation: str, status: int, code: int, message: str) -> ApiRefusedError:
         answer, permission = f"(HTTP {status}): {message} ({code})", False
         if code == _BAD_HEADER:
-            problem, fix = f"is no API token {answer}", "Give an API token, not a global key"
+            problem, fix = f"is not an API token {answer}", "Give an API token, not a global key"
         elif "from location" in message:
             problem, fix = f"the token may not be used from this machine {answer}", "Add the address to its IP filter"
         elif code == _UNKNOWN_TOKEN or (code == _UNAUTHORIZED and "access token" in message):

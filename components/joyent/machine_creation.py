@@ -112,7 +112,7 @@ class Birth:
     def _await_end(self, machine: str) -> None:
         timeout = float(self._inputs.get("delete_timeout") or 120)
         wait_until(
-            f"machine {machine}, whose name {self._name} is needed again, deleted",
+            f"machine {machine} deleted, since its name {self._name} is needed again",
             lambda: True if self._session.machines.find(machine, 1.0) is None else None,
             timeout=timeout,
             sleep=self._session.sleep,

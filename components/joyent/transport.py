@@ -138,7 +138,7 @@ class Transport:
         return reply
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # As an auth hook: otherwise `requests` would replace our Authorization header by a ~/.netrc entry.
+        # As an auth hook: otherwise `requests` would replace our Authorization header with credentials from ~/.netrc.
         credentials, mine = self.credentials, self.signer
         request.headers.update(
             signing.headers(

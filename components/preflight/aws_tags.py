@@ -95,7 +95,7 @@ def faults(
     try:
         given = default_tags(config, environ)
     except ValueError:
-        return [f'{KEY}: is no block of tags. Write it as {{"tags": {{"team": "web"}}}}, each value a text.']
+        return [f'{KEY}: is not a block of tags. Write it as {{"tags": {{"team": "web"}}}}, each value a text.']
     kinds = kinds_of(settings, tuple(stack_tags))
     found = [fault for tag in given for fault in _tag_faults(tag, stack_tags, kinds)]
     found += [fault for kind in kinds for fault in _set_faults(given, kind)]

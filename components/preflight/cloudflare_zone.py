@@ -101,7 +101,7 @@ def answer_fault(zone: ZoneSettings, found: FoundZone | None) -> str | None:
         )
     if found.type not in ("", "full") and not (found.type == "partial" and all(each.proxied for each in zone.sites)):
         return (
-            f"{of_name}: {found.name} is a {found.type} zone, whose records Cloudflare does not answer as the machines write them. "
+            f"{of_name}: {found.name} is a {found.type} zone. Cloudflare does not answer its records as the machines write them. "
             "Make it a full one."
         )
     if found.paused and zone.proxied:

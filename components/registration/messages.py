@@ -83,7 +83,7 @@ def progress(desired: DesiredState, drift: Drift, instances: Sequence[Instance],
     waiting = [each for each in desired.members if each in drift.waiting]
     machines = {machine.instance: machine for machine in instances}
     shown = [f"{describe(each)}: {_step(machines.get(each.instance), steps)}" for each in waiting]
-    shown += [f"{each} to go" for each in lines(drift, Kind.LEFTOVER)]
+    shown += [f"{each} remains" for each in lines(drift, Kind.LEFTOVER)]
     answering = len(desired.members) - len(waiting)
     reasons = "; ".join(shown) or "the last check"
     return f"{desired.fleet}: {answering} of {len(desired.members)} answer; waiting for {reasons}"

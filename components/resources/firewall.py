@@ -17,7 +17,7 @@ from components.resources import cloudflare_sdk
 from components.resources.tags import deployment
 from rollcall import probe
 
-FIREWALL_TAG = "rollcall-doors"
+FIREWALL_TAG = "rollcall-firewall"
 # Agents ask each other here whether they run. The port is open to all addresses, because members' addresses are not
 # known before they boot. A request that is not signed (`rollcall.probe`) gets no reply.
 AGENT_PROBES = (probe.PORT, "udp")
@@ -129,7 +129,7 @@ def firewall_rules(
     machines = f'tag "{key}" = "{value}"'
     return [
         FirewallRule(
-            f"{fleet}-door-{rule.port}" + (f"-{number}" if number else ""),
+            f"{fleet}-firewall-{rule.port}" + (f"-{number}" if number else ""),
             FirewallRuleArgs(
                 rule=f"FROM {source} TO {machines} ALLOW {rule.protocol} PORT {rule.port}",
                 description=_described(rule),

@@ -91,7 +91,7 @@ def service_membership(
 ) -> Membership:
     """Return the membership in the incarnation `joined` (`theService/v1`).
 
-    `zone` is the provider's id of the zone. `secrets` has at most one entry, the provider's key, for machines that have
+    `zone` is the provider's id of the zone. `secrets` has at most one item, the provider's key, for machines that have
     no instance role. `floor` is the floor of a shard. `key` is the name of the secret with the key; the default is the
     name in `secrets`. `kind` is the provider's kind of place.
     """

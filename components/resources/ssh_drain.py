@@ -24,9 +24,9 @@ run stop rollcall && { ! systemctl cat rollcall-leave >/dev/null 2>&1 || run sto
 # characters of its last line are kept, without `#`. The shell reads ROLLCALL_SSH when this runs, as git's
 # GIT_SSH_COMMAND: a key, a jump host, another client.
 _SCRIPT = f"""[ -n "$ROLLCALL_TO" ] || exit 0
-said=$(timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {_OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' 2>&1) ||
-  echo "$ROLLCALL_TO did not leave by SSH ($?: $(printf %s "$said" | tail -n 1 | LC_ALL=C tr -dc ' "$-~' | cut -c 1-200))\
-; its entries are removed when it is gone"
+output=$(timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {_OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' 2>&1) ||
+  echo "$ROLLCALL_TO did not leave by SSH ($?: $(printf %s "$output" | tail -n 1 | LC_ALL=C tr -dc ' "$-~' | cut -c 1-200))\
+; its records are removed when it is gone"
 """
 
 

@@ -94,7 +94,7 @@ class ZoneSoaProvider(ResourceProvider):
             changes.append(zone.with_ttl(soa, _props["before"]))
         else:
             Engine().say(
-                f"the SOA of {domain} has a TTL of {soa['TTL']} that somebody else has set: it stays", warning=True
+                f"the SOA of {domain} has a TTL of {soa['TTL']} that Rollcall did not set: it stays", warning=True
             )
         if marked is not None and marked[0] == _props["stack"]:
             changes.append(zone.mark("DELETE", f'"{marked[0]} ttl-before={marked[1]}"'))

@@ -182,7 +182,7 @@ class Aws(Observer, ZoneSource):
         service = _service(environ)
         try:
             call = Call.read(environ)
-            # For the request log: an access key's id is no secret.
+            # For the request log: an access key's id is not a secret.
             environ[NOTED] = f"{call.service}:{call.action or call.method} key={key_id_of(environ) or '-'}"
             reply = self._answer(call)
         except AwsError as refused:

@@ -133,9 +133,9 @@ class Call:
         try:
             found = json.loads(self.body or b"{}")
         except ValueError as unread:
-            raise AwsError("SerializationException", "the body is no JSON") from unread
+            raise AwsError("SerializationException", "the body is not JSON") from unread
         if not isinstance(found, dict):
-            raise AwsError("SerializationException", "the body is no JSON object")
+            raise AwsError("SerializationException", "the body is not a JSON object")
         return found
 
     @property

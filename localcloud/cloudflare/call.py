@@ -98,7 +98,7 @@ def authenticated(request: Request, store: Store, *, verifies: bool) -> Token:
 
 
 def _no_json(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _finite(digits: str) -> float:

@@ -213,7 +213,7 @@ def _name_fits(name: str, condition: str) -> bool:
         return name == condition
     test = _NAME_TESTS.get(operator.removesuffix("_case_sensitive"))
     if test is None:
-        raise errors.invalid(f"{operator} is no filter operator")
+        raise errors.invalid(f"{operator} is not a filter operator")
     return test(name, wanted)
 
 

@@ -50,7 +50,7 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
         certificate = self._sign(subject, key.public_key(), host=name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # load_cert_chain reads files only. A client chose the name, so it is no part of the file's.
+        # load_cert_chain reads files only. A client chose the name, so it is not part of the file's.
         with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".pem") as file:
             file.write(
                 key.private_bytes(

@@ -117,7 +117,7 @@ def send(
             trusts(secured)
         connection = http.client.HTTPConnection("origin", port)
         connection.sock = stream
-        # http.client would add an Accept-Encoding of its own.
+        # http.client would add its own Accept-Encoding.
         connection.putrequest(
             environ["REQUEST_METHOD"], request_target(environ), skip_host=True, skip_accept_encoding=True
         )

@@ -55,7 +55,7 @@ def keeping(identity: str, outputs: Values | None = None) -> Iterator[None]:
 @dataclass(frozen=True, kw_only=True)
 class Input:
     """`replaces`: a change makes a new resource. `default`: what the provider fills in. `computed`: the cloud fills it in
-    when it is not given, so its absence is no difference. `choices`: an enum's values."""
+    when it is not given, so its absence is not a difference. `choices`: an enum's values."""
 
     required: bool = False
     replaces: bool = False

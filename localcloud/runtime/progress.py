@@ -111,7 +111,7 @@ def logged(
     """Run a command to the end, all of its output in `log`, behind that of the step's commands before it; its exit code. Raises
     OSError where it cannot be started.
 
-    `doing` says what begins and about how long it takes, unless the step has said so; of a command that ends at once nothing is said.
+    `doing` describes the command and about how long it takes, unless the step has described it. A command that ends at once prints nothing.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab" if log in step.logs else "wb") as output:

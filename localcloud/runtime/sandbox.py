@@ -375,7 +375,7 @@ def _download(name: str, version: str, home: Path) -> str | None:
 def _run_in_session(
     words: Sequence[str], folder: Path, env: Mapping[str, str], capture: bool
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end in a session of its own; what it prints, where that is asked for."""
+    """Run to the end in a separate session; what it prints, where that is asked for."""
     pipe = subprocess.PIPE if capture else None
     with _in_session(words, folder, env, pipe, pipe) as process:
         out, err = process.communicate()
@@ -385,7 +385,7 @@ def _run_in_session(
 def _log_in_session(
     words: Sequence[str], folder: Path, env: Mapping[str, str], log: Path, watch: Callable[[], None]
 ) -> int:
-    """Run to the end in a session of its own, with all that it prints in `log`; `watch` is called all the while. Its exit code."""
+    """Run to the end in a separate session, with all that it prints in `log`; `watch` is called all the while. Its exit code."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output, _in_session(words, folder, env, output, subprocess.STDOUT) as process:
         while process.poll() is None:
@@ -400,7 +400,7 @@ def _log_in_session(
 def _in_session(
     words: Sequence[str], folder: Path, env: Mapping[str, str], out: IO[str] | int | None, err: int | None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process in a session of its own. Interrupted, it gets 60 s to end well (the engine writes its checkpoint then); whatever of
+    """A process in a separate session. Interrupted, it gets 60 s to end well (the engine writes its checkpoint then); whatever of
     its session still runs after it, ends."""
     process = subprocess.Popen(
         words,

@@ -25,7 +25,7 @@ _ACCOUNTS = {"rollcall:joyent": ("url", "account", "keyId")}
 def sandboxed(text: str) -> tuple[dict[str, Any], list[str]]:
     """Return the content of the sandbox's copy of this `Pulumi.<stack>.yaml`, and the keys that it leaves out, sorted.
 
-    Raises ValueError where the text is no mapping.
+    Raises ValueError where the text is not a mapping.
     """
     whole = yaml.safe_load(text) or {}
     if not isinstance(whole, Mapping) or not isinstance(whole.get("config") or {}, Mapping):
@@ -92,7 +92,7 @@ def copy(source: Path, target: Path) -> list[str]:
     """Write the sandbox's copy of a `Pulumi.<stack>.yaml`. Return the keys that it leaves out.
 
     The secrets that `pulumi config set --secret` has put into the copy stay, with the engine's salt for them, because a reader who then
-    changes the source would have to set them again. Raises ValueError where `source` is no configuration, or has a key twice: the copy
+    changes the source would have to set them again. Raises ValueError where `source` is not a configuration, or has a key twice: the copy
     would have the last one only, and the program that is sandboxed could not say so.
     """
     before = target.read_text() if target.exists() else ""

@@ -84,7 +84,7 @@ class Rule:
 
 
 def parse(text: object) -> Parsed:
-    """Raises ApiError 409 for what is no rule."""
+    """Raise ApiError 409 for an invalid rule."""
     try:
         if not isinstance(text, str):
             raise _NoRule("rule must be a string")
@@ -168,7 +168,7 @@ class _Parser:
         low, dash, high = word.partition("-")
         for port in (low, high) if dash else (low,):
             if not port.isdecimal() or not 1 <= int(port) <= 65535:
-                raise _NoRule(f"{word!r} is no range of ports")
+                raise _NoRule(f"{word!r} is not a range of ports")
         return f"{low} - {high}" if dash else low
 
     def _types(self) -> str:
@@ -217,7 +217,7 @@ class _Parser:
             if kind == "vm":
                 return str(uuid.UUID(word))
         except ValueError as wrong:
-            raise _NoRule(f"{word!r} is no {kind}") from wrong
+            raise _NoRule(f"{word!r} is not a valid {kind}") from wrong
         raise _NoRule(f"unknown target {kind!r}")
 
     def _take(self, what: str) -> str:

@@ -69,7 +69,7 @@ def _nic(at: int, machine: Machine) -> dict[str, Any]:
 
 
 def _nic_tag(network: Network) -> str:
-    """Fabrics are overlays with a tag of their own."""
+    """Fabrics are overlays, each with its own tag."""
     return "sdc_overlay/1" if network.fabric else "external" if network.public else "internal"
 
 

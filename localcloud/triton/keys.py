@@ -34,7 +34,7 @@ class KeyRing:
         self._keys: list[SshKey] = []
 
     def add(self, name: str | None, openssh: str) -> SshKey:
-        """Raises ApiError for a text that is no key and for a key that is there already."""
+        """Raise ApiError for a text that is not a key, and for a key that exists already."""
         words = openssh.split(" ")
         if len(words) < 2:
             raise invalid_argument("key is invalid")

@@ -82,7 +82,7 @@ class Addresses:
 
 @dataclass
 class Network:
-    """A network, or with `members` a pool of networks, which has no addresses of its own."""
+    """A network, or with `members` a pool of networks, which has no addresses itself."""
 
     name: str
     id: str

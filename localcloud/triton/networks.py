@@ -93,7 +93,7 @@ def _check_in_subnet(network: Network, ip: str) -> None:
     try:
         inside = ipaddress.IPv4Address(ip) in network.addresses.subnet
     except ValueError as wrong:
-        raise invalid_argument(f'property "ip": {ip} is no IP address') from wrong
+        raise invalid_argument(f'property "ip": {ip} is not an IP address') from wrong
     if not inside:
         raise not_found(f"{ip} not found")
 

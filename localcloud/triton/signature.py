@@ -57,7 +57,7 @@ class Signed:
 
 
 def parse(wire: Wire, now: float) -> Signed:
-    """Raises ApiError 400 InvalidHeader, with what the modern parser said, where neither form fits."""
+    """Raise ApiError 400 InvalidHeader with the modern parser's message where neither form fits."""
     try:
         return _modern(wire, now)
     except _UnreadableError as wrong:

@@ -293,7 +293,7 @@ class TestTheTokensFault:
         monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "short")
         message = str(fault_of(PLAIN))
         assert message.startswith(
-            "CLOUDFLARE_API_TOKEN: is no API token (HTTP 400): Invalid request headers: Invalid format for"
+            "CLOUDFLARE_API_TOKEN: is not an API token (HTTP 400): Invalid request headers: Invalid format for"
         )
 
     @pytest.mark.parametrize(

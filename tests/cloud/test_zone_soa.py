@@ -89,7 +89,7 @@ def test_a_delete_leaves_what_another_owner_has_set(
     set_ttl(cloud, props, 300)
     provider.delete("x", outs)
     assert at(cloud, props, DOMAIN)["SOA"]["TTL"] == 300 and at(cloud, props, mark_name(DOMAIN)) == {}
-    assert "has a TTL of 300 that somebody else has set: it stays" in capsys.readouterr().err
+    assert "has a TTL of 300 that Rollcall did not set: it stays" in capsys.readouterr().err
 
 
 def test_an_up_that_was_killed_is_taken_over_with_what_was_before(

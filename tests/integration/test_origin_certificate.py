@@ -97,7 +97,7 @@ def test_the_zone_is_strict_and_the_ports_are_open_to_the_edge(stack: Stack) -> 
     }
     assert ports == {("tcp", 443): edge, ("udp", 4217): {"0.0.0.0/0"}}
     rules = sorted(each["rule"] for each in map(json.loads, stack.triton("fwrules", "-j").splitlines()))
-    machines = 'TO tag "rollcall-doors" = "local/web-joyent" ALLOW'
+    machines = 'TO tag "rollcall-firewall" = "local/web-joyent" ALLOW'
     assert rules == [
         f"FROM (subnet 198.51.100.2/32 OR subnet 203.0.113.2/32) {machines} tcp PORT 443",
         f"FROM any {machines} udp PORT 4217",

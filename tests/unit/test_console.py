@@ -64,7 +64,7 @@ def test_help_of_a_command_of_a_stack_is_its_own() -> None:
         assert done.returncode == 0 and f"usage: rollcall {command}" in done.stdout, done
 
 
-@pytest.mark.parametrize(("words", "what"), [([], "no command was given"), (["dance"], "'dance' is no command")])
+@pytest.mark.parametrize(("words", "what"), [([], "no command was given"), (["dance"], "'dance' is not a command")])
 def test_an_unknown_command_is_refused_with_the_way_to_the_list(tmp_path: Path, words: list[str], what: str) -> None:
     done = rollcall(tmp_path, *words)
     assert done.returncode == 2

@@ -68,7 +68,7 @@ class TestWhichThereAre:
     def test_a_name_that_leads_nowhere_is_a_fault(self, name: str) -> None:
         with pytest.raises(
             ConfigurationError,
-            match=r"serviceDiscovery\.services\.s\.shortName: is .*, which is no incarnation without shards\. Name one of v1\.",
+            match=r"serviceDiscovery\.services\.s\.shortName: is .*, which is not an incarnation without shards\. Name one of v1\.",
         ):
             settings({"v1": {}, "v2": {"shards": 2}, "rc": {}}, shortName=name)
 

@@ -294,7 +294,7 @@ class Agent:
                     end - time.monotonic(),
                 )
             except Exception as fault:  # noqa: BLE001 - the others are left all the same
-                log.error("leave failed: %s; whoever cleans up after this machine removes the entry", as_error(fault))
+                log.error("leave failed: %s; another machine or the roll call removes the record", as_error(fault))
                 clean = False
         return clean
 

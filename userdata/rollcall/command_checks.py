@@ -1,4 +1,4 @@
-"""Run the command checks of workloads. systemd runs each in a unit of its own, as the workload's user and confined as the workload.
+"""Run the command checks of workloads. systemd runs each in a separate unit, as the workload's user and confined as the workload.
 
 A thread starts the unit every `interval` seconds, because a command may take longer than the agent may pause. The unit writes to a file
 of root in memory. The workload has only the open file, so it cannot lead the agent to another one.

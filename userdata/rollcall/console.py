@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(usage())
         return 0
     if command not in {**ABOUT_A_STACK, **ANYWHERE, **ON_A_MACHINE}:
-        what = f"{command!r} is no command" if command else "no command was given"
+        what = f"{command!r} is not a command" if command else "no command was given"
         print(f"rollcall: {what}. `rollcall --help` lists them.", file=sys.stderr)
         return 2
     if command not in ABOUT_A_STACK or not (here / "components" / "commands" / f"{command}.py").is_file():

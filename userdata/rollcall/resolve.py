@@ -359,7 +359,7 @@ class Client:
             return cached
         old = cached if cached is not None and cached.value and now < cached.expired + self._stale else None
         if old is not None and now < self._silent_until:
-            return self._served_stale(key, old, "no resolver said anything a moment ago")
+            return self._served_stale(key, old, "no resolver answered a moment ago")
         try:
             reply = self._reply(name, rtype, self._waits(key, old, now))
         except TransientError as failed:
@@ -520,7 +520,7 @@ def ordered(targets: Sequence[Target], dice: random.Random) -> Iterator[Target]:
     """Yield targets by the "Usage rules" of RFC 2782.
 
     Priorities ascend. Within a priority, put targets of weight 0 in front and the others in any order. Then repeat: choose a number from 0
-    to the sum of the weights, inclusive, and take the first target whose running sum reaches it.
+    to the sum of the weights, inclusive, and take the first target with a running sum that reaches it.
     """
     for priority in sorted({each.priority for each in targets}):
         left = [each for each in targets if each.priority == priority]

@@ -399,7 +399,7 @@ class Route53Registry:
         return ""
 
     def _machines(self, sets: Iterable[RecordSet], values: Iterable[str], stack: str) -> int:
-        """Return how many machines of a stack are in the record set with `values` and have not said that they leave."""
+        """Return how many machines of a stack are in the record set with `values` and are not leaving."""
         hosts, found = _by_name(sets), 0
         for target in {*map(_target, values)}:
             there = owner_of(hosts.get(target, ()))
@@ -520,7 +520,7 @@ class Route53Registry:
         if not self._names:
             return []
         leaving, named = self._named(present, _LEAVES), self._named(present, *_MEMBERS, _LEAVES)
-        # A host that exists and whose TXT does not name our record set belongs to another writer.
+        # A host that exists with a TXT that does not name our record set belongs to another writer.
         theirs = {*hosts} - named
         members = [each for each in wanted.values if self._is_ours(each) and _target(each) not in theirs]
         known = {ours, *map(_target, {*members, *filter(self._is_ours, current.values)})} - theirs
@@ -551,7 +551,7 @@ class Route53Registry:
         return found
 
     def _named(self, present: Iterable[RecordSet], *words: str) -> set[str]:
-        """Return the hosts whose TXT says one of these words about our record set."""
+        """Return the hosts with one of these words about our record set in their TXT."""
         here = list(present)
         return {host for word in words for host, names in hosts_of(here, word).items() if self._set in names}
 

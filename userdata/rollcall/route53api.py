@@ -23,7 +23,7 @@ _QUERY = {"StartRecordName": "name", "StartRecordType": "type", "StartRecordIden
 
 
 class ConflictError(TransientError):
-    """A record set differs from what the batch said it was. The caller must read it again."""
+    """A record set differs from the values in the batch. The caller must read it again."""
 
 
 class Route53Api(Protocol):

@@ -317,7 +317,7 @@ def _after_set(writer: Writer, event: SetFound | SetWritten | Tidied) -> Step:
 def _after_write(writer: Writer) -> Step:
     """Write again as long as a write adds other machines: they may have left meanwhile, and more may have come.
 
-    They read after they have said that they leave, and we write after we have read.
+    They read after they have written that they leave, and we write after we have read.
     """
     writer = replace(writer, writes=writer.writes + 1)
     if writer.added and writer.writes < TRIES:

@@ -178,7 +178,7 @@ class WorkloadSecrets:
         """Write the secrets to files of root in memory. Return whether one has changed."""
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_memory(self._home, self._mounts):
-            raise FatalError(f"reason=secrets-on-disk folder={self._home} workload={workload} said='it is no tmpfs'")
+            raise FatalError(f"reason=secrets-on-disk folder={self._home} workload={workload} said='it is not a tmpfs'")
         folder = self._home / workload
         folder.mkdir(mode=0o700, exist_ok=True)
         changed = False

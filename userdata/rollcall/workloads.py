@@ -198,7 +198,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
         if member.isdir():
             continue
         if not (member.isreg() or member.issym()):
-            raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='it is no plain file and no link'")
+            raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='it is not a plain file or a link'")
         if not is_inside(path):
             raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='its path leads elsewhere'")
         if member.issym() and not link_stays(path, member.linkname):

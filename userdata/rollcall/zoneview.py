@@ -161,7 +161,7 @@ class ZoneView:
         details = "; ".join(f"the resolver {each} {replies[each]}" for each in apart)
         theirs = Reply(values=frozenset().union(*votes))
         here = f"{name} {rtype}: the name servers {str(theirs).replace('answers', 'answer', 1)}; {details}."
-        return f"{here} It has a view of its own, or keeps old answers for up to {late:.0f} s."
+        return f"{here} It has another view, or keeps old answers for up to {late:.0f} s."
 
     def votes(self, name: str, rtype: str, *, cached: bool = True) -> list[frozenset[str]]:
         """Return what each server with a vote answers. If none has one and `cached` is true, return what the resolvers answer.
@@ -340,7 +340,7 @@ def _lame(reply: dns.message.Message, zone: str) -> str:
     where = to.to_text()
     if dns.name.from_text(zone).is_subdomain(to):
         return f"is lame for this zone (it refers to the servers of {where})"
-    return f"has no say there (the zone delegates {where} to others)"
+    return f"is not responsible there (the zone delegates {where} to others)"
 
 
 def _cache_s(reply: dns.message.Message, answered: bool) -> float:

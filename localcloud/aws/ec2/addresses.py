@@ -17,7 +17,7 @@ class AddressPool:
     def __init__(self, first: str, last: str) -> None:
         start, end = int(IPv4Address(first)), int(IPv4Address(last))
         if end < start:
-            raise ValueError(f"{first} to {last} is no range")
+            raise ValueError(f"{first} to {last} is not a range")
         self._next, self._end = start, end
         self._returned: deque[str] = deque()
 

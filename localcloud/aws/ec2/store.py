@@ -106,7 +106,7 @@ class Corrections(_Backend):
         by_key = {name[4:]: left.pop(name) for name in list(left) if name.startswith("tag:")}
         if "resource-type" in left:
             kinds = [kind for kind in sorted(set(known.values())) if kind in left["resource-type"]]
-            # None at all is no filter to moto.
+            # moto takes an empty list as no filter.
             left["resource-type"] = kinds or ["none"]
         tags = super().describe_tags(left or None)
         return [each for each in tags if all(each["key"] == key and each["value"] in by_key[key] for key in by_key)]

@@ -59,7 +59,7 @@ def _change(element: ElementTree.Element) -> Change:
         raise AwsError("InvalidChangeBatch", message) from wrong
     ttl = text(given, "TTL")
     if ttl and not ttl.isdecimal():
-        raise AwsError("InvalidInput", f"Invalid XML ; TTL '{ttl}' is no number")
+        raise AwsError("InvalidInput", f"Invalid XML ; TTL '{ttl}' is not a number")
     made = RecordSet(
         name=name,
         type=text(given, "Type"),

@@ -1,8 +1,8 @@
 """A control group for each machine, so that all of it can be found, frozen and killed at once.
 
-systemd in a machine needs a group of its own in the unified hierarchy and, on hosts in hybrid mode, the same path in
+systemd in a machine needs its own group in the unified hierarchy and, on hosts in hybrid mode, the same path in
 `name=systemd`: without that, two machines' systemd would manage the same groups (systemd-nspawn(1), --keep-unit). Where the `cpu`
-controller has a hierarchy of its own, a machine has a group there too: all of a machine that boots then has one share of the
+controller has its own hierarchy, a machine has a group there too: all of a machine that boots then has one share of the
 processors, as each process of those that serve, since no real machine's boot takes another's processors.
 """
 

@@ -36,7 +36,7 @@ class MetadataSide(Protocol):
 
 
 class FrameError(ValueError):
-    """A line that is no intact frame of version 2."""
+    """A line that is not an intact frame of version 2."""
 
 
 def frame(request_id: str, code: str, payload: str | None = None) -> str:

@@ -193,7 +193,7 @@ class Instance(Regional):
         made = self.api.client("ec2").run_instances(**self._request(given))["Instances"][0]["InstanceId"]
         with keeping(made):
             found = _wait(self.api, made, "running")
-            # The provider tags the volume by a call of its own, once the instance runs.
+            # The provider tags the volume by a separate call, once the instance runs.
             _retag(self.api.client("ec2"), _root_volume(found), {}, (given.get("rootBlockDevice") or {}).get("tags"))
         return made, _instance_outputs(found, self.api.region)
 

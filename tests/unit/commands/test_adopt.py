@@ -28,7 +28,7 @@ def test_the_address_of_a_running_machine_becomes_its_record() -> None:
         (replace(RECORD, content="198.51.100.11"), [MACHINE], "no running machine"),
         (RECORD, [replace(MACHINE, addresses=())], "no running machine"),
         (RECORD, [], "no running machine"),
-        (replace(RECORD, comment="mine"), [MACHINE], "a comment of its own, 'mine'"),
+        (replace(RECORD, comment="mine"), [MACHINE], "another comment, 'mine'"),
         (replace(RECORD, comment=str(replace(OWNER, stack="other"))), [MACHINE], "it is of stack other"),
         (replace(RECORD, type="CNAME", content="elsewhere.example"), [MACHINE], "no address record"),
         (replace(RECORD, type="TXT"), [MACHINE], "no address record"),

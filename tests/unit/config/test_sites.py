@@ -226,7 +226,7 @@ def test_a_fleet_runs_the_workload_with_the_deciding_check() -> None:
     config = workloads(check="workload:docs")
     config["fleets"]["web"]["runs"] = ["api", "site"]
     assert faults(config) == [
-        "rollcall:fleets.web.runs: lacks docs, whose check says when a machine may join site/docs. Add docs, or change "
+        "rollcall:fleets.web.runs: lacks docs, which checks whether a machine may join site/docs. Add docs, or change "
         "rollcall:sites.docs.check."
     ]
 

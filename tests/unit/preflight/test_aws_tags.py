@@ -129,7 +129,7 @@ def test_those_of_the_environment_are_named_by_their_variable() -> None:
 @pytest.mark.parametrize("config", ["[]", '{"tags": []}', '{"tags": {"a": {}}}', "no json", '{"tags": {"a": null}}'])
 def test_another_form_is_a_fault_with_the_form(config: str) -> None:
     assert faults(settings(), MARKS, config, {}) == [
-        'aws:defaultTags: is no block of tags. Write it as {"tags": {"team": "web"}}, each value a text.'
+        'aws:defaultTags: is not a block of tags. Write it as {"tags": {"team": "web"}}, each value a text.'
     ]
 
 

@@ -106,7 +106,7 @@ def test_a_rule_of_triton_names_no_more_than_it_may(networks: int, rules: int) -
 
 
 def test_a_rule_means_the_same_after_triton_has_written_it_its_way() -> None:
-    written = f'FROM {sources(3)[0]} TO tag "rollcall-doors" = "prod/web" ALLOW tcp PORT 443'
+    written = f'FROM {sources(3)[0]} TO tag "rollcall-firewall" = "prod/web" ALLOW tcp PORT 443'
     assert meaning(str(parse(written))) == meaning(written)
 
 

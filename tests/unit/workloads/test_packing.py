@@ -173,9 +173,9 @@ def tar(*members: tuple[str, Any], size: int = 0) -> bytes:
     [
         ("/etc/cron.d/x", tarfile.REGTYPE, "its path leads elsewhere"),
         ("a/../../x", tarfile.REGTYPE, "its path leads elsewhere"),
-        ("x", tarfile.CHRTYPE, "it is no plain file and no link"),
-        ("x", tarfile.FIFOTYPE, "it is no plain file and no link"),
-        ("x", (tarfile.LNKTYPE, "start"), "it is no plain file and no link"),
+        ("x", tarfile.CHRTYPE, "it is not a plain file or a link"),
+        ("x", tarfile.FIFOTYPE, "it is not a plain file or a link"),
+        ("x", (tarfile.LNKTYPE, "start"), "it is not a plain file or a link"),
         ("x", (tarfile.SYMTYPE, "/etc/shadow"), "its link leads elsewhere"),
         ("a/x", (tarfile.SYMTYPE, "../../etc"), "its link leads elsewhere"),
         ("x", (tarfile.SYMTYPE, "link/../.."), "its link leads elsewhere"),
