@@ -126,7 +126,7 @@ class Arguments:
                         self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
 
     @contextlib.contextmanager
-    def looked_at(self) -> Iterator[Arguments]:
+    def recorded(self) -> Iterator[Arguments]:
         self._thread.start()
         try:
             yield self

@@ -38,7 +38,7 @@ def reading_only(deployed: Deployed) -> dict[str, str]:
     assert {each.partition(":")[0] for each in reads} >= {"ec2", "iam", "route53", "s3", "ssm"}
     statement = {"Effect": "Allow", "Action": reads, "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    iam.put_user_policy(UserName="reviewer", PolicyName="looks", PolicyDocument=document)
+    iam.put_user_policy(UserName="reviewer", PolicyName="reads", PolicyDocument=document)
     key = iam.create_access_key(UserName="reviewer")["AccessKey"]
     return {
         "AWS_ACCESS_KEY_ID": key["AccessKeyId"],

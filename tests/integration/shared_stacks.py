@@ -72,7 +72,7 @@ class TwoClouds(InStep):
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda each: self.inside(each["id"], *words), self.machines("web-")))
 
-    def standing(self) -> tuple[set[str], set[str]]:
+    def registered(self) -> tuple[set[str], set[str]]:
         """The addresses at the site, and those of the hosts in the service's set."""
         hosts = [value.split()[3] for value in self.dig(SERVICE, "SRV")]
         return set(self.answers()), {address for host in hosts for address in self.dig(host, "A")}
@@ -126,7 +126,7 @@ class ClosedSite(InStep):
         self.config.write_text(CLOSED_SITE.format(rotation=rotation))
         self.sandbox.write_config()
 
-    def said(self, verb: str) -> str:
+    def run_with_output(self, verb: str) -> str:
         """Run `pulumi VERB` as a user would, with its preview; all that it printed."""
         done = self.sandbox.pulumi(verb, "--yes", "--stack", "local", "--diff", capture=True)
         return done.stdout + done.stderr
@@ -150,11 +150,11 @@ def _closed_site() -> Iterator[tuple[Sandbox, str, Path, Arguments, Logs]]:
     with TemporaryDirectory() as folder:
         config = config_file(Path(folder), CLOSED_SITE.format(rotation=""))
         with (
-            Arguments().looked_at() as arguments,
+            Arguments().recorded() as arguments,
             sandboxed("closed-site", config) as sandbox,
             Logs(sandbox) as logs,
         ):
             deployed = ClosedSite(sandbox)
-            output = deployed.said("up")
+            output = deployed.run_with_output("up")
             assert len(deployed.in_state()) == 5 and deployed.owners() == deployed.expected()
             yield sandbox, output, config, arguments, logs

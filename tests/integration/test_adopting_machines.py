@@ -78,7 +78,7 @@ class ExistingSite(InStep):
 
 def test_machines_made_by_hand_become_the_fleets_and_no_visitor_fails(tmp_path: Path) -> None:
     config = config_file(tmp_path, BEFORE)
-    with sandboxed("standing", config) as sandbox:
+    with sandboxed("existing", config) as sandbox:
         stack = ExistingSite(sandbox)
         old = stack.make()
         wait_until("it serves", lambda: stack.ask_site() == "HTTP 200", 30)

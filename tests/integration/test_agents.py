@@ -85,14 +85,14 @@ def agents() -> Agents:
 
 
 @contextlib.contextmanager
-def looked_at(look: Callable[[], tuple[set[str], set[str]]]) -> Iterator[list[tuple[set[str], set[str]]]]:
+def sampled(read: Callable[[], tuple[set[str], set[str]]]) -> Iterator[list[tuple[set[str], set[str]]]]:
     """What stands, looked at all the time."""
     seen: list[tuple[set[str], set[str]]] = []
     ended = False
 
     def watch() -> None:
         while not ended:
-            seen.append(look())
+            seen.append(read())
             time.sleep(0.2)
 
     with ThreadPoolExecutor(1) as pool:
@@ -106,8 +106,8 @@ def looked_at(look: Callable[[], tuple[set[str], set[str]]]) -> Iterator[list[tu
 
 def test_an_agent_that_is_restarted_stopped_or_killed_takes_no_machine_out(agents: Agents) -> None:
     everybody = agents.everybody()
-    assert agents.standing() == (everybody, everybody)
-    with looked_at(agents.standing) as seen:
+    assert agents.registered() == (everybody, everybody)
+    with sampled(agents.registered) as seen:
         agents.everywhere("systemctl", "restart", "rollcall")
         agents.everywhere("systemctl", "kill", "--signal=KILL", "rollcall")
         agents.everywhere("systemctl", "kill", "--signal=TERM", "rollcall")
@@ -127,17 +127,17 @@ def test_leave_by_hand_lasts_until_join_and_stopping_the_leave_unit_leaves(agent
     everybody, address = agents.everybody(), machine["addresses"][0]
     rest = everybody - {address}
     agents.inside(machine["id"], "rollcall", "leave")
-    wait_until("it is out", lambda: agents.standing() == (rest, rest), SECONDS)
+    wait_until("it is out", lambda: agents.registered() == (rest, rest), SECONDS)
     agents.inside(machine["id"], "systemctl", "restart", "rollcall")
     time.sleep(10)
-    assert agents.standing() == (rest, rest)
+    assert agents.registered() == (rest, rest)
     assert "left-by-hand" in agents.status(machine)["error"]
     agents.inside(machine["id"], "rollcall", "join")
-    wait_until("it is back", lambda: agents.standing() == (everybody, everybody), SECONDS)
+    wait_until("it is back", lambda: agents.registered() == (everybody, everybody), SECONDS)
     agents.inside(machine["id"], "systemctl", "stop", "rollcall-leave")
-    assert agents.standing() == (rest, rest)
+    assert agents.registered() == (rest, rest)
     agents.inside(machine["id"], "systemctl", "start", "rollcall")
-    wait_until("it is back again", lambda: agents.standing() == (everybody, everybody), SECONDS)
+    wait_until("it is back again", lambda: agents.registered() == (everybody, everybody), SECONDS)
 
 
 def test_a_machine_that_shuts_down_while_its_agent_is_absent_leaves_first(agents: Agents) -> None:
@@ -146,9 +146,9 @@ def test_a_machine_that_shuts_down_while_its_agent_is_absent_leaves_first(agents
     everybody, rest = agents.everybody(), agents.everybody() - {machine["addresses"][0]}
     agents.inside(machine["id"], "systemctl", "stop", "rollcall")
     agents.triton("instance", "stop", "-w", machine["id"])
-    assert agents.standing() == (rest, rest)
+    assert agents.registered() == (rest, rest)
     agents.triton("instance", "start", "-w", machine["id"])
-    wait_until("it is back", lambda: agents.standing() == (everybody, everybody), 90)
+    wait_until("it is back", lambda: agents.registered() == (everybody, everybody), 90)
 
 
 def test_each_record_of_a_service_comes_back(agents: Agents) -> None:
@@ -163,7 +163,7 @@ def test_each_record_of_a_service_comes_back(agents: Agents) -> None:
         agents.change("DELETE", before)
         if rtype == "A":
             everywhere = wait_until(
-                "its A is back", lambda: agents.standing() == (everybody, everybody), SECONDS + RIGHT_AFTER_S
+                "its A is back", lambda: agents.registered() == (everybody, everybody), SECONDS + RIGHT_AFTER_S
             )
             host = agents.host_of(generation_of(first))
             assert host != first and agents.record_set(first, "TXT") is None, "nothing is left of the former name"
@@ -178,13 +178,13 @@ def test_each_record_of_a_service_comes_back(agents: Agents) -> None:
         agents.change("UPSERT", {**before, "TTL": before["TTL"] + 7})
         wait_until(f"its {rtype}'s TTL is back", lambda: agents.record_set(host, rtype) == before, SECONDS)  # noqa: B023
         time.sleep(RIGHT_AFTER_S)
-    wait_until("all stand", lambda: agents.standing() == (everybody, everybody), SECONDS)
+    wait_until("all stand", lambda: agents.registered() == (everybody, everybody), SECONDS)
 
 
 def test_a_copied_mark_removes_no_machine_and_each_machine_restores_its_mark(agents: Agents) -> None:
     everybody, before = agents.everybody(), agents.marks()
     copied = before[agents.machine("web-aws-0")["addresses"][0]]
-    with looked_at(agents.standing) as seen:
+    with sampled(agents.registered) as seen:
         for each in agents.site_records():
             agents.cloudflare("PATCH", f"/{each['id']}", {"comment": copied})
         agents.inside(agents.machine("web-aws-0")["id"], "systemctl", "restart", "rollcall")
@@ -199,15 +199,16 @@ def test_a_copied_mark_removes_no_machine_and_each_machine_restores_its_mark(age
             agents.cloudflare("PATCH", f"/{each['id']}", {"comment": copied})
         agents.inside(agents.machine("web-aws-0")["id"], "systemctl", "stop", "rollcall-leave")
         rest = everybody - {agents.machine("web-aws-0")["addresses"][0]}
-        wait_until("it alone has left", lambda: agents.standing() == (rest, rest), SECONDS)
+        wait_until("it alone has left", lambda: agents.registered() == (rest, rest), SECONDS)
         agents.inside(agents.machine("web-aws-0")["id"], "systemctl", "start", "rollcall")
-        wait_until("it is back", lambda: agents.standing() == (everybody, everybody) and agents.marks() == before, 2 * SECONDS)  # fmt: skip
+        all_back = lambda: agents.registered() == (everybody, everybody) and agents.marks() == before  # noqa: E731
+        wait_until("it is back", all_back, 2 * SECONDS)
     assert all(site >= rest for site, _ in seen)
 
 
 def test_all_unhealthy_for_six_seconds_changes_nothing(agents: Agents) -> None:
     everybody = agents.everybody()
-    with looked_at(agents.standing) as seen:
+    with sampled(agents.registered) as seen:
         began = time.monotonic()
         agents.everywhere("systemctl", "stop", "nginx", "the-service")
         time.sleep(max(6.0 - (time.monotonic() - began), 0))
@@ -219,16 +220,16 @@ def test_all_unhealthy_for_six_seconds_changes_nothing(agents: Agents) -> None:
 
 def test_all_unhealthy_for_longer_leave_a_floor_which_up_and_status_name(agents: Agents) -> None:
     everybody = agents.everybody()
-    with looked_at(agents.standing) as seen:
+    with sampled(agents.registered) as seen:
         agents.everywhere("systemctl", "stop", "nginx", "the-service")
         wait_until(
-            "those above the floor have left", lambda: [len(each) for each in agents.standing()] == [FLOOR] * 2, 90
+            "those above the floor have left", lambda: [len(each) for each in agents.registered()] == [FLOOR] * 2, 90
         )
         wait_until("those that stay say so", lambda: len(agents.kept()) == FLOOR, SECONDS)
         # Each of them asks several times more whether it may leave.
         time.sleep(timing.seconds(short=9, usual=20))
     assert all(len(site) >= FLOOR and len(service) >= FLOOR for site, service in seen)
-    assert [len(each) for each in agents.standing()] == [FLOOR] * 2
+    assert [len(each) for each in agents.registered()] == [FLOOR] * 2
     kept = agents.kept()
     assert len(kept) == FLOOR and all(Owner.parse(each) for each in kept)
     agents.configure(timeout=12)
@@ -239,17 +240,17 @@ def test_all_unhealthy_for_longer_leave_a_floor_which_up_and_status_name(agents:
     finally:
         agents.configure()
     agents.everywhere("systemctl", "start", "nginx", "the-service")
-    wait_until("all are back", lambda: agents.standing() == (everybody, everybody), 60)
+    wait_until("all are back", lambda: agents.registered() == (everybody, everybody), 60)
     wait_until("nobody is kept", lambda: not agents.kept(), SECONDS)
 
 
 def test_one_that_is_healthy_again_lets_an_unhealthy_one_go(agents: Agents) -> None:
     everybody = agents.everybody()
     agents.everywhere("systemctl", "stop", "nginx")
-    wait_until("those above the floor have left", lambda: len(agents.standing()[0]) == FLOOR, 90)
-    out = next(each for each in agents.machines("web-") if each["addresses"][0] not in agents.standing()[0])
+    wait_until("those above the floor have left", lambda: len(agents.registered()[0]) == FLOOR, 90)
+    out = next(each for each in agents.machines("web-") if each["addresses"][0] not in agents.registered()[0])
     agents.inside(out["id"], "systemctl", "start", "nginx")
     wait_until("it is back, and one of the unhealthy has left",
-               lambda: out["addresses"][0] in agents.standing()[0] and len(agents.standing()[0]) == FLOOR, 60)  # fmt: skip
+               lambda: out["addresses"][0] in agents.registered()[0] and len(agents.registered()[0]) == FLOOR, 60)  # fmt: skip
     agents.everywhere("systemctl", "start", "nginx")
-    wait_until("all are back", lambda: agents.standing() == (everybody, everybody), 60)
+    wait_until("all are back", lambda: agents.registered() == (everybody, everybody), 60)

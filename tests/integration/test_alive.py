@@ -82,7 +82,7 @@ class Alive(TwoClouds):
             yield address, everybody - {address}
         finally:
             self.start(machine)
-        wait_until("it is back", lambda: [len(each) for each in self.standing()] == [4, 4], 120)
+        wait_until("it is back", lambda: [len(each) for each in self.registered()] == [4, 4], 120)
 
     @contextlib.contextmanager
     def faults(self, *specs: str) -> Iterator[None]:
@@ -116,7 +116,7 @@ def test_what_is_at_the_address_of_a_stranger_goes_though_he_relays_each_questio
     cloud: Cloud = alive.machine(name)["cloud"]
     member = next(each["addresses"][0] for each in alive.live if each["name"] != alive.machine(name)["name"])
     with alive.crashed(name) as (address, left), stranger.at(address, cloud, alive.namespace, member, SERVED) as him:
-        took = wait_until("his address is gone", lambda: alive.standing() == (left, left), WITHIN)
+        took = wait_until("his address is gone", lambda: alive.registered() == (left, left), WITHIN)
         print(f"entries at a stranger's address gone after {took:.0f} s; he relayed {len(him.passed)} questions")
         assert him.passed and him.replies == []
 
@@ -127,7 +127,7 @@ def test_where_udp_4217_is_dropped_every_machine_answers_its_challenge_and_a_cra
         # More than twice the time after which a silent machine is removed.
         end = time.monotonic() + timing.seconds(short=55, usual=90)
         while time.monotonic() < end:
-            assert alive.standing() == (everybody, everybody)
+            assert alive.registered() == (everybody, everybody)
             time.sleep(1)
         assert any("fix='open UDP 4217'" in alive.log(each) for each in alive.live)
 
@@ -137,7 +137,7 @@ def test_one_name_server_that_refuses_and_one_that_is_lame_hold_up_no_clean_up(a
     with alive.faults("dns:198.51.100.4 refused", "dns:203.0.113.5 lame"):
         wait_until("all say so", lambda: all("answers REFUSED" in alive.watch(each) for each in alive.live), 60)
         with alive.crashed("web-joyent-1") as (_, left):
-            took = wait_until("a crash is cleaned up", lambda: alive.standing() == (left, left), WITHIN)
+            took = wait_until("a crash is cleaned up", lambda: alive.registered() == (left, left), WITHIN)
             print(f"with a refusing and a lame name server a crashed machine's entries were gone after {took:.0f} s")
     wait_until("no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 90)
 
@@ -151,7 +151,7 @@ def test_with_port_53_blocked_but_to_resolvers_each_says_so_and_silence_removes_
     with alive.dropped(TO_NAME_SERVERS, PROBES):
         end = time.monotonic() + 180
         while time.monotonic() < end:
-            assert alive.standing() == (everybody, everybody)
+            assert alive.registered() == (everybody, everybody)
             time.sleep(2)
     wait_until(
         "no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 180
@@ -161,7 +161,7 @@ def test_with_port_53_blocked_but_to_resolvers_each_says_so_and_silence_removes_
 @pytest.mark.prove
 def test_with_port_53_blocked_but_to_resolvers_a_crash_is_cleaned_up_later(alive: Alive) -> None:
     with alive.dropped(TO_NAME_SERVERS), alive.crashed("web-joyent-1") as (_, left):
-        took = wait_until("a crash is cleaned up", lambda: alive.standing() == (left, left), LATE)
+        took = wait_until("a crash is cleaned up", lambda: alive.registered() == (left, left), LATE)
         print(f"with port 53 blocked a crashed machine's entries were gone after {took:.0f} s")
     wait_until(
         "no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 180
@@ -210,7 +210,7 @@ def test_a_machine_in_a_split_horizon_says_what_it_sees_and_is_not_removed_by_si
             with alive.dropped(PROBES):
                 end = time.monotonic() + 120
                 while time.monotonic() < end:
-                    assert alive.standing() == (everybody, everybody)
+                    assert alive.registered() == (everybody, everybody)
                     time.sleep(2)
         finally:
             alive.inside(

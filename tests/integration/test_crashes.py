@@ -34,11 +34,11 @@ def crashes() -> Crashes:
 
 def test_clouds_that_are_cut_off_from_each_other_remove_no_machine(crashes: Crashes) -> None:
     everybody = crashes.all_of("web-")
-    assert crashes.standing() == (everybody, everybody)
+    assert crashes.registered() == (everybody, everybody)
     crashes.sandbox.localcloud("partition")
     end = time.monotonic() + 40
     while time.monotonic() < end:
-        assert crashes.standing() == (everybody, everybody)
+        assert crashes.registered() == (everybody, everybody)
         time.sleep(1)
     crashes.sandbox.localcloud("heal")
 
@@ -64,7 +64,7 @@ def test_a_workload_that_fails_says_which_check_and_how(crashes: Crashes) -> Non
     assert json.loads(crashes.inside(machine, "cat", "/run/rollcall/status.json"))["error"].startswith("http:80:/ Conn")
     crashes.inside(machine, "systemctl", "start", "nginx")
     everybody = crashes.all_of("web-")
-    wait_until("it is back", lambda: crashes.standing() == (everybody, everybody), 30)
+    wait_until("it is back", lambda: crashes.registered() == (everybody, everybody), 30)
     assert note() == "registered"
 
 
@@ -74,7 +74,7 @@ def test_clouds_that_are_cut_off_for_three_minutes_remove_no_machine(crashes: Cr
     crashes.sandbox.localcloud("partition")
     end = time.monotonic() + 180
     while time.monotonic() < end:
-        assert crashes.standing() == (everybody, everybody)
+        assert crashes.registered() == (everybody, everybody)
         time.sleep(1)
     crashes.sandbox.localcloud("heal")
 
@@ -87,20 +87,20 @@ def test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back(cras
     left = {crashes.address("web-aws-0"), crashes.address("web-joyent-0")}
     crashes.sandbox.localcloud("crash", crashed)
     crashes.sandbox.localcloud("freeze", frozen)
-    took = wait_until("both are gone from both", lambda: crashes.standing() == (left, left), WITHIN)
+    took = wait_until("both are gone from both", lambda: crashes.registered() == (left, left), WITHIN)
     print(f"entries of a crashed and of a frozen machine gone after {took:.0f} s")
     crashes.sandbox.localcloud("thaw", frozen)
     crashes.ec2.start_instances(InstanceIds=[crashed])
-    wait_until("both are back", lambda: [len(each) for each in crashes.standing()] == [4, 4], 90)
+    wait_until("both are back", lambda: [len(each) for each in crashes.registered()] == [4, 4], 90)
 
 
 @pytest.mark.prove
 def test_a_cloud_that_is_lost_whole_is_removed_whole_and_the_other_stays(crashes: Crashes) -> None:
     left = crashes.all_of("web-aws")
     crashes.sandbox.localcloud("isolate", "joyent")
-    wait_until("the lost cloud is gone", lambda: crashes.standing() == (left, left), 150)
+    wait_until("the lost cloud is gone", lambda: crashes.registered() == (left, left), 150)
     crashes.sandbox.localcloud("heal")
-    wait_until("it is back by itself", lambda: [len(each) for each in crashes.standing()] == [4, 4], 90)
+    wait_until("it is back by itself", lambda: [len(each) for each in crashes.registered()] == [4, 4], 90)
 
 
 @pytest.mark.prove
@@ -108,9 +108,9 @@ def test_of_all_but_one_the_last_stays(crashes: Crashes) -> None:
     last = {crashes.address("web-joyent-0")}
     for name in ("web-aws-0", "web-aws-1", "web-joyent-1"):
         crashes.sandbox.localcloud("crash", crashes.machine(name)["id"])
-    wait_until("only the last stands", lambda: crashes.standing() == (last, last), 240)
+    wait_until("only the last stands", lambda: crashes.registered() == (last, last), 240)
     time.sleep(15)
-    assert crashes.standing() == (last, last)
+    assert crashes.registered() == (last, last)
 
 
 @pytest.mark.prove
@@ -120,4 +120,4 @@ def test_up_brings_back_what_crashed(crashes: Crashes) -> None:
     for name in ("web-aws-0", "web-aws-1"):
         crashes.ec2.start_instances(InstanceIds=[crashes.machine(name)["id"]])
     crashes.up()
-    assert [len(each) for each in crashes.standing()] == [4, 4]
+    assert [len(each) for each in crashes.registered()] == [4, 4]

@@ -211,7 +211,7 @@ def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: S
     )
     key = iam.create_access_key(UserName="robot")["AccessKey"]
     shop.configure({"api": {**FLEET, "count": 0}, "far": {**FLEET, "count": 0, "region": "eu-west-1"}})
-    with Arguments().looked_at() as arguments:
+    with Arguments().recorded() as arguments:
         for name, value in (("aws:accessKey", key["AccessKeyId"]), ("aws:secretKey", key["SecretAccessKey"])):
             # From a file, as an operator does who leaves no trace.
             (tmp_path / "value").write_text(value)

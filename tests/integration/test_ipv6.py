@@ -41,24 +41,24 @@ try:
 except OSError as failed:
     print(type(failed).__name__)
 """
-Standing = tuple[set[str], set[str]]
+Registered = tuple[set[str], set[str]]
 
 
 class Families(Deployed):
-    def at_the_site(self) -> Standing:
+    def at_the_site(self) -> Registered:
         """Its A and its AAAA."""
         return set(self.dig(HOST, "A")), set(self.dig(HOST, "AAAA"))
 
-    def at_the_service(self) -> Standing:
+    def at_the_service(self) -> Registered:
         """The A and the AAAA of the hosts in the set."""
         hosts = [value.split()[3] for value in self.dig(SET, "SRV")]
         found = [{each for host in hosts for each in self.dig(host, rtype)} for rtype in ("A", "AAAA")]
         return found[0], found[1]
 
-    def everywhere(self) -> list[Standing]:
+    def everywhere(self) -> list[Registered]:
         return [self.at_the_site(), self.at_the_service()]
 
-    def of(self, *names: str) -> Standing:
+    def of(self, *names: str) -> Registered:
         """The addresses that these machines have, as what runs them says."""
         found = [each for name in names for one in self.machines(name) for each in one["addresses"]]
         return {each for each in found if ":" not in each}, {each for each in found if ":" in each}

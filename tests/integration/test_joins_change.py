@@ -40,7 +40,7 @@ class Joining(InStep):
         self.config.write_text(CONFIG.format(joins=joins, name=name, ssh=""))
         self.sandbox.write_config()
 
-    def standing(self) -> dict[str, set[str]]:
+    def registered(self) -> dict[str, set[str]]:
         """The instances at the site, in each set by the hosts that its values lead to, and with a host of their own."""
         here: dict[str, set[str]] = {
             "site": {each for each in self.owners()["site"]},
@@ -82,7 +82,7 @@ def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joining]:
 def test_all_are_registered_wherever_they_join(joining: Joining) -> None:
     both = joining.in_state()
     assert len(both) == 2
-    assert joining.standing() == {"site": both, V1: both, V2: both, "hosts": both}
+    assert joining.registered() == {"site": both, V1: both, V2: both, "hosts": both}
 
 
 def test_a_fleet_that_is_reached_by_ssh_no_more_stays_in_dns(joining: Joining) -> None:
@@ -91,7 +91,7 @@ def test_a_fleet_that_is_reached_by_ssh_no_more_stays_in_dns(joining: Joining) -
     joining.configure(EVERYWHERE)
     joining.up()
     time.sleep(5)
-    assert joining.in_state() == both and joining.standing() == {"site": both, V1: both, V2: both, "hosts": both}
+    assert joining.in_state() == both and joining.registered() == {"site": both, V1: both, V2: both, "hosts": both}
     for each in both:
         assert joining.inside(each, "systemctl", "is-active", "rollcall").strip() == "active"
     assert "unchanged" in (shown := joining.up("--expect-no-changes")), shown
@@ -108,13 +108,13 @@ def test_what_a_fleet_joins_no_more_is_left_by_machines_that_run_on(
     both = joining.in_state()
     joining.configure(joins)
     began = time.monotonic()
-    said = joining.up()
+    output = joining.up()
     print(
         f"\n{joins}: {time.monotonic() - began:.0f} s\n"
-        + "\n".join(each for each in said.splitlines() if "removed" in each)
+        + "\n".join(each for each in output.splitlines() if "removed" in each)
     )
     assert joining.in_state() == both, "no machine was replaced"
-    assert joining.standing() == {name: set() if name in left else both for name in ("site", V1, V2, "hosts")}
+    assert joining.registered() == {name: set() if name in left else both for name in ("site", V1, V2, "hosts")}
     assert "unchanged" in (shown := joining.up("--expect-no-changes")), shown
 
 
@@ -137,19 +137,19 @@ def test_fleets_with_other_names_take_over_and_no_client_is_led_to_the_dead(join
     prober = Prober(joining.ask_site, 0.2)
     with prober.running():
         wait_until("a client is at work", lambda: len(prober.answers) > 10, 20)
-        said = joining.up()
+        output = joining.up()
         began = time.monotonic()
         wait_until("asked after it", lambda: prober.answers[-1][0] > began, 20)
     after = joining.in_state()
     assert len(after) == 2 and not after & before
     joining.assert_tagged(after)
-    assert joining.standing() == {"site": after, V1: after, V2: set(), "hosts": after}
+    assert joining.registered() == {"site": after, V1: after, V2: set(), "hosts": after}
     assert prober.failures((before | after).__contains__) == []
-    assert "in no state" not in said, said
+    assert "in no state" not in output, output
     assert "unchanged" in (shown := joining.up("--expect-no-changes")), shown
 
 
 def test_destroy_leaves_nothing(joining: Joining) -> None:
     joining.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     joining.assert_tagged(set())
-    assert joining.standing() == {"site": set(), V1: set(), V2: set(), "hosts": set()}
+    assert joining.registered() == {"site": set(), V1: set(), V2: set(), "hosts": set()}

@@ -58,8 +58,8 @@ def test_each_machines_last_leave_succeeds(clouds: Sandbox, slow: tuple[str, ...
             clouds.localcloud("fault", "--clear", capture=True)
         took = time.monotonic() - began
         for machine in machines:
-            said = logs.text(machine["id"])
-            assert "left: " in said and "leave failed" not in said, (machine, said[-3000:])
+            log = logs.text(machine["id"])
+            assert "left: " in log and "leave failed" not in log, (machine, log[-3000:])
             _assert_the_last_call_was_answered(clouds, machine, since)
         print(
             f"\ndestroy with {', '.join(slow) or 'nothing'} slow: {took:.0f} s, {len(machines)} machines left and none failed to"

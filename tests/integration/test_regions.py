@@ -172,9 +172,10 @@ def test_an_orphan_is_found_once_by_whom_it_is_of_or_by_the_keeper_of_its_region
     diff = spread.sandbox.pulumi("preview", "--diff", "--stack", "local", capture=True).stdout
     assert made["away"] in diff and made["given-up"] in diff, diff
     # They have the tags of ours and nothing else, so they are named, and are the operator's to end.
-    said = spread.up()
+    output = spread.up()
     assert all(
-        f"{made[each]} (running) is tagged" in said and "so it is not ended" in said for each in ("away", "given-up")
+        f"{made[each]} (running) is tagged" in output and "so it is not ended" in output
+        for each in ("away", "given-up")
     )
     assert set(made.values()) <= spread.tagged()
     ec2.terminate_instances(InstanceIds=[*made.values()])

@@ -151,11 +151,11 @@ def test_a_stolen_token_edits_records_of_one_zone_and_does_nothing_else(stack: S
     token = stack.kept("token-scalability_expert")
     kept = stack.aws("ssm").get_parameter(Name="/rollcall/local/web-aws/token-scalability_expert", WithDecryption=True)
     assert kept["Parameter"]["Value"] == token
-    said = tried_at_cloudflare(stack.env["CLOUDFLARE_BASE_URL"], token, stack.zone(), made)
-    assert said.pop("own token's id") == 200
-    mine = {what for what in said if what.startswith("own zone")}
-    assert {what: status for what, status in said.items() if (status == 200) != (what in mine)} == {}
-    assert {status for what, status in said.items() if what not in mine} == {403}
+    statuses = tried_at_cloudflare(stack.env["CLOUDFLARE_BASE_URL"], token, stack.zone(), made)
+    assert statuses.pop("own token's id") == 200
+    mine = {what for what in statuses if what.startswith("own zone")}
+    assert {what: status for what, status in statuses.items() if (status == 200) != (what in mine)} == {}
+    assert {status for what, status in statuses.items() if what not in mine} == {403}
     assert stack.zone_records() == before
 
 
@@ -168,7 +168,7 @@ def test_a_stolen_instance_role_reads_its_own_fleets_secrets_and_nothing_else(st
     roles = [each["RoleName"] for each in stack.aws("iam").list_roles()["Roles"]]
     (role,) = [each for each in roles if each.startswith("web-aws-role")]
     try:
-        said = tried_at_aws(
+        outcomes = tried_at_aws(
             stack,
             role_credentials(stack, instance),
             fleet="/rollcall/local/web-aws",
@@ -180,10 +180,10 @@ def test_a_stolen_instance_role_reads_its_own_fleets_secrets_and_nothing_else(st
     finally:
         route53.delete_hosted_zone(Id=second)
     assert "/rollcall/local/other/token-scalability_expert" in stack.parameters(), "nothing was there to be read"
-    allowed = {what for what, code in said.items() if code == "yes"}
+    allowed = {what for what, code in outcomes.items() if code == "yes"}
     assert allowed == {"own token", "own certificate", "own hosted zone", "own release"}
     denied = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
-    assert {what: code for what, code in said.items() if code not in (*denied, "yes")} == {}
+    assert {what: code for what, code in outcomes.items() if code not in (*denied, "yes")} == {}
 
 
 def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None:
@@ -215,7 +215,7 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
         each.start()
     try:
         stack.configure("2026-11")
-        stack.output += stack.said("up")
+        stack.output += stack.run_with_output("up")
     finally:
         stop.set()
         for each in threads:
@@ -234,11 +234,9 @@ def test_a_rotation_is_one_up_and_no_registration_fails(stack: Searched) -> None
         stack.inside(instance, "systemctl", "start", "rollcall")
     wait_until("all stand again", lambda: stack.owners() == expected, 30)
     for instance in joined:
-        said = stack.logs.text(instance)
-        assert "leave failed" not in said, (instance, said[-2000:])
-        assert "status=403" not in said and "status=401" not in said and "InvalidClientTokenId" not in said, said[
-            -2000:
-        ]
+        log = stack.logs.text(instance)
+        assert "leave failed" not in log, (instance, log[-2000:])
+        assert "status=403" not in log and "status=401" not in log and "InvalidClientTokenId" not in log, log[-2000:]
     print(f"\na rotation with leaves and joins beside it: {time.time() - since:.0f} s")
 
 
@@ -263,7 +261,7 @@ def test_no_secret_is_anywhere_after_the_rotation(stack: Searched) -> None:
 
 
 def test_no_secret_is_anywhere_after_destroy_and_none_is_valid(stack: Searched) -> None:
-    stack.output += stack.said("destroy")
+    stack.output += stack.run_with_output("destroy")
     assert found(stack.secrets, stack.places()) == []
     url = stack.env["CLOUDFLARE_BASE_URL"]
     token = {"Authorization": f"Bearer {stack.secrets['token-scalability_expert second']}"}

@@ -142,21 +142,21 @@ def test_a_machine_may_change_what_it_joins_and_nothing_else(services: Services,
     else:
         key = services.inside(machine, "mdata-get", "route53-key").split()
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    stolen, said = services.aws("route53", dict(zip(names, key, strict=False))), {}
+    stolen, outcomes = services.aws("route53", dict(zip(names, key, strict=False))), {}
     for what, place, action, name, kind, value in tried:
         record = {"Name": name, "Type": kind, "TTL": 60, "ResourceRecords": [{"Value": value}]}
         change = {"Action": action, "ResourceRecordSet": record}
         try:
             stolen.change_resource_record_sets(HostedZoneId=place, ChangeBatch={"Changes": [change]})
-            said[what] = "allowed"
+            outcomes[what] = "allowed"
         except ClientError as refused:
-            said[what] = refused.response["Error"]["Code"]
-        if said[what] == "allowed":
+            outcomes[what] = refused.response["Error"]["Code"]
+        if outcomes[what] == "allowed":
             undone = {**change, "Action": "DELETE"}
             stolen.change_resource_record_sets(HostedZoneId=place, ChangeBatch={"Changes": [undone]})
     services.aws("route53").delete_hosted_zone(Id=second)
-    assert said.pop("its own host") == "allowed"
-    assert set(said.values()) == {"AccessDenied"}, said
+    assert outcomes.pop("its own host") == "allowed"
+    assert set(outcomes.values()) == {"AccessDenied"}, outcomes
 
 
 def test_a_stopped_instance_takes_its_host_and_its_value_along(services: Services) -> None:

@@ -112,7 +112,7 @@ def shop() -> Iterator[Shop]:
         (files / "start").chmod(0o755)
         config = config_file(Path(folder), STACK.format(files=files, rotate=""))
         with (
-            Arguments().looked_at() as arguments,
+            Arguments().recorded() as arguments,
             sandboxed("secretive", config) as sandbox,
             Logs(sandbox) as logs,
         ):
@@ -138,7 +138,7 @@ def test_a_secret_in_plain_text_is_refused_and_nothing_is_made(shop: Shop) -> No
 
 def test_each_machine_has_the_secret_and_a_preview_after_up_is_empty(shop: Shop) -> None:
     shop.set_up(FIRST)
-    shop.output += shop.said("up")
+    shop.output += shop.run_with_output("up")
     answers = shop.apps()
     assert len(answers) == 4 and {each.split()[0] for each in answers.values()} == {hashed(FIRST)}, answers
     shop.sandbox.pulumi("preview", "--stack", "local", "--expect-no-changes", capture=True)
@@ -153,7 +153,7 @@ def test_no_secret_of_a_workload_is_anywhere(shop: Shop) -> None:
 def test_another_value_restarts_one_machine_after_the_other(shop: Shop) -> None:
     before, machines = shop.apps(), shop.in_state()
     shop.set_up(SECOND)
-    shop.output += shop.said("up")
+    shop.output += shop.run_with_output("up")
     assert shop.in_state() == machines, "it is applied in place"
     new: dict[str, float] = {}
     failing: list[int] = []
@@ -179,7 +179,7 @@ def test_another_value_restarts_one_machine_after_the_other(shop: Shop) -> None:
 def test_a_rotation_is_another_revision_of_the_same_value(shop: Shop) -> None:
     before, machines = shop.machine_settings(), shop.in_state()
     shop.set_up(SECOND, rotate="2026-11")
-    shop.output += shop.said("up")
+    shop.output += shop.run_with_output("up")
     after = shop.machine_settings()
     assert shop.in_state() == machines and len(after) == 2 and after.keys() == before.keys()
     assert all(after[each].split()[0] != before[each].split()[0] for each in after), (before, after)
@@ -191,6 +191,6 @@ def test_a_rotation_is_another_revision_of_the_same_value(shop: Shop) -> None:
 
 def test_no_secret_of_a_workload_is_anywhere_after_rotations_and_destroy(shop: Shop) -> None:
     assert found(shop.secrets, [*shop.places(), *shop.on_machines()]) == []
-    shop.output += shop.said("destroy")
+    shop.output += shop.run_with_output("destroy")
     assert found(shop.secrets, shop.places()) == []
     assert shop.parameters() == []

@@ -371,8 +371,8 @@ def test_an_app_waits_for_its_secret_has_it_as_a_credential_and_gets_another_one
     assert machine.answered() == ""
     machine.unavailable(False)
     assert until(lambda: machine.answered() == "another-secret-of-it", 60), guest.log()
-    said = guest.run("journalctl -a --no-pager -o cat; cat /var/log/rollcall.log")
-    assert not any(each in said for each in (first, "another-secret-of-it"))
+    logged = guest.run("journalctl -a --no-pager -o cat; cat /var/log/rollcall.log")
+    assert not any(each in logged for each in (first, "another-secret-of-it"))
 
 
 MIGRATE = """#!/bin/sh
@@ -412,8 +412,10 @@ def test_a_hook_runs_on_one_of_two_machines_and_then_both_start(
     for machine in machines:
         assert until(lambda machine=machine: machine.run(HEALTHZ) == "ok", 90), machine.log()  # type: ignore[misc]
     assert sorted(machine.run(RUNS) for machine in machines) == ["0", "1"]
-    said = " ".join(machine.run("journalctl -u before-workload-shop -o cat --no-pager || true") for machine in machines)
-    assert said.count("migrating with") == 1 and "it sees the agent" not in said
+    logged = " ".join(
+        machine.run("journalctl -u before-workload-shop -o cat --no-pager || true") for machine in machines
+    )
+    assert logged.count("migrating with") == 1 and "it sees the agent" not in logged
     assert machines[0].run("ls /var/lib/rollcall/before") == f"shop-{release.digest}"
     # After a boot without the store they start, and nothing runs again.
     CLOUD["aws"].faults.add("s3 status=503")
