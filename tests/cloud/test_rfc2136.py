@@ -282,7 +282,7 @@ class TestSites:
 
     def test_an_address_that_is_another_owners_is_refused(self, server: DynamicServer) -> None:
         write(server, HOST, "A", A1)
-        with pytest.raises(RefusedError, match="reason=foreign-entry"):
+        with pytest.raises(RefusedError, match="reason=foreign-record"):
             self.site(server).join(owner(1), A1)
         assert not self.marks(server)
 

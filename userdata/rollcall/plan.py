@@ -55,7 +55,7 @@ def joining(
         foreign = next((record for record in same if record not in mine), None)
         if foreign is not None:
             return Plan(
-                refused=f"reason=foreign-entry name={each.name} content={each.content} comment={foreign.comment!r}"
+                refused=f"reason=foreign-record name={each.name} content={each.content} comment={foreign.comment!r}"
             )
         # Keep the record that has the content already: Cloudflare refuses to change another one to it (81058).
         old = next((record for record in same + mine if record.type == each.type), None)

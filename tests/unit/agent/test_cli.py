@@ -129,7 +129,7 @@ class TestOnce:
         machine.lab.record(name="www", content=ADDRESS, comment="the old load balancer")
         code, _, err = machine.rollcall("join")
         assert code == 1 and err.count("\n") == 1
-        assert err.startswith(f"rollcall join: reason=foreign-entry name={HOST} content={ADDRESS}")
+        assert err.startswith(f"rollcall join: reason=foreign-record name={HOST} content={ADDRESS}")
         assert err.endswith(f"log={machine.log}\n") and "the old load balancer" in err
 
     def test_a_wrong_token_is_reported_in_one_line_without_it(self, machine: Machine) -> None:

@@ -177,7 +177,7 @@ def test_a_record_of_another_owner_in_its_place_is_refused_and_keeps_every_byte(
     five.delete(0)
     five.lab.record(name="www", content=address(0), comment="the old load balancer")
     before = five.records()
-    with pytest.raises(RefusedError, match="foreign-entry"):
+    with pytest.raises(RefusedError, match="foreign-record"):
         five.join(0)
     assert five.records() == before
 

@@ -134,7 +134,7 @@ class TestRefused:
     def test_foreign_content_is_refused_and_keeps_every_byte(self, lab: Lab, comment: str) -> None:
         lab.record(content=ADDRESS, comment=comment)
         before = whole(lab)
-        with pytest.raises(RefusedError, match=f"foreign-entry name={HOST} content={ADDRESS}"):
+        with pytest.raises(RefusedError, match=f"foreign-record name={HOST} content={ADDRESS}"):
             registry(lab).join(OWNER, ADDRESS)
         assert whole(lab) == before
 
