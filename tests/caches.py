@@ -1,4 +1,4 @@
-"""Caching resolvers of Debian on loopback, in front of a name server: what stands between most clients and a zone."""
+"""Caching resolvers of Debian on loopback, in front of a name server: the resolvers between most clients and a zone."""
 
 from __future__ import annotations
 

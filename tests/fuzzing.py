@@ -275,11 +275,11 @@ def cloudapi_replies(dice: random.Random) -> None:
     kind, right = dice.choice(RECORDS)
     body = several(mutated_value, [right, right], dice)
 
-    class Said:
+    class Reply:
         def send(self, *_: Any, **__: Any) -> Any:
             return SimpleNamespace(body=body if dice.randrange(4) else several(mutated_value, right, dice))
 
-    client = CloudApi(Said())  # type: ignore[arg-type]
+    client = CloudApi(Reply())  # type: ignore[arg-type]
     asks: dict[Any, list[Callable[[], object]]] = {
         MachineRecord: [client.list_machines, lambda: client.get_machine("2f3a"), lambda: client.create_machine({})],
         ImageRecord: [client.list_images],
@@ -311,7 +311,7 @@ CONFIG: dict[str, Any] = {
 
 
 def configuration(dice: random.Random) -> None:
-    """It is read, or every fault has its key and a mend, in lines that a terminal can show."""
+    """It is read, or every fault has its key and a fix, in lines that a terminal can show."""
     try:
         # What Pulumi gives is a mapping; each key of it may be anything.
         config = {

@@ -1,4 +1,4 @@
-"""Sessions of the Triton provider whose waits are short."""
+"""Sessions of the Triton provider with short waits."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _EVENTS = ("socket.connect", "socket.sendto", "socket.sendmsg", *_RESOLVING)
 # An ioctl that opens the namespace of a socket, for root (https://man7.org/linux/man-pages/man7/netdevice.7.html has its kind;
 # linux/sockios.h the number).
 _SIOCGSKNS = 0x894C
-# What was refused since somebody looked.
+# What was refused since the last check.
 tried: list[str] = []
 
 

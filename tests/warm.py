@@ -1,4 +1,4 @@
-"""A Python for the engine under test whose processes are copies of one that has imported the program already.
+"""A Python for the engine under test with processes that are copies of one that has imported the program already.
 
 Each run of the engine starts Python seven times: for its version, for the list of packages, for the program, and for the hosts of dynamic
 resources. Nearly all of that time was imports: half of a run's. A copy made by fork has them, as the stand-ins' copies do
@@ -114,7 +114,7 @@ def stop() -> None:
 
 
 def prepare(state: Path) -> bool:
-    """Offer the process to the stand-ins of local clouds, whose folder is `state`. Return whether there is one."""
+    """Offer the process to the stand-ins of the local clouds with the folder `state`. Return whether there is one."""
     if _used:
         (state / SOCKET).unlink(missing_ok=True)
         (state / SOCKET).symlink_to(_prepared() / SOCKET)

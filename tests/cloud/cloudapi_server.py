@@ -57,7 +57,7 @@ class Front:
 
 @dataclass
 class Signer:
-    """Signs as a test tells it to. `key_id` is what stands in the header."""
+    """Signs as a test configures it. `key_id` is the one in the header."""
 
     key: PrivateKey
     key_id: str
@@ -224,7 +224,7 @@ class Lab:
 @dataclass
 class Triton:
     """The official client, with a key in the `.ssh` of a home of its own. With `resident` one process runs all commands that
-    must succeed; those that may fail have one each, whose exit status is what counts."""
+    must succeed; each one that may fail has its own, and its exit status decides."""
 
     program: Path
     home: Path

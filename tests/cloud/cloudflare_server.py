@@ -18,7 +18,7 @@ ZONE = "scalability.expert"
 
 
 class Clock:
-    """Time that stands still until it is moved."""
+    """A clock that does not move by itself."""
 
     def __init__(self, now: float = 1_790_000_000.0) -> None:
         self.now = now

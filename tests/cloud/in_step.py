@@ -1,8 +1,8 @@
 """Machines of one stack, their agents, the engine's providers and a user who edits the same zone, on one clock.
 
-Who acts says so (`World.acting`), and whatever it did to the zone is judged at once: a foreign byte that changed, an entry of
-a live machine that another took, a machine that stands twice, an entry of a machine that is gone for good, and a host that went while
-caches may lead callers to it.
+Each actor names itself (`World.acting`), and its change to the zone is judged at once. These are faults: a foreign byte that
+changed, a record of a live machine that another one removed, a machine that is registered twice, a record of a machine that is
+gone for good, and a host that was removed while caches may lead callers to it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.unit.agent.settings_fixtures import as_keys
 
 STACK, FLEET = "local", "web"
 OURS = tuple(f"198.51.100.{each}" for each in range(10, 18))
-# Where no status can be written: nobody reads it here.
+# Where no status can be written: no test reads it here.
 NOWHERE = Path("/dev/null/status")
 OwnedRecord = tuple[str, ...]
 
@@ -54,7 +54,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class ZoneState:
-    """A zone at one moment: the entries of each owner, the challenges that stand, and every foreign byte by its key."""
+    """A zone at one moment: the records of each owner, the challenges, and every foreign byte by its key."""
 
     records: Mapping[Owner, frozenset[OwnedRecord]]
     challenged: frozenset[str]
@@ -62,7 +62,7 @@ class ZoneState:
 
 
 class Zone(Protocol):
-    """A zone of a local cloud, made anew for each example."""
+    """A zone of a local cloud, made for each example."""
 
     service: str
     clock: Clock
@@ -82,7 +82,7 @@ class Zone(Protocol):
         """`generations` are all that ever were of the stack, with the addresses that each had."""
 
     def twice(self, records: Iterable[OwnedRecord]) -> bool:
-        """Whether these entries of one machine are more than one machine may have."""
+        """Whether these records of one machine are more than one machine may have."""
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None: ...
 
@@ -172,7 +172,7 @@ class World:
         self._patcher.setattr(agents, "health_of", lambda _: Health(lambda: "" if self._healthy else "it is not", 1, 1))
         zone.patch(self._patcher)
         self._healthy = True
-        self._actor: Box | str = "nobody"
+        self._actor: Box | str = "none"
         self._before = self._zone_state()
         self._foreign = self._before.foreign
         self._twice: dict[Owner, float] = {}
@@ -254,13 +254,13 @@ class World:
                         box.agent.tick()
 
     def new_run(self) -> None:
-        """Each run of the engine has a provider host of its own, which has looked at nothing yet and called nobody's roll."""
+        """Each run of the engine has its own provider host, which has read nothing yet and called no roll."""
         providers.CALLED.clear()
         snapshots.SNAPSHOTS.clear()
         snapshots.DEPARTURES.clear()
 
     def up(self, safe_deletes: bool) -> bool:
-        """RollCall's update; whether it succeeded. Then every member stands."""
+        """RollCall's update; whether it succeeded. Then every member is registered."""
         self.new_run()
         desired = list(self.desired)
         olds, news = (
@@ -401,7 +401,7 @@ class World:
         self.seen["foreign edits"] += self._foreign != before.foreign
 
     def _counts(self, box: Box, before: ZoneState) -> bool:
-        """Nobody else may take anything of it: it lives, and stands at the address that it has."""
+        """No other machine may remove a record of it: it lives, and is registered at the address that it has."""
         there = before.records.get(box.owner, frozenset())
         return self._answers(box) and any(box.address in record for record in there)
 
@@ -418,7 +418,7 @@ class World:
         self._twice = {owner: self._twice.get(owner, self.clock.now) for owner in twice}
         for owner, since in self._twice.items():
             late = self.clock.now - since > 2 * MARK_SETTLES_S + MAX_WAIT_S
-            assert not late, f"{owner} stands twice: {sorted(now.records[owner])}"
+            assert not late, f"{owner} is registered twice: {sorted(now.records[owner])}"
 
     def _check_gone(self, now: ZoneState) -> None:
         gone = {box.owner.generation for box in self.boxes if box.deregistered}
@@ -453,7 +453,7 @@ class World:
             assert not lost or not judged or actor == "user", (
                 f"{lost} of {box.owner}, which runs, went {self._cached[min(lost)] - self.clock.now:.0f} s too early"
             )
-            self.seen["looks at hosts that stay for caches"] += len(had & has - _targets(now) & self._cached.keys())
+            self.seen["checks of hosts that stay for caches"] += len(had & has - _targets(now) & self._cached.keys())
 
     def _zone_state(self) -> ZoneState:
         return self.zone.zone_state(STACK, {box.owner.generation: box.had for box in self.boxes})

@@ -121,7 +121,7 @@ class CloudflareZone:
         )
 
     def _read_state(self, stack: str, had: Collection[str]) -> ZoneState:
-        """A machine writes its mark back where somebody took it from a record that it wrote, so no byte of that record is foreign,
+        """A machine writes its mark back where a user removed it from a record that it wrote, so no byte of that record is foreign,
         whatever mark is on it: a tool may have copied one from another stack's record."""
         records: dict[Owner, set[OwnedRecord]] = {}
         foreign: dict[tuple[str, ...], str] = {}
@@ -231,7 +231,7 @@ class Route53Zone:
         return frozenset(value for each in found if each.type in types for value in each.values)
 
     def zone_state(self, stack: str, generations: Mapping[str, set[str]]) -> ZoneState:
-        """Of a set that several share each value is somebody's; of any other the whole set, with its TTL."""
+        """Each value of a shared set has an owner. Any other set has one owner as a whole, with its TTL."""
         known = {generation: {*had} for generation, had in generations.items()}
         return self._judged.unless_known(
             ({**self._zone.sets}, stack, known), lambda: self._read_state(stack, generations)
@@ -258,7 +258,7 @@ class Route53Zone:
             shared = not each.identifier and (
                 (each.type == "SRV" and each.name in SETS)
                 or (each.name in (hosts | owners) and each.type in ("A", "AAAA", "TXT"))
-                # A challenge stands beside what a user has put there, and goes without it.
+                # A challenge may be beside a user's records, and is removed alone.
                 or (each.name.endswith(f".c.{RC}") and each.type == "TXT")
             )
             for value in each.values:
@@ -309,7 +309,7 @@ class Route53Zone:
 
 
 def _unnamed(target: str, hosts: Mapping[str, str]) -> Owner | None:
-    """The owner of a host of ours whose mark is gone."""
+    """The owner of a host of ours without its mark."""
     generation = hosts.get(target)
     return Owner("local", "web", "unnamed", generation, "i-00000000") if generation else None
 

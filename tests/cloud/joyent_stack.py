@@ -85,7 +85,7 @@ class Kill:
 
 @dataclass
 class Wire:
-    """What stands between the client and the API: counts the requests, and kills."""
+    """The proxy between the client and the API: counts the requests, and kills."""
 
     app: WSGIApp
     requests: list[str] = field(default_factory=list)

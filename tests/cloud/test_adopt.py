@@ -82,7 +82,7 @@ def bytes_of(lab: Lab) -> dict[str, dict[str, Any]]:
 def test_only_the_comments_of_the_stacks_own_change(
     lab: Lab, seed: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever stands in the zone: records of machines and of others, with and without comments, of any type, at any name."""
+    """Records of many kinds in the zone: records of machines and of others, with and without comments, of any type, at any name."""
     chance = random.Random(seed)  # noqa: S311
     machines = [kept(index) for index in range(chance.randint(0, 4))]
     other = Owner("other", "web", "0", "ab12cd", f"i-{0:017x}")

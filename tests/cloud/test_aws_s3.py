@@ -45,7 +45,7 @@ def refused(code: str, call: Callable[[], Any], status: int = 0) -> str:
 
 
 def machine(cloud: Cloud, *policies: dict[str, Any]) -> tuple[str, ...]:
-    """The credentials of a machine whose role has these rights."""
+    """The credentials of a machine with a role that has these rights."""
     statements = [each for policy in policies for each in policy["Statement"]]
     cloud.role("machine", {"Version": "2012-10-17", "Statement": statements} if statements else None)
     (instance,) = cloud.run(IamInstanceProfile={"Name": "machine"})

@@ -68,7 +68,7 @@ def test_tags_are_deleted_one_by_one_or_all(lab: Lab) -> None:
     wait(lambda: lab.get(path(found, "tags")) == {})
 
 
-def test_the_apis_own_parameters_are_no_keys_but_any_other_is(lab: Lab) -> None:
+def test_the_apis_own_parameters_are_not_keys_but_any_other_is(lab: Lab) -> None:
     found = lab.running()
     own = {"account": "x", "machine": "x", "uuid": "x", "owner_uuid": "x", "context": "x", "image": "x", "kept": "y"}
     assert lab.post(path(found, "tags"), own) == {"kept": "y"}

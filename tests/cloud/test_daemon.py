@@ -379,7 +379,7 @@ class TestLife:
 class TestControl:
     @pytest.fixture
     def control(self, tmp_path: Path) -> Iterator[Path]:
-        """A control socket in a folder whose path is longer than a socket's may be."""
+        """A control socket in a folder with a path that is longer than a socket's may be."""
         folder = tmp_path / ("long" * 40)
         folder.mkdir()
 

@@ -1,4 +1,4 @@
-"""What the name servers say to questions that are odd, and whose SOA they show."""
+"""How the name servers answer odd questions, and which SOA they show."""
 
 from __future__ import annotations
 

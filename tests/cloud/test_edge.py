@@ -55,7 +55,7 @@ class Origin:
         body = json.dumps(given).encode()
         headers = [("Content-Length", str(len(body))), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
         headers += [("Server", "origin"), ("Proxy-Authenticate", "Basic"), ("X-Served-By", self.address)]
-        start_response("203 Told", headers)
+        start_response("203 Found", headers)
         return [body]
 
     def stop(self) -> None:
@@ -138,7 +138,7 @@ def ask(url: str, method: str = "GET", host: str = HOST, **options: Any) -> requ
 
 
 def ask_over_tls(url: str, trusted: str, host: str = HOST) -> bytes:
-    """The whole reply to a GET at a TLS server whose certificate for `host` must be signed by `trusted`."""
+    """The whole reply to a GET at a TLS server. Its certificate for `host` must be signed by `trusted`."""
     port = int(url.rpartition(":")[2])
     context = ssl.create_default_context(cadata=trusted)
     with (

@@ -245,7 +245,7 @@ class InStep(RuleBasedStateMachine):
     @having(powered)
     @rule(pick=PICK)
     def cut_off_or_heal(self, pick: int) -> None:
-        """Others cannot reach it, and it reaches nobody; the API and DNS it reaches."""
+        """Others cannot reach it, and it reaches no machine; the API and DNS it reaches."""
         box = self._some(pick, powered)
         with self._op():
             box.reachable = not box.reachable
@@ -379,7 +379,7 @@ class OnRoute53(InStep):
 
     @rule(pick=PICK, which=PICK, all_of_it=st.booleans())
     def user_deletes(self, pick: int, which: int, all_of_it: bool) -> None:
-        """A value or a whole set, of his own or ours; never the mark alone that says whose a host is."""
+        """A value or a whole set, of his own or ours; never only the mark that names the owner of a host."""
         with self._op():
             sets = [each for each in self.zone.sets() if not (each.type == "TXT" and each.name.endswith(f".{RC}"))]
             if sets:

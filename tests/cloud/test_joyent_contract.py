@@ -65,7 +65,7 @@ def here(client: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plac
 
 @pytest.fixture(scope="module")
 def official(here: Place) -> Iterator[Official]:
-    """On a real data centre, whose replies take longer than a process, each command is run as a user runs it."""
+    """On a real data centre, where replies take longer than a process, each command is run as a user runs it."""
     resident = None if REAL else Resident(here.environ)
     yield Official(here.environ, resident)
     if resident:

@@ -122,7 +122,7 @@ def names(stack: Stack, path: str) -> list[Any]:
 
 
 def alien(stack: Stack, ids: set[str], patience: float = 10.0) -> list[str]:
-    """Machines that no state knows; those whose deletion is accepted are given the time to go."""
+    """Machines that no state knows; a machine with an accepted deletion gets the time that it needs."""
     end = time.monotonic() + patience
     while (found := {each.id for each in stack.machines()} - ids) and time.monotonic() < end:
         time.sleep(0.3)

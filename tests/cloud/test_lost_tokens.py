@@ -1,4 +1,4 @@
-"""A token whose creation was answered into nowhere: a preview and `status` show it, `up` revokes it, and no other token is touched."""
+"""A token of which the creation's reply was lost: a preview and `status` show it, `up` revokes it, and no other token is touched."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 @pytest.fixture
 def metadata(cloud: Cloud) -> Iterator[Scripted]:
-    """The metadata service of an instance whose role may read all parameters and change all zones."""
+    """The metadata service of an instance with a role that may read all parameters and change all zones."""
     policy = allow("*")
     (instance,) = cloud.run(IamInstanceProfile={"Name": cloud.role("machine", policy)})
     address = cloud.hands.machines[instance].address

@@ -1,4 +1,4 @@
-"""Roll calls and removals at a Cloudflare host whose name servers fail: by the records' own view of DNS, on local servers."""
+"""Roll calls and removals at a Cloudflare host while its name servers fail: by the records' own view of DNS, on local servers."""
 
 from __future__ import annotations
 

@@ -911,12 +911,12 @@ def test_a_stopped_instance_has_no_public_address_any_more_as_the_provider_sees_
 
 
 def test_a_parameter_that_is_there_is_refused_or_overwritten_and_tagged_then(lab: Lab) -> None:
-    kind, inputs = "aws:ssm/parameter:Parameter", {"type": "String", "value": "new", "tags": {"whose": "ours"}}
+    kind, inputs = "aws:ssm/parameter:Parameter", {"type": "String", "value": "new", "tags": {"owner": "ours"}}
     lab.ssm.put_parameter(Name="/here", Value="old", Type="String")
     with pytest.raises(RefusedError, match="ParameterAlreadyExists"):
         lab.host.create(kind, {**inputs, "name": "/here"})
     made = lab.host.create(kind, {**inputs, "name": "/here", "overwrite": True})
-    assert parameter(lab, made) == ("String", "new", {"whose": "ours"})
+    assert parameter(lab, made) == ("String", "new", {"owner": "ours"})
     unchanged = lab.host.refresh(made)
     assert unchanged is not None and not lab.host.diff(unchanged, made.inputs).diffs
     lab.host.delete(made)

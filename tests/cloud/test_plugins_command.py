@@ -20,7 +20,7 @@ NONE = provider_pb2.DiffResponse.DIFF_NONE
 LOCAL, REMOTE = "command:local:Command", "command:remote:Command"
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nnot one\n-----END OPENSSH PRIVATE KEY-----"
 
-# Stands for ssh and for the machine: runs the command with no variable but those that SendEnv names.
+# Replaces ssh and the machine: runs the command with no variable but those that SendEnv names.
 SSH = """#!{python}
 import json, os, subprocess, sys
 arguments = sys.argv[1:]

@@ -56,7 +56,7 @@ def test_a_cloud_that_answers_is_not_a_fault(aws: Cloud) -> None:
     [("throttle", r"AWS throttles"), ("status=503", r"AWS fails at|what answers is not AWS's API")],
     ids=["throttled", "down"],
 )
-def test_throttling_and_outages_are_no_fault_of_the_credentials(
+def test_throttling_and_outages_are_not_blamed_on_the_credentials(
     aws: Cloud, service: str, fault: str, message: str
 ) -> None:
     aws.faults.add(f"{service} {fault}")

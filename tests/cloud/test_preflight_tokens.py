@@ -155,7 +155,7 @@ class Outage:
             self.through += 1
             return self._app(environ, start_response)
         status, headers, body = self.replies[0] if self.replies[0][0] < 0 else self.replies.pop(0)
-        start_response(f"{abs(status)} Said", [("Content-Type", "text/html"), *headers.items()])
+        start_response(f"{abs(status)} Text", [("Content-Type", "text/html"), *headers.items()])
         return [body]
 
 

@@ -1,4 +1,4 @@
-"""components.preflight.credentials on the local Route53: what keeps a directory from standing is named before anything is made."""
+"""components.preflight.credentials on the local Route53: what prevents a service directory is reported before anything is created."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class TestOnEc2:
         assert doubts(made) == "it is in no security group of the fleet's"
 
     def test_the_permission_to_tag_proves_nothing(self, account: Account) -> None:
-        """IAM lets somebody tag, and nothing else: the database has all tags of a machine, and the view is not taken in."""
+        """IAM lets a user tag, and nothing else: the database has all tags of a machine, and the view is not taken in."""
         database = account.instance()
         iam = account.iam
         iam.create_user(UserName="tagger")

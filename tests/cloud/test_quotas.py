@@ -150,7 +150,7 @@ def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_
     for index in range(2):
         start(cloud, settings, index)
     cloud.client("ec2").delete_key_pair(KeyName="operators")
-    assert check(cloud, settings) == Found(), "nothing is made, so nobody asks for it"
+    assert check(cloud, settings) == Found(), "nothing is made, so no machine needs it"
 
 
 @pytest.mark.parametrize(

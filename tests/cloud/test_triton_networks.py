@@ -62,7 +62,7 @@ def test_the_public_address_is_the_same_to_the_state_the_roll_call_and_the_agent
     _, ids = datacenter_of(session(lab)).resolve(replace(WEB, networks=names))
     found = lab.running(networks=list(ids))
     machine = session(lab).api.get_machine(found["id"])
-    # CloudAPI keeps the order of the networks in `ips`, and makes the first public one primary, wherever it stands.
+    # CloudAPI keeps the order of the networks in `ips`, and makes the first public one primary, at any position.
     at = names.index("MNX-Triton-Public")
     address = machine.ips[at]
     assert found["primaryIp"] == address and address.startswith("203.0.113.")

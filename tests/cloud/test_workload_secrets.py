@@ -66,7 +66,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
 
 @contextmanager
 def machine(cloud: Cloud) -> Iterator[Ec2]:
-    """An instance whose role has the policy that the program writes for the fleet web-aws."""
+    """An instance with a role that has the policy that the program writes for the fleet web-aws."""
     (known,) = cloud.client("ssm").get_parameters(Names=[f"{PREFIX}DATABASE_URL"])["Parameters"]
     policy = json.loads(policy_document([known["ARN"]], []))
     (instance,) = cloud.run(IamInstanceProfile={"Name": cloud.role("machine", policy)})

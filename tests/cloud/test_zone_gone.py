@@ -101,7 +101,7 @@ def deregistration(*places: dict[str, Any]) -> dict[str, Any]:
 
 
 def gone_zones(lab: Lab, cloud: Cloud) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The places of a site and of a service whose zones there were, with a machine in each, and were deleted."""
+    """The places of a site and of a service. Their zones existed, with a machine in each, and were deleted."""
     lab.record(comment=str(OWNER))
     lab.api.zones.delete(zone_id=lab.zone)
     route53 = cloud.client("route53")

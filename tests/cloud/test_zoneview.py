@@ -141,7 +141,7 @@ def test_a_silent_one_is_not_waited_for_at_every_check(network: Network, monkeyp
     assert queried.count(silent) == 2
 
 
-class TestWhereNoNameServerCanBeAsked:
+class TestWithoutANameServerThatAnswers:
     def test_the_resolvers_are_asked_and_it_is_reported_with_their_delay(
         self, network: Network, monkeypatch: pytest.MonkeyPatch
     ) -> None:

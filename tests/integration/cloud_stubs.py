@@ -53,7 +53,7 @@ class Metadata:
 
 class Imds:
     """EC2 metadata for one machine a source address, as much of it as cloud-init and boot.sh ask for; tokens are required. All have
-    the role `machines`, whose `credentials` a test gives."""
+    the role `machines`; a test gives its `credentials`."""
 
     def __init__(self) -> None:
         self.credentials: dict[str, str] = {}

@@ -34,7 +34,7 @@ def wait_until(what: str, true: Callable[[], object], seconds: float, every: flo
 
 @dataclass(frozen=True, kw_only=True)
 class Timed(Sandbox):
-    """A sandbox whose agents have other times than those of users' machines, where a test says so (rollcall.timers)."""
+    """A sandbox where agents have other times than on users' machines, where a test says so (rollcall.timers)."""
 
     timers: str = ""
 
@@ -45,7 +45,7 @@ class Timed(Sandbox):
 
 
 class Warmed(Timed):
-    """A sandbox whose engine, with its stand-ins, finds the tests' own Python (tests/warm.py)."""
+    """A sandbox where the engine, with its stand-ins, finds the tests' own Python (tests/warm.py)."""
 
     def localcloud(self, *words: str, capture: bool = False) -> str:
         if words[0] == "start" and warm.prepare(self.state):
@@ -96,7 +96,7 @@ def machines(sandbox: Sandbox) -> list[dict[str, Any]]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """After the last test of a group its shared stacks end, so that they are in nobody's way."""
+    """After the last test of a group its shared stacks end, so that they do not disturb later tests."""
     from tests.integration import shared_stacks
 
     try:

@@ -20,7 +20,7 @@ from tests.integration.ticking import Ticking
 
 @dataclass
 class Guest:
-    """A machine that runs: what its agent reads, and what it stands in."""
+    """A machine that runs: what its agent reads, and the records that it is in."""
 
     owner: Owner
     joins: tuple[Join, ...]

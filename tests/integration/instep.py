@@ -59,14 +59,14 @@ class InStep(Deployed):
         return found
 
     def owners(self) -> dict[str, set[str]]:
-        """Who has entries of this stack at each side: the instances at Cloudflare, those of Route53's hosts, and those
-        whose host is in the service's set."""
+        """Which machines have records of this stack at each side: the instances at Cloudflare, those of Route53's hosts, and those
+        with a host in the service's set."""
         site = [Owner.parse(each["comment"] or "") for each in self.zone_records()]
         hosts: dict[str, Owner] = {}
         values = []
         for each in self.record_sets():
             texts = [value["Value"] for value in each.get("ResourceRecords", ())]
-            # A challenge names its victim too, and is no entry.
+            # A challenge names its victim too, and is not a machine's record.
             if each["Type"] == "TXT" and ".c.rc." not in each["Name"]:
                 found = (Owner.parse(text.strip('"')) for text in texts)
                 hosts.update({each["Name"].rstrip("."): owner for owner in found if owner})
@@ -117,7 +117,7 @@ class InStep(Deployed):
             targets = self.dig(SERVICE, "SRV")
             self._turn = (getattr(self, "_turn", 0) + 1) % max(len(targets), 1)
             if not targets:
-                return "nobody"
+                return "no machine"
             (address,) = self.dig(targets[self._turn].split()[3], "A")
             with contextlib.closing(self._namespace.connect((address, 4218), timeout=3)) as call:
                 call.settimeout(3)

@@ -33,7 +33,7 @@ class Request:
 
 
 def requests_of(sandbox: Sandbox, api: str, who: Callable[[str], bool] = lambda _: True) -> list[Request]:
-    """Every request to this API by a client whose address `who` takes, in the order in which they ended."""
+    """Every request to this API by a client with an address that `who` accepts, in the order in which they ended."""
     found = []
     for file in ("access.log.1", "access.log"):
         with contextlib.suppress(FileNotFoundError):
@@ -103,7 +103,7 @@ class Logs:
 class Arguments:
     """The arguments of every process of this machine, the booted machines' included.
 
-    A process is looked at from its start for a second, in which it may become another program (execve), and then every two seconds.
+    A process is read from its start for a second, in which it may become another program (execve), and then every two seconds.
     """
 
     def __init__(self) -> None:

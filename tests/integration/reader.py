@@ -1,4 +1,4 @@
-"""Credentials that only look: what docs/operations.md says that a preview needs, made in the local clouds."""
+"""Credentials that only read: what docs/operations.md says that a preview needs, made in the local clouds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def documented_actions() -> set[str]:
 
 
 def reading_only(deployed: Deployed) -> dict[str, str]:
-    """An environment in which a Cloudflare token and an IAM user's key may read what a preview looks at, and no more."""
+    """An environment in which a Cloudflare token and an IAM user's key may read what a preview reads, and no more."""
     iam = deployed.aws("iam")
     iam.create_user(UserName="reviewer")
     reads = sorted(each for each in documented_actions() if each.partition(":")[2].startswith(READS))

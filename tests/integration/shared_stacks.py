@@ -1,4 +1,4 @@
-"""Stacks that several files' tests look at: deployed once for each worker, gone when the last test of their group is over.
+"""Stacks that several files' tests share: deployed once for each worker, gone when the last test of their group is over.
 
 Who changes such a stack puts it back: the files of a group are in tests/groups.py, in the order in which they use it.
 """
@@ -98,7 +98,7 @@ def _two_clouds(timers: str) -> Iterator[tuple[Sandbox, Path, str]]:
             yield sandbox, config, output
 
 
-# A proxied site on both clouds, whose machines take the edge only; one machine has an image without nginx.
+# A proxied site on both clouds. Its machines accept the edge only; one machine has an image without nginx.
 CLOSED_SITE = """\
 config:
   aws:region: us-west-2
@@ -132,7 +132,7 @@ class ClosedSite(InStep):
         return done.stdout + done.stderr
 
     def expected(self) -> dict[str, set[str]]:
-        """Who should have entries at each side (see `owners`)."""
+        """Which machines should have records at each side (see `owners`)."""
         everybody, bare = self.in_state(), {each["id"] for each in self.machines("web-bare")}
         return {"site": everybody, "hosts": everybody - bare, "service": everybody - bare}
 

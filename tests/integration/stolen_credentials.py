@@ -1,4 +1,4 @@
-"""What somebody tries who has taken a machine's Cloudflare token, or the credentials of its instance role, somewhere else."""
+"""Requests of an attacker who uses a machine's Cloudflare token, or the credentials of its instance role, from another place."""
 
 from __future__ import annotations
 
@@ -127,14 +127,14 @@ def tried_at_aws(
         ),
         "make a hosted zone": lambda: route53.create_hosted_zone(Name="stolen.example", CallerReference="stolen"),
     }
-    return {what: _said(act) for what, act in tried.items()}
+    return {what: _status_of(act) for what, act in tried.items()}
 
 
 def _arn(deployed: Deployed, role: str) -> str:
     return str(deployed.aws("iam").get_role(RoleName=role)["Role"]["Arn"])
 
 
-def _said(act: Callable[[], Any]) -> str:
+def _status_of(act: Callable[[], Any]) -> str:
     try:
         act()
     except ClientError as refused:

@@ -1,4 +1,4 @@
-"""What stands already, taken into a stack by the real engine on local clouds that boot nothing: records that an interrupted `up` left,
+"""Existing resources, taken into a stack by the real engine on local clouds that boot nothing: records that an interrupted `up` left,
 zones and records made by hand, an instance made by hand."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ config:
 
 
 class Stack(Deployed):
-    """A stack whose machines never boot."""
+    """A stack with machines that never boot."""
 
     config: Path
 
@@ -117,7 +117,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_a_static_record_of_an_interrupted_up_is_found_again(stack: Stack) -> None:
-    """The API made the apex's record and nobody wrote it down. With `lose` that happens each time, and with kill -9 sometimes."""
+    """The API made the apex's record and the state does not have it. With `lose` that happens each time, and with kill -9 sometimes."""
     stack.sandbox.localcloud("fault", "cloudflare:POST:dns_records", "lose", "times=1", capture=True)
     stack.run("up", "--yes", "--skip-preview", fails=True)
     (lost,) = stack.at_apex()

@@ -1,5 +1,5 @@
 """Machines made by hand that serve the site become machines of fleets, while visitors ask all along: an EC2 instance by an import, with
-its hand-made entry, and a Triton machine by `adopt`."""
+its hand-made record, and a Triton machine by `adopt`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AFTER = BEFORE.replace("cloud: aws, count: 0", "cloud: aws, count: 1").replace(
 
 
 class ExistingSite(InStep):
-    """A site that one EC2 instance serves, made with its security group and its entry by hand."""
+    """A site that one EC2 instance serves, made with its security group and its record by hand."""
 
     def make(self) -> str:
         self.group = self.ec2.create_security_group(GroupName="old", Description="old")["GroupId"]

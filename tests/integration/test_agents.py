@@ -1,4 +1,4 @@
-"""What agents do by themselves on booted machines: restarts, records that somebody changes, and workloads that are all unhealthy.
+"""What agents do by themselves on booted machines: restarts, records that a user changes, and workloads that are all unhealthy.
 
 The tests of this file share the stack `two clouds` (tests/groups.py) and run in the order in which they stand.
 """
@@ -24,7 +24,7 @@ from tests.integration.deployed import HOST
 from tests.integration.shared_stacks import TwoClouds, two_clouds
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
-# An agent looks every 3 s (every 7 s in `make prove`), and a busy computer adds to it.
+# An agent checks every 3 s (every 7 s in `make prove`), and a busy computer adds to it.
 SECONDS = 25.0
 # Right after a change an agent lets the name servers catch up, for 4 s (15 s).
 RIGHT_AFTER_S = timing.seconds(short=5, usual=16)
@@ -86,7 +86,7 @@ def agents() -> Agents:
 
 @contextlib.contextmanager
 def sampled(read: Callable[[], tuple[set[str], set[str]]]) -> Iterator[list[tuple[set[str], set[str]]]]:
-    """What stands, looked at all the time."""
+    """Collect what `read` returns, five times a second."""
     seen: list[tuple[set[str], set[str]]] = []
     ended = False
 
@@ -152,7 +152,7 @@ def test_a_machine_that_shuts_down_while_its_agent_is_absent_leaves_first(agents
 
 
 def test_each_record_of_a_service_comes_back(agents: Agents) -> None:
-    """A host whose address had gone has another name then, since resolvers may remember that it had; with the rest it keeps its name."""
+    """A host gets another name when its address had been removed, since resolvers may remember that. Otherwise it keeps its name."""
     everybody = agents.everybody()
     host = first = next(
         each["Name"].rstrip(".") for each in agents.record_sets() if each["Type"] == "A" and ".rc." in each["Name"]
@@ -194,7 +194,7 @@ def test_a_copied_mark_removes_no_machine_and_each_machine_restores_its_mark(age
             record = next(each for each in agents.site_records() if each["comment"] == copied)
             agents.cloudflare("PATCH", f"/{record['id']}", fields)
             wait_until(f"{fields} is undone", lambda: agents.marks() == before and agents.ttls() == {60}, SECONDS)
-        # The machine whose mark it was leaves while all have it.
+        # The machine with the original mark leaves while all have it.
         for each in agents.site_records():
             agents.cloudflare("PATCH", f"/{each['id']}", {"comment": copied})
         agents.inside(agents.machine("web-aws-0")["id"], "systemctl", "stop", "rollcall-leave")
@@ -241,7 +241,7 @@ def test_all_unhealthy_for_longer_leave_a_floor_which_up_and_status_name(agents:
         agents.configure()
     agents.everywhere("systemctl", "start", "nginx", "the-service")
     wait_until("all are back", lambda: agents.registered() == (everybody, everybody), 60)
-    wait_until("nobody is kept", lambda: not agents.kept(), SECONDS)
+    wait_until("no machine is kept", lambda: not agents.kept(), SECONDS)
 
 
 def test_one_that_is_healthy_again_lets_an_unhealthy_one_go(agents: Agents) -> None:

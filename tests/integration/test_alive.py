@@ -117,7 +117,7 @@ def test_what_is_at_the_address_of_a_stranger_goes_though_he_relays_each_questio
     member = next(each["addresses"][0] for each in alive.live if each["name"] != alive.machine(name)["name"])
     with alive.crashed(name) as (address, left), stranger.at(address, cloud, alive.namespace, member, SERVED) as him:
         took = wait_until("his address is gone", lambda: alive.registered() == (left, left), WITHIN)
-        print(f"entries at a stranger's address gone after {took:.0f} s; he relayed {len(him.passed)} questions")
+        print(f"records at a stranger's address gone after {took:.0f} s; he relayed {len(him.passed)} questions")
         assert him.passed and him.replies == []
 
 
@@ -138,7 +138,7 @@ def test_one_name_server_that_refuses_and_one_that_is_lame_hold_up_no_clean_up(a
         wait_until("all say so", lambda: all("answers REFUSED" in alive.watch(each) for each in alive.live), 60)
         with alive.crashed("web-joyent-1") as (_, left):
             took = wait_until("a crash is cleaned up", lambda: alive.registered() == (left, left), WITHIN)
-            print(f"with a refusing and a lame name server a crashed machine's entries were gone after {took:.0f} s")
+            print(f"with a refusing and a lame name server a crashed machine's records were gone after {took:.0f} s")
     wait_until("no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 90)
 
 
@@ -162,7 +162,7 @@ def test_with_port_53_blocked_but_to_resolvers_each_says_so_and_silence_removes_
 def test_with_port_53_blocked_but_to_resolvers_a_crash_is_cleaned_up_later(alive: Alive) -> None:
     with alive.dropped(TO_NAME_SERVERS), alive.crashed("web-joyent-1") as (_, left):
         took = wait_until("a crash is cleaned up", lambda: alive.registered() == (left, left), LATE)
-        print(f"with port 53 blocked a crashed machine's entries were gone after {took:.0f} s")
+        print(f"with port 53 blocked a crashed machine's records were gone after {took:.0f} s")
     wait_until(
         "no agent reports a fault of its watch", lambda: all(alive.watch(each) == "" for each in alive.live), 180
     )

@@ -1,6 +1,6 @@
 """A third cloud: one class for the agent, one fleet, one view, and a line in each of three tables. The program is the real one.
 
-docs/another-cloud.md walks through what is in tests/integration/shed and in ENTRIES. The tests of this file share one deployment
+docs/another-cloud.md walks through what is in tests/integration/shed and in REGISTRY_LINES. The tests of this file share one deployment
 and run in the order in which they stand.
 """
 
@@ -44,7 +44,7 @@ config:
   rollcall:fleets:
     web: {{ cloud: shed, count: {count}, size: {size}, image: bench-1, joins: [site/www, theService/v1], timeout: {timeout} }}
 """
-# In config/models.py, what is there and what stands there then.
+# In config/models.py: the line before the change, and the line after it.
 NAMES = ('CLOUDS = ("aws", "joyent")', 'CLOUDS = ("aws", "joyent", "shed")')
 # What is written into the other tables: the line before which it goes, and the line.
 REGISTRY_LINES = {

@@ -1,4 +1,4 @@
-"""Both DNS APIs down: machines serve, entries stay, all catches up unaided, and agents' calls stay within the rate limits.
+"""Both DNS APIs down: machines serve, records stay, all catches up unaided, and agents' calls stay within the rate limits.
 
 Every agent is killed when it begins, and one machine of each cloud is started meanwhile: so all of them ask all the time, which
 is the worst that an outage can do to a rate.

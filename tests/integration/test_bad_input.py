@@ -206,7 +206,7 @@ def test_a_full_disk_is_reported_with_what_is_needed(tmp_path: Path) -> None:
         subprocess.run(["umount", str(small)], check=True)
 
 
-# The program is loaded first: nobody else may read this interpreter's library.
+# The program is loaded first: no other user may read this interpreter's library.
 _AS = "import os, sys; sys.path.insert(0, sys.argv[1]); from localcloud.runtime import prepare; {change}; prepare.check_machine()"
 
 

@@ -38,8 +38,8 @@ KEYS = {
 }
 # Holds the locks of its arguments, as another apt does, until it is stopped.
 HOLDER = (
-    "import fcntl, sys, time; held = [open(each, 'w') for each in sys.argv[1:]]; "
-    "[fcntl.lockf(each, fcntl.LOCK_EX) for each in held]; time.sleep(999)"
+    "import fcntl, sys, time; locks = [open(each, 'w') for each in sys.argv[1:]]; "
+    "[fcntl.lockf(each, fcntl.LOCK_EX) for each in locks]; time.sleep(999)"
 )
 # needrestart as in Ubuntu: after each change of packages it restarts whatever uses an old library, unless its configuration says to wait.
 NEEDRESTART = """cat >/etc/apt/apt.conf.d/99needrestart <<'END'
@@ -47,7 +47,7 @@ DPkg::Post-Invoke {"test ${NEEDRESTART_SUSPEND:-0} = 1 || systemctl restart roll
 END
 """
 # Debian's own needrestart, which restarts by itself as Ubuntu's does, and has a reason: with each run of dpkg, the C library of all
-# that runs becomes another file. The daily apt, whose timers Debian starts at boot, updates the lists at the same time.
+# that runs becomes another file. The daily apt updates the lists at the same time.
 BUSY_DEBIAN = """set -e
 apt-get -qq update
 apt-get -qq -y install --no-install-recommends needrestart >/root/needrestart.log 2>&1
@@ -204,7 +204,7 @@ def test_mirrors_that_are_back_after_the_first_boot_find_machines_that_wait_for_
     whole = Guest(room, "aws", "debian-12")
     bare = [Guest(room, "aws", "debian-12-bare"), Guest(room, "joyent", "debian-13-bare")]
     whole.says("settings read", 60)
-    assert whole.serves() and not whole.updated(), "what has all that it needs waits for nobody"
+    assert whole.serves() and not whole.updated(), "what has all that it needs waits for no mirror"
     for guest in bare:
         guest.says("reason=package-missing package=nginx said='E: Failed to fetch http://198.51.100.1/", 60)
         assert "onnect" in guest.shown() and not guest.updated()

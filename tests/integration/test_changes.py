@@ -1,4 +1,4 @@
-"""Every change of a fleet as one `up`, while clients ask all along: nobody is answered with a dead address.
+"""Every change of a fleet as one `up`, while clients ask all along: no client gets a dead address.
 
 Two kinds of clients for the site and for the service: one resolves each time, one keeps answers for their TTL and takes what
 it drew, as a strict client would that tries no second address. The tests share one deployment and run in their order.
@@ -85,7 +85,7 @@ class Changing(InStep):
                 addresses = [item.to_text() for rrset in found for item in rrset]
                 until = time.monotonic() + min((rrset.ttl for rrset in found), default=0)
             if not addresses:
-                return "nobody"
+                return "no machine"
             turn += 1
             address = addresses[turn % len(addresses)]
             request = f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
@@ -110,7 +110,7 @@ class Changing(InStep):
             except RollcallError as failed:
                 return f"{type(failed).__name__} {failed}"
             for target in targets:
-                # A host whose address is gone is passed over for the next (RFC 2782); an address must answer.
+                # A host without an address is passed over for the next (RFC 2782); an address must answer.
                 for address in client.addresses(target.host)[:1]:
                     try:
                         with contextlib.closing(self._namespace.connect((address, target.port), timeout=3)) as call:
@@ -119,7 +119,7 @@ class Changing(InStep):
                             return call.makefile("rb").readline().split(b" ")[0].decode() or f"{address}: hung up"
                     except OSError as failed:
                         return f"{address}: {type(failed).__name__} {failed}"
-            return "nobody"
+            return "no machine"
 
         return ask
 
@@ -196,7 +196,7 @@ def test_after_a_crash_how_long_anybody_is_led_to_the_dead(stack: Changing) -> N
         wait_until("all clients are at work", lambda: all(len(each.answers) > 20 for each in probers.values()), 20)
         crashed = time.time()
         stack.sandbox.localcloud("crash", victim["id"])
-        wait_until("its entries are gone", lambda: victim["id"] not in stack.owners()["site"], 90)
+        wait_until("its records are gone", lambda: victim["id"] not in stack.owners()["site"], 90)
         # One TTL of the site more for who caches.
         time.sleep(70)
     for name, each in probers.items():

@@ -1,4 +1,4 @@
-"""A proxied site's machines are closed: on both clouds nobody but the edge gets to them, and the edge verifies who they are."""
+"""A proxied site's machines are closed: on both clouds only the edge reaches them, and the edge verifies their certificates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.shared_stacks import ClosedSite, closed_site
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 WEB = (80, 443)
-# How often a closed machine's own web server may be reached by who is not the edge: never, by nobody.
+# How often a closed machine's own web server may be reached by another client than the edge: never.
 Way = tuple[str, dict[str, Any], int]
 STRANGERS = tuple(address for network in NETWORKS.values() for address in (network.gateway, network.visitor))
 # Right in all but who signed it.

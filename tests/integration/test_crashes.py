@@ -1,7 +1,7 @@
-"""What a crash, a hang, a lost cloud and a cut between the clouds do to DNS, with nobody at the keyboard.
+"""What a crash, a hang, a lost cloud and a cut between the clouds do to DNS, without an operator.
 
 The tests of this file share the stack `two clouds` (tests/groups.py) and run in the order in which they stand. That a `destroy` leaves
-no challenge and no entry of crashed machines is in test_promises.py.
+no challenge and no record of crashed machines is in test_promises.py.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back(cras
     crashes.sandbox.localcloud("crash", crashed)
     crashes.sandbox.localcloud("freeze", frozen)
     took = wait_until("both are gone from both", lambda: crashes.registered() == (left, left), WITHIN)
-    print(f"entries of a crashed and of a frozen machine gone after {took:.0f} s")
+    print(f"records of a crashed and of a frozen machine gone after {took:.0f} s")
     crashes.sandbox.localcloud("thaw", frozen)
     crashes.ec2.start_instances(InstanceIds=[crashed])
     wait_until("both are back", lambda: [len(each) for each in crashes.registered()] == [4, 4], 90)
@@ -108,7 +108,7 @@ def test_of_all_but_one_the_last_stays(crashes: Crashes) -> None:
     last = {crashes.address("web-joyent-0")}
     for name in ("web-aws-0", "web-aws-1", "web-joyent-1"):
         crashes.sandbox.localcloud("crash", crashes.machine(name)["id"])
-    wait_until("only the last stands", lambda: crashes.registered() == (last, last), 240)
+    wait_until("only the last is registered", lambda: crashes.registered() == (last, last), 240)
     time.sleep(15)
     assert crashes.registered() == (last, last)
 

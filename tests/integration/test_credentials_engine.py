@@ -1,4 +1,4 @@
-"""A stack whose configuration says whose account it is: all of the program works there, with the real engine and two AWS accounts.
+"""A stack with its accounts in the configuration: all of the program works there, with the real engine and two AWS accounts.
 
 The shell has the key of a user of another account, who may assume roles and nothing else; nothing boots.
 """

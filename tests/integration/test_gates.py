@@ -90,7 +90,7 @@ def test_a_security_group_without_rules_blocks_inbound_and_allows_outbound(rente
         assert not rented.reaches(source, rented.one, 80)
     assert rented.curl(rented.two, rented.addresses[rented.one]) == "000"
     assert rented.curl(rented.joyent, rented.addresses[rented.one]) == "000"
-    # Out: to a machine of the other cloud, whose firewall is off, and to the metadata service.
+    # Out: to a machine of the other cloud with its firewall off, and to the metadata service.
     assert rented.curl(rented.one, rented.addresses[rented.joyent]) == "200"
     assert rented.curl(rented.one, "169.254.169.254", 80) == "200"
 
@@ -121,7 +121,7 @@ def test_an_open_connection_outlives_the_rule_that_let_it_in(rented: Rented) -> 
     wait_until("anyone is let in", lambda: rented.reaches(AWS.visitor, rented.one, 80), SOON)
     with rented.namespace.connect((rented.addresses[rented.one], 80), AWS.visitor, timeout=3.0) as connection:
         rented.ec2.revoke_security_group_ingress(GroupId=rented.group, IpPermissions=[rule])
-        wait_until("nobody is let in", lambda: not rented.reaches(AWS.visitor, rented.one, 80), SOON)
+        wait_until("no client is let in", lambda: not rented.reaches(AWS.visitor, rented.one, 80), SOON)
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         assert connection.recv(64).startswith(b"HTTP/1.1 200")
 

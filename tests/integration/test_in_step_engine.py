@@ -201,7 +201,7 @@ def _up(clouds: Sandbox, count: int, size: str) -> None:
 
 
 def _check(clouds: Sandbox, site: Site, hands: Agents) -> None:
-    """Promise 1: who runs stands, once, and DNS answers with it."""
+    """Promise 1: a machine that runs is registered, once, and DNS answers with it."""
     registered = sorted(owner.instance for each in site.ours() if (owner := Owner.parse(each["comment"])))
     assert registered == hands.running()
     answered = addresses(clouds.environment()["ROLLCALL_DNS"], HOST)

@@ -72,7 +72,7 @@ def test_a_stop_by_each_clouds_own_client_leaves_and_a_start_returns(deployed: D
     deployed.ec2.stop_instances(InstanceIds=[aws["id"]])
     deployed.triton("instance", "stop", "-w", joyent["id"])
     wait_until("the EC2 instance is down", lambda: deployed.machine("web-aws-1")["state"] == "stopped", 60)
-    wait_until("both entries are gone", lambda: len(deployed.records()) == 2 and len(deployed.answers()) == 2, 5)
+    wait_until("both records are gone", lambda: len(deployed.records()) == 2 and len(deployed.answers()) == 2, 5)
     assert set(visit(deployed.env["ROLLCALL_SITE_URL"], 20)) == {
         deployed.machine("web-aws-0")["id"],
         deployed.machine("web-joyent-0")["id"],
@@ -90,7 +90,7 @@ def test_up_after_they_are_back_changes_no_resource(deployed: Deployed) -> None:
 def test_a_terminated_machine_is_replaced_and_its_record_is_gone(deployed: Deployed) -> None:
     old = deployed.machine("web-aws-1")
     deployed.ec2.terminate_instances(InstanceIds=[old["id"]])
-    wait_until("its entry is gone", lambda: len(deployed.records()) == 3, 60)
+    wait_until("its record is gone", lambda: len(deployed.records()) == 3, 60)
     deployed.up()
     assert len(deployed.answers()) == 4
     assert deployed.machine("web-aws-1")["id"] != old["id"]
@@ -136,7 +136,7 @@ def test_destroy_drains_by_ssh_too_and_a_dead_machine_holds_up_nothing(deployed:
     given = {"ROLLCALL_SSH": str(client)}
     deployed.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True, extra=given)
     assert deployed.records() == []
-    # 0: the agent's unit was stopped, 255: nobody there.
+    # 0: the agent's unit was stopped, 255: no machine there.
     assert sorted(exits.read_text().split()) == ["0", "255"]
     assert deployed.aws("s3").list_buckets()["Buckets"] == []
 

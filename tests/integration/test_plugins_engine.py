@@ -154,7 +154,7 @@ def the_state_holds_no_secret(trial: Trial) -> None:
 
 
 def drifts(trial: Trial, made: Mapping[str, Any]) -> None:
-    """Somebody else's hand on one resource of most kinds."""
+    """Change one resource of most kinds as another user does."""
     route53, iam, ec2 = (trial.aws.client(name) for name in ("route53", "iam", "ec2"))
     record = {
         "Name": "_x._tcp.unilans.net",

@@ -38,7 +38,7 @@ class Prod(InStep):
     trap: Trap
 
     def ids(self, *fleets: str) -> set[str]:
-        """The machines of these fleets, and not those of a fleet whose name goes on."""
+        """The machines of these fleets, and not those of a fleet with a longer name."""
         named = re.compile(rf"({'|'.join(fleets)})-\d")
         return {each["id"] for each in self.machines("") if named.match(each["name"])}
 
@@ -134,7 +134,7 @@ def test_up_again_changes_nothing(prod: Prod) -> None:
 
 
 def test_a_preview_writes_nothing_and_needs_no_right_to(prod: Prod) -> None:
-    """With a token and a key that only look. AWS's other services take all by POST: whatever that key may not do is refused, so
+    """With a token and a key that only read. AWS's other services take all by POST: whatever that key may not do is refused, so
     nothing may be. Triton has no such key here; its requests show."""
     given = reading_only(prod)
     with pytest.raises(ClientError, match="UnauthorizedOperation"):

@@ -1,7 +1,7 @@
 """The five promises of DESIGN.md, one after the other, on booted machines with the real engine.
 
 The tests of this file share the stack `two clouds` (tests/groups.py), run in the order in which they stand, and destroy it. A crash
-that nobody cleans up after by hand is in test_crashes.py.
+without a cleanup by hand is in test_crashes.py.
 """
 
 from __future__ import annotations
@@ -120,19 +120,19 @@ def test_5_a_failed_check_removes_the_record_while_it_fails(stack: Promised, uni
     state = ("systemctl", "show", "--property=ActiveState", "--value", "rollcall-boot")
     wait_until("its boot script has ended", lambda: stack.inside(machine, *state).strip() == "active", BACK_WITHIN)
     stack.inside(machine, "systemctl", "stop", unit)
-    gone = wait_until("its entry is gone", lambda: machine not in stack.owners()[side], UNHEALTHY_WITHIN)
+    gone = wait_until("its record is gone", lambda: machine not in stack.owners()[side], UNHEALTHY_WITHIN)
     assert stack.owners()["service" if side == "site" else "site"] == stack.joined
     with Prober(ask, 0.1).running() as prober:
         time.sleep(3)
     assert prober.failures((stack.joined - {machine}).__contains__) == []
     stack.inside(machine, "systemctl", "start", unit)
-    back = wait_until("it stands again", lambda: machine in stack.owners()[side], BACK_WITHIN)
+    back = wait_until("it is registered again", lambda: machine in stack.owners()[side], BACK_WITHIN)
     assert machine in stack.inside(machine, "cat", "/var/log/rollcall.log")
     print(f"\n{unit} stopped: out after {gone:.1f} s, back {back:.1f} s after it was started")
 
 
 def test_3_drift_is_a_diff(stack: Promised) -> None:
-    """With the agents halted, since they would mend most of it before a reviewer looked."""
+    """With the agents halted, since they would fix most of it before the preview."""
     stack.agents("STOP")
     missing, stale = stack.machine("web-aws-0"), stack.machine("web-joyent-0")
     ghost = Owner("local", "web-aws", "7", "abcdef", "i-0123456789abcdef0")
@@ -183,7 +183,7 @@ def test_1_up_fails_and_names_each_machine_and_why(stack: Promised) -> None:
     stack.sandbox.localcloud("fault", "cloudflare:POST:dns_records", "status=403", capture=True)
     try:
         done = stack.sandbox.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True, check=False)
-        # Those that cannot register serve nobody, and those that serve go on.
+        # Machines that cannot register get no requests, and those that serve go on.
         assert stack.owners()["site"] == stack.joined
     finally:
         stack.sandbox.localcloud("fault", "--clear", capture=True)
@@ -229,7 +229,7 @@ def test_2_destroy_leaves_what_is_not_ours_to_the_byte(stack: Promised) -> None:
     sets = stack.record_sets()
     left = {(each["Name"], each["Type"]): each.get("ResourceRecords") for each in sets}
     assert left.pop(("unilans.net.", "TXT")) == [{"Value": '"kept by hand"'}]
-    # Without the test of drift, nobody has put a value of theirs there.
+    # Without the test of drift, no user has put a value there.
     by_hand = [{"Value": "0 0 4218 By-Hand.unilans.net."}] if "By-Hand" in stack.kept else None
     assert left.pop((f"{SERVICE.lower()}.", "SRV"), None) == by_hand
     assert {kind for _, kind in left} <= {"NS", "SOA"}, left

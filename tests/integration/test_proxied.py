@@ -1,4 +1,4 @@
-"""A proxied site with protection and acceleration on, and a machine whose image has no nginx: it installs it by itself."""
+"""A proxied site with protection and acceleration on, and a machine with an image without nginx: it installs it by itself."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_up_again_changes_nothing(deployed: ClosedSite) -> None:
 
 
 def test_drift_is_a_diff_on_the_fleets_roll_call(deployed: ClosedSite) -> None:
-    """Promise 3: an entry that somebody removed or added shows in a preview, before any repair."""
+    """Promise 3: a record that a user removed or added shows in a preview, before any repair."""
     instance = deployed.machine("web-aws-0")["id"]
     deployed.sandbox.localcloud("freeze", instance)
     try:

@@ -45,9 +45,9 @@ config:
 
 ASK_METADATA = """
 from urllib.request import Request, urlopen
-at, held = "http://169.254.169.254/latest/", "X-aws-ec2-metadata-token"
-token = urlopen(Request(at + "api/token", method="PUT", headers={held + "-ttl-seconds": "60"}), timeout=5).read().decode()
-print(urlopen(Request(at + "meta-data/placement/region", headers={held: token}), timeout=5).read().decode())
+at, header = "http://169.254.169.254/latest/", "X-aws-ec2-metadata-token"
+token = urlopen(Request(at + "api/token", method="PUT", headers={header + "-ttl-seconds": "60"}), timeout=5).read().decode()
+print(urlopen(Request(at + "meta-data/placement/region", headers={header: token}), timeout=5).read().decode())
 """
 
 

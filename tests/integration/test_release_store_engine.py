@@ -132,7 +132,7 @@ def test_a_bucket_is_private_and_keeps_the_last_two_releases(stores: Stores) -> 
     assert stores.objects(bucket) == {key_of(digest(each)) for each in ("two", "three")}
     assert "unchanged" in trial.run("preview", "--expect-no-changes", release="two")
 
-    # Somebody deletes the object, or opens the bucket: a difference, and `up` puts it right.
+    # A user deletes the object, or opens the bucket: a difference, and `up` puts it right.
     s3.delete_object(Bucket=bucket, Key=key_of(digest("two")))
     s3.delete_public_access_block(Bucket=bucket)
     shown = trial.run("preview", "--diff", release="two")

@@ -1,4 +1,4 @@
-"""The comments in `tests/samples/review/` are what the real engine leads to: every sample is previewed anew and compared.
+"""The comments in `tests/samples/review/` are what the real engine leads to: every sample is previewed again and compared.
 
 `ROLLCALL_RECORD=1` writes the samples instead.
 """

@@ -164,7 +164,7 @@ def test_a_crashed_machine_leaves_every_site_and_the_others_stay(sites: Sites) -
     sites.sandbox.localcloud("crash", crashed["id"])
     took = wait_until(
         "it is gone from all sites",
-        # Not by the API, whose limit the operator shares with the machines.
+        # Not by the API, since the operator shares its limit with the machines.
         lambda: {host: {*sites.dig(host, "A")} for host in left} == answers and sites.at_bind() == bind,
         90,
     )

@@ -2,7 +2,7 @@
 
 AWS: what is called on a client by the names of boto3, by the operations of the services that clients are made for, and what a request
 names as its target. Cloudflare and CloudAPI: method and
-path of each use of the HTTP helpers; `{}` stands for what is put in.
+path of each use of the HTTP helpers; `{}` is the place of what is put in.
 """
 
 from __future__ import annotations

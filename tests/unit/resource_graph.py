@@ -313,7 +313,7 @@ def networked(settings: Any) -> Any:
 
 
 def program(config: str) -> Callable[[], Any]:
-    """Rollcall's own program with this configuration, whose accounts nobody is asked about."""
+    """Rollcall's own program with this configuration. No account is queried."""
 
     def build() -> Any:
         from components.config.reader import read

@@ -25,7 +25,7 @@ TOOLS = ["cat", "chmod", "cmp", "date", "env", "grep", "mkdir", "mv", "rm", "sed
 STUBS = {
     "dpkg": """echo "$*" >>"$HOME/dpkg" """,
     "dpkg-query": """for last; do :; done; grep -qx "$last" "$HOME/installed" && printf installed""",
-    # Fails with what is in `no-repository`; `stale` stands for lists that an update makes new.
+    # Fails with what is in `no-repository`; `stale` means lists that an update makes new.
     "apt-get": """echo "apt-get $*" >>"$HOME/calls"
 env >"$HOME/environment"
 [ ! -e "$HOME/no-repository" ] || { cat "$HOME/no-repository"; exit 100; }
@@ -306,7 +306,7 @@ class TestUnit:
 
 
 def another() -> str:
-    """What a machine gets whose release has another agent."""
+    """What a machine gets with a release that has another agent."""
     found = io.BytesIO()
     with tarfile.open(fileobj=found, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in userdata.files().items():
@@ -339,9 +339,7 @@ class TestBoot:
         command = host.root / "usr/local/bin/rollcall"
         assert command.stat().st_mode & 0o777 == 0o755
         assert command.read_text().endswith('exec /usr/bin/python3 -m rollcall "$@"\n')
-        assert host.read("/etc/nginx/rollcall-edge.conf") == "", (
-            "nobody's header is believed before the ranges are read"
-        )
+        assert host.read("/etc/nginx/rollcall-edge.conf") == "", "no header is trusted before the ranges are read"
         assert "cloud=aws instance=i-0123 workloads=site" in host.log
 
     def test_every_file_lands_to_the_byte(self, host: Host) -> None:

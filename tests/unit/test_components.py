@@ -1,4 +1,4 @@
-"""The resource graph that the components make, against golden files. `UPDATE_GOLDEN=1 pytest …` writes them anew."""
+"""The resource graph that the components make, against golden files. `UPDATE_GOLDEN=1 pytest …` writes them again."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from tests.fuzzing import TARGETS, fuzz
 
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
-# Known to the bench's table; whoever mends one takes it away here.
+# Known to the bench's table; remove one here when it is fixed.
 OPEN: dict[str, str] = {}
 
 

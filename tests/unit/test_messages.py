@@ -20,7 +20,7 @@ SHAPE = re.compile(r"(?P<where>[^\s\"'][^\n]{0,90}?): (?P<problem>.+?)[.)\n] ?(?
 _SENTENCE = re.compile(r"(?i)(a|an|the|there|this|these|no|not|set|booting|building|it)\b")
 # The last part carries a message of another error, which has a problem and a fix itself.
 _CARRIED = re.compile(r"[^\n]+: .*\{(failed|fault|unknown)\}", re.S)
-# A text that begins with a key of the configuration, or with what stands for one.
+# A text that begins with a key of the configuration, or with a placeholder for one.
 _FAULT = re.compile(r"((rollcall|aws|cloudflare):|CLOUDFLARE_|TRITON_|AWS_)\S*: |\{(KEY|where|shown|api\.key|key)\}: ")
 _BUILT = ("PackingError", "_fault", "refused", "Form", "add")
 # Errors that no user sees as they are.

@@ -135,7 +135,7 @@ class TestWhatARollCallFinds:
             answers,
         )
 
-    def test_members_at_all_names_are_no_difference(self) -> None:
+    def test_members_at_all_names_are_not_a_difference(self) -> None:
         assert self.found(ONE, TWO).clean
 
     @pytest.mark.parametrize("name", [LONG, SHORT])

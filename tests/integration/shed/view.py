@@ -1,4 +1,4 @@
-"""The shed's machines as roll calls look at them."""
+"""The shed's machines as roll calls list them."""
 
 from __future__ import annotations
 

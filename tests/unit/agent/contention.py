@@ -1,7 +1,7 @@
 """Many agents at one SRV set on a virtual clock: threads of which one at a time runs, in an order that a seed decides.
 
 Every call of the store takes a moment, may be throttled as Route53 throttles an account, may fail, and may act and lose its
-reply. `Contest` runs joins and leaves and says what stands at the end, how long it took and how many calls it cost.
+reply. `Contest` runs joins and leaves and says what is registered at the end, how long it took and how many calls it cost.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class Zone:
         )
 
     def upsert(self, record: RecordSet) -> None:
-        """What the second article's script does, and its policy allows: whatever stands there is replaced."""
+        """What the second article's script does, and its policy allows: whatever exists there is replaced."""
         self._call("ChangeResourceRecordSets")
         self.sets[record.name, record.type] = record
         self._publish(record)

@@ -1,4 +1,4 @@
-"""What the agent's tests share: a clock, a cloud and a registry in memory, and a server whose answers a test writes."""
+"""What the agent's tests share: a clock, a cloud and a registry in memory, and a server with answers that a test writes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def runs_well(path: str) -> str:
 
 
 class Clock:
-    """Time that stands still until it is moved."""
+    """A clock that does not move by itself."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -92,7 +92,7 @@ class FakeCloud:
 
 
 class FakeDns:
-    """What stands where, for all memberships of a test; the API and the name servers in one.
+    """What is registered where, for all memberships of a test; the API and the name servers in one.
 
     `faults` are raised by the next calls, `broken` by all of them; `token` is the only one that is let in.
     """
@@ -103,7 +103,7 @@ class FakeDns:
         self.faults: list[RollcallError] = []
         self.broken: RollcallError | None = None
         self.token = TOKEN
-        self.look_ups = 0
+        self.queries = 0
         # So many that each confirms every ten minutes, as in a service's set.
         self.size = 1200
         # Machines beside this one in every record set.
@@ -119,7 +119,7 @@ class FakeDns:
         """Return what the name servers answer: the registered records, unless `answers` is set."""
         if ".c.rc." in name:
             return frozenset()
-        self.look_ups += 1
+        self.queries += 1
         if isinstance(self._answers, str):
             here = (found for place, (_, found, _) in self.registered.items() if place == f"host={name}")
             return frozenset(address for found in here for address in found)
@@ -205,7 +205,7 @@ class FakeRegistry:
 
 
 class Guest:
-    """An agent on a machine whose workload is healthy when the test says so, on the test's clock."""
+    """An agent on a machine with a workload that is healthy when the test says so, on the test's clock."""
 
     def __init__(self, home: Path, **membership: Any) -> None:
         self._check = home / "check"
@@ -231,7 +231,7 @@ class Guest:
         )
 
     def restarted(self) -> Guest:
-        """The agent was killed, and systemd started it again: what stood stands, what it knew is forgotten."""
+        """The agent was killed, and systemd started it again: its records stay, what it knew is forgotten."""
         self.agent = self._agent()
         self.dns.calls.clear()
         return self

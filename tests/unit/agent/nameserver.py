@@ -1,4 +1,4 @@
-"""unilans.net on a real local name server, for the client's tests: what stands in it, and what it was asked."""
+"""unilans.net on a real local name server, for the client's tests: its records, and the queries that it got."""
 
 from __future__ import annotations
 

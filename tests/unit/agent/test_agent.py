@@ -148,7 +148,7 @@ class TestRegistered:
     def test_a_name_that_answers_is_asked_about_no_more_than_that(self, joined: Guest) -> None:
         joined.dns.size = 1
         joined.restarted().pass_time(WATCH * 12)
-        assert 10 <= joined.dns.look_ups <= 13
+        assert 10 <= joined.dns.queries <= 13
         assert 12 / MOST - 2 <= joined.dns.count("join") <= 12 / LEAST and joined.dns.count("leave") == 0
 
     def test_nothing_more_follows_from_a_resolver_that_does_not_answer(self, joined: Guest) -> None:
@@ -156,7 +156,7 @@ class TestRegistered:
         joined.restarted()
         joined.dns.answers(None)
         joined.pass_time(WATCH * 4)
-        assert joined.dns.count("join") <= 5 and joined.dns.look_ups >= 3
+        assert joined.dns.count("join") <= 5 and joined.dns.queries >= 3
 
     def test_a_resolver_that_keeps_an_older_answer_does_not_make_the_api_busier(self, joined: Guest) -> None:
         joined.dns.size = 300
@@ -211,7 +211,7 @@ class TestAddress:
         guest.pass_time(TICK)
         assert guest.registered == {} and "no-public-address" in guest.status()["error"]
         guest.cloud.known = (ADDRESS,)
-        # After a failed look the next one may be a whole pause later.
+        # After a failed check the next one may be a whole pause later.
         guest.pass_time(REREAD + LONGEST + TICK)
         assert guest.registered == {HOST: ADDRESS} and guest.status()["error"] == ""
 
@@ -234,7 +234,7 @@ class TestAddress:
         guest.pass_time(TICK)
         assert guest.registered == {HOST: expected} and guest.status()["step"] == "registered"
         guest.pass_time(60)
-        assert guest.dns.count("join") == 1, "it stands as it should"
+        assert guest.dns.count("join") == 1, "it is registered as it should be"
 
     def test_an_ipv6_address_that_comes_later_joins_and_one_that_goes_leaves(self, tmp_path: Path) -> None:
         guest = Guest(tmp_path, ipv6=True)

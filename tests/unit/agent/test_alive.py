@@ -1,4 +1,4 @@
-"""Alive means that machine: agents on an imitated network whose datagrams go where an address leads at the moment."""
+"""Alive means that machine: agents on an imitated network, where datagrams go where an address leads at the moment."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Net:
     home: Path
     strangers: frozenset[str] = frozenset()
     udp_blocked: bool = False
-    # Machines whose network lets no DNS out but to a resolver, that cannot resolve at all, or that have a view of their own.
+    # Machines that reach no DNS server but a resolver, that cannot resolve at all, or that have another view.
     no_name_server: frozenset[str] = frozenset()
     no_dns: frozenset[str] = frozenset()
     own_view: frozenset[str] = frozenset()
@@ -66,7 +66,7 @@ class Net:
         self.agents: dict[str, Agent] = {}
         self.machines: dict[str, Machine] = {}
         self.off: set[str] = set()
-        # Owners by record set and by what stands there: an address, or a host whose address is in `hosts`.
+        # Owners by record set and by its value: an address, or a host with an address in `hosts`.
         self.records: dict[str, dict[str, Owner]] = {}
         self.hosts: dict[str, str] = {}
         self.challenges: dict[str, set[str]] = {}
@@ -143,7 +143,7 @@ class NetAnswers:
         return self.any_of(name, zone)
 
     def ttls(self, *_: object) -> None:
-        """Nobody changes records here."""
+        """No user changes records here."""
 
 
 class NetRegistry:
@@ -225,7 +225,7 @@ def test_members_answer_each_other_and_no_machine_is_challenged(net: Net, machin
 def test_what_is_at_a_strangers_address_goes_though_he_asks_a_live_member_for_the_answer(
     net: Net, machine_settings: Join
 ) -> None:
-    """A machine failed to leave and its address went to somebody else, who relays each question to all live members."""
+    """A machine failed to leave and its address went to another machine, which relays each question to all live members."""
     for number, address in enumerate((A, B, C)):
         net.boot(number, address, machine_settings)
     net.run(40)
@@ -505,6 +505,6 @@ def test_what_has_our_mark_at_another_address_is_another_member_s_until_that_was
     assert lives(B, False) is not blocked, "who cleans up after a dead machine was challenged first"
     net.clock.now += 31
     assert lives(B, True) is not blocked
-    assert lives(D, True) is True, "nobody answers there, but not for long"
+    assert lives(D, True) is True, "no machine answers there, but not for long"
     net.clock.now += 31
     assert lives(D, True) is False

@@ -169,7 +169,7 @@ class TestMistakes:
         assert code == 1 and err.startswith("rollcall join: instance 'my host' does not fit") and err.count("\n") == 1
 
     @pytest.mark.parametrize("word", ["cloudflare", "gopher", "ttl=soon"])
-    def test_words_that_are_no_membership_are_reported_in_one_line(self, machine: Machine, word: str) -> None:
+    def test_an_invalid_membership_is_reported_in_one_line(self, machine: Machine, word: str) -> None:
         code, _, err = machine.rollcall("join", "cloudflare", word)
         assert code == 1 and err.startswith("rollcall join: join") and err.count("\n") == 1
 
@@ -250,7 +250,7 @@ class TestRun:
                 try:
                     systemd.recv(300)
                     systemd.recv(300)
-                    # Another cloud behind the same address: neither the zone nor the entry is there.
+                    # Another cloud behind the same address: neither the zone nor the record is there.
                     assert Lab(front).zone != machine.lab.zone
                     process.terminate()
                     out, _ = process.communicate(timeout=30)

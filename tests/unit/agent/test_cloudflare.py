@@ -46,12 +46,12 @@ class TestRecords:
         assert made == replace(wanted(lab), id=made.id) and len(made.id) == 32
 
     def test_only_the_records_of_the_name_are_listed_whatever_their_type_and_owner(self, lab: Lab) -> None:
-        lab.record(name="www", comment="of somebody else")
+        lab.record(name="www", comment="of another user")
         lab.record(name="www", type="TXT", content='"words"')
         lab.record(name="www2")
         lab.record(name="a.www")
         assert {(each.type, each.comment) for each in store_of(lab).list(lab.zone, HOST)} == {
-            ("A", "of somebody else"),
+            ("A", "of another user"),
             ("TXT", ""),
         }
 

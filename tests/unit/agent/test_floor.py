@@ -235,7 +235,7 @@ KEEPS: list[tuple[str, list[Record], bool]] = [
     ("beside an unhealthy one that stays", [of(A, 0), of(A, 1, kept=True)], False),
     ("beside one that is about to leave", [of(A, 0), replace(of(A, 1), comment=owner(1).mark(LEAVES))], True),
     ("beside another stack's", [of(A, 0), of(A, 1, "prod")], True),
-    ("beside a record that is nobody's", [of(A, 0), replace(A, content="192.0.2.1")], True),
+    ("beside a record without an owner", [of(A, 0), replace(A, content="192.0.2.1")], True),
     ("beside itself", [of(A, 0), replace(of(A, 0), content="192.0.2.1")], True),
     ("the last with IPv6", [of(A, 0), of(AAAA, 0), of(A, 1)], True),
     ("both have both", [of(A, 0), of(AAAA, 0), of(A, 1), of(AAAA, 1)], False),

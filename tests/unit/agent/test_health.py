@@ -1,4 +1,4 @@
-"""rollcall.health: what each check takes for healthy, on real sockets and programs, and how many looks it takes."""
+"""rollcall.health: what each check takes for healthy, on real sockets and programs, and how many checks it takes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def closed() -> int:
-    """A port on which nobody listens."""
+    """A port without a listener."""
     with listen("127.0.0.1") as taken:
         return int(taken.getsockname()[1])
 
@@ -132,17 +132,17 @@ def test_a_check_that_is_none_is_refused_with_what_there_is(text: str) -> None:
         check_of(text)
 
 
-# name, rise, fall, what the check says, what each look answers
+# name, rise, fall, what the check says, what each check answers
 PROBES: list[tuple[str, int, int, str, str]] = [
     ("unhealthy at first", 1, 3, "0", "0"),
-    ("one good look is enough", 1, 3, "01", "01"),
-    ("two good looks are asked for", 2, 3, "11", "01"),
-    ("good looks must be in a row", 2, 3, "1011", "0001"),
-    ("two bad looks change nothing", 1, 3, "100", "111"),
+    ("one good check is enough", 1, 3, "01", "01"),
+    ("two good checks are required", 2, 3, "11", "01"),
+    ("good checks must be in a row", 2, 3, "1011", "0001"),
+    ("two bad checks change nothing", 1, 3, "100", "111"),
     ("three do", 1, 3, "1000", "1110"),
-    ("bad looks must be in a row", 1, 3, "10010010", "11111111"),
+    ("bad checks must be in a row", 1, 3, "10010010", "11111111"),
     ("back at the first good one", 1, 3, "100010", "111011"),
-    ("after a fall the count begins anew", 2, 2, "110011", "011001"),
+    ("after a fall the count begins again", 2, 2, "110011", "011001"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""A machine has another host name at each registration, since resolvers remember the one whose records had gone."""
+"""A machine has another host name at each registration, since resolvers remember that the earlier one had no records."""
 
 from __future__ import annotations
 

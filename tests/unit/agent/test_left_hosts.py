@@ -447,7 +447,7 @@ class TestShutdown:
         world = make(replace(V1, ttl=ttl))
         world.run(60)
         world.lag = agents.STOP_DELAY_LIMIT_S + 10.0
-        monkeypatch.setattr(world, "look", lambda: None)
+        monkeypatch.setattr(world, "check_caches", lambda: None)
         assert self.finish(world, world.agents[0], monkeypatch) == pytest.approx(agents.STOP_DELAY_LIMIT_S)
 
     def test_name_servers_that_do_not_answer_are_not_waited_for(

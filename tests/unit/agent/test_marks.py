@@ -41,7 +41,7 @@ def front() -> Iterator[Front]:
 
 
 class Five:
-    """Five machines at a host, each with its registry; those in `dead` answer nobody."""
+    """Five machines at a host, each with its registry; those in `dead` do not answer."""
 
     def __init__(self, lab: Lab, **given: Any) -> None:
         self.lab, self.dead = lab, set[str]()
@@ -62,7 +62,7 @@ class Five:
         return [each for each in found if each["name"] == HOST]
 
     def change(self, at: int, **fields: Any) -> None:
-        """Somebody edits the record of machine `at`."""
+        """Edit the record of machine `at`, as a user does."""
         record = next(each for each in self.records() if each["content"] == address(at))
         done = self.lab.raw("PATCH", f"/zones/{self.lab.zone}/dns_records/{record['id']}", json=fields).json()
         assert done["success"], done
@@ -142,7 +142,7 @@ class TestCopied:
         assert len(five.marks()) == 5 and five.marks()[address(unhealthy)] == FIVE[unhealthy].mark(KEPT)
 
 
-# name, what somebody does to the record of machine 0
+# name, what a user does to the record of machine 0
 CHANGES: list[tuple[str, Callable[[Five], None]]] = [
     ("deleted", lambda five: five.delete(0)),
     ("no mark", lambda five: five.change(0, comment="")),
@@ -183,7 +183,7 @@ def test_a_record_of_another_owner_in_its_place_is_refused_and_keeps_every_byte(
 
 
 class TestService:
-    """The same at Route53: the mark is a TXT beside the host, whose name has the machine's generation."""
+    """The same at Route53: the mark is a TXT beside the host, and the host's name has the machine's generation."""
 
     A, B = "198.51.100.1", "198.51.100.2"
 
@@ -219,7 +219,7 @@ class TestService:
         assert f'"{TWO}"' in values(zone, OTHER, "TXT")
 
     def test_a_copied_mark_names_no_owner_to_a_watcher(self, zone: Zone) -> None:
-        """Who would challenge the live machine whose mark it is, and be answered."""
+        """Return the challengers of the live machine with the mark that get an answer."""
         assert self.registry(zone).owner_at(HOST53) is None and self.registry(zone).owner_at(OTHER) == TWO
 
     def test_a_twin_s_host_is_still_not_ours(self, zone: Zone) -> None:

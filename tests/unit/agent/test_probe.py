@@ -1,4 +1,4 @@
-"""rollcall.probe: only the member that a record names answers for it, from the record's address, and nobody else learns anything."""
+"""rollcall.probe: only the member that a record names answers for it, from the record's address, and other clients learn nothing."""
 
 from __future__ import annotations
 

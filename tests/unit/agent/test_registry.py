@@ -1,4 +1,4 @@
-"""rollcall.registry: a machine's entry in the local Cloudflare, beside entries of others that must keep every byte."""
+"""rollcall.registry: a machine's record in the local Cloudflare, beside records of others that must keep every byte."""
 
 from __future__ import annotations
 

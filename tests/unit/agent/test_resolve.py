@@ -231,7 +231,7 @@ class TestShards:
     def test_beside_an_incarnation_a_numbered_name_is_not_a_shard(self, server: Served, client: Client) -> None:
         server.zone.service("v1", "v1-2")
         server.zone.live("v1-2", "10 10 4218 c1")
-        # v1 has nobody alive; its namesake must not be taken for it.
+        # v1 has no live machine; its namesake must not be taken for it.
         assert refused(TransientError, lambda: found(client)) == f"reason=no-live-machine service={V1}"
         server.zone.live("v1", "10 10 4218 a1")
         fresh = Client(server.address)
@@ -872,11 +872,11 @@ def listening(family: socket.AddressFamily = socket.AF_INET) -> Iterator[int]:
 
 @contextlib.contextmanager
 def refusing(kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[int]:
-    """A port that stays ours and where nobody listens."""
+    """A port that stays ours and has no listener."""
     with socket.socket(socket.AF_INET, kind) as made:
         made.bind(("127.0.0.1", 0))
         if kind == socket.SOCK_DGRAM:
-            # Connected to itself it hears nobody else: the kernel says that the port is unreachable.
+            # Connected to itself it hears no other socket: the kernel says that the port is unreachable.
             made.connect(made.getsockname())
         yield made.getsockname()[1]
 

@@ -227,16 +227,16 @@ def _many() -> Zone:
     return zone
 
 
-# A thread keeps the cache's lock at the moment of the fork; in the child nobody would give it back.
+# A thread keeps the cache's lock at the moment of the fork; in the child no thread would release it.
 FORK = """
 import os, sys, threading
 sys.path[:0] = ["userdata"]
 import rollcall.resolve as resolve
 resolve._LARGEST = 0
-held, go = threading.Event(), threading.Event()
+started, go = threading.Event(), threading.Event()
 def clock():
     if threading.current_thread().name == "holder" and clock.calls:
-        held.set()
+        started.set()
         go.wait(30)
     clock.calls += 1
     return 1.0
@@ -244,7 +244,7 @@ clock.calls = 0
 client = resolve.Client(sys.argv[1], clock=clock, timeout=5)
 thread = threading.Thread(target=lambda: client.ask("a1.rc.unilans.net", "A"), name="holder")
 thread.start()
-assert held.wait(20)
+assert started.wait(20)
 child = os.fork()
 if child == 0:
     import signal
@@ -297,7 +297,7 @@ def test_threads_share_a_client_while_its_resolvers_change(tmp_path: Path, monke
     for each in threads:
         each.join(60)
     assert failed == []
-    # Of two that ask in the same instant one may take the other's answer, whose TTL is 0.
+    # Of two that ask in the same instant one may take the other's answer, with a TTL of 0.
     assert 750 < len(network.queries) <= 800
 
 

@@ -26,7 +26,7 @@ VALUE, OTHER_VALUE = f"10 10 4218 {HOST}.", f"10 10 4218 {OTHER}."
 
 
 class Still(Scheduler):
-    """Time stands still: one caller, nobody meanwhile."""
+    """A clock that does not move: one caller, and no other meanwhile."""
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -43,7 +43,7 @@ def registry(zone: Zone, join: Route53Join = SERVICE_JOIN, *, fresh: bool = True
 
 
 def leave_wholly(registry: Route53Registry, owner: Owner, *addresses: str) -> bool:
-    """As an agent whose caches' time is over leaves; whether there was anything."""
+    """Leave as an agent does when its caches have expired. Return whether there was a record."""
     changed = registry.leave_set(owner)
     return registry.remove_hosts(owner, registry.left_hosts, *addresses) or changed
 

@@ -36,7 +36,7 @@ def test_a_machine_that_joins_again_while_others_leave_stays(seed: int) -> None:
 
 
 def test_many_that_leave_at_once_write_the_set_for_each_other() -> None:
-    """A look and a word at the host, a look at the set, and the host's end are four calls for each."""
+    """A read and a write at the host, a read of the set, and the host's end are four calls for each."""
     found = Contest(seed=1, agents=50, leaving=50, limits=UNLIMITED, faults=0.0, spread=0.0)
     joined = Contest(seed=1, agents=50, leaving=0, limits=UNLIMITED, faults=0.0).run().calls
     assert found.run().calls - joined < 50 * 6

@@ -52,7 +52,7 @@ def test_the_setting_is_reported_in_a_word() -> None:
 def test_a_machine_is_at_the_names_of_its_settings(zone: Zone, srv: str, there: list[int]) -> None:
     assert registry(zone, replace(SERVICE_JOIN, srv=srv), fresh=True).join(ONE, "198.51.100.1")
     assert [len(each) for each in values(zone)] == there
-    assert zone.calls == 3, "the host, a look, and one batch for all names"
+    assert zone.calls == 3, "the host, a read, and one batch for all names"
 
 
 def test_a_second_join_changes_nothing_and_costs_two_lookups(zone: Zone) -> None:
@@ -125,7 +125,7 @@ def test_a_set_with_a_routing_policy_stays(zone: Zone) -> None:
 
 
 class TestTheServicesName:
-    """`_theService._tcp.unilans.net`: whose it is changes with the configuration."""
+    """`_theService._tcp.unilans.net`: its owner changes with the configuration."""
 
     def test_a_machine_leaves_it_when_it_is_configured_so(self, zone: Zone) -> None:
         registry(zone).join(ONE, "198.51.100.1")

@@ -145,7 +145,7 @@ def _running(given_targets: Sequence[Target], dice: random.Random, least: int, a
 
 
 def in_the_answers_order(given_targets: Sequence[Target], dice: random.Random) -> list[Target]:
-    """Whoever stands first in the answer gets the number 0, always."""
+    """The first target of the answer always gets the number 0."""
     return _running(sorted(given_targets), dice, 0, False)
 
 

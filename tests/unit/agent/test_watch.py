@@ -1,4 +1,4 @@
-"""The agent looks after two others: what a crash leaves goes within a minute, and silence alone removes nobody."""
+"""The agent looks after two others: the records of a crashed machine are removed within a minute, and silence alone removes no machine."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ def test_a_machine_without_ipv6_never_probes_by_it_and_none_probes_itself(tmp_pa
     world.run(60)
     assert {who for who, key in world.reached if ":" in key} == {"a1", "a2"}
     assert not [pair for pair in world.reached if pair[1].startswith(pair[0])]
-    # By IPv4 everybody is watched by somebody of both kinds' ring.
+    # By IPv4 every machine is watched by a machine of the ring of both kinds.
     assert {key for _, key in world.reached} == both("a1", "a2") | {"b1", "b2"}
 
 

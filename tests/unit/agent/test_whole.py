@@ -180,7 +180,7 @@ def test_each_record_is_as_it_was_within_seconds(world: World, record: tuple[str
     world.run(60)
     assert {*whole} == {*world.zone.sets} and took <= WITHIN_S
     if what in ("other values", "values beside"):
-        assert other[record[1]] in world.zone.sets[record].values, "what somebody else wrote stays"
+        assert other[record[1]] in world.zone.sets[record].values, "another writer's records stay"
 
 
 def test_another_s_mark_on_its_host_is_replaced(world: World) -> None:
@@ -198,7 +198,7 @@ def test_name_servers_that_are_late_make_no_api_busy(world: World, lag: float) -
     del world.zone.sets[HOST, "A"]
     world.until(lambda: (HOST, "A") in world.zone.sets, WITHIN_S + lag)
     world.run(300)
-    # One look and one change, and a few looks until the name servers know.
+    # One read and one change, and a few reads until the name servers know.
     assert world.zone.calls - before <= 12
 
 
@@ -229,7 +229,7 @@ def test_of_hundreds_that_see_another_ttl_of_their_set_a_few_write_it(world: Wor
     changes = sum(agent._is_changed(membership) for _ in range(3000))
     assert 0 < changes < 120
     del world.past[0][1][HOST, "A"]
-    assert agent._is_changed(membership), "its own record is for it alone to mend"
+    assert agent._is_changed(membership), "only the machine fixes its own record"
 
 
 def test_a_view_gives_the_ttls_of_servers_with_a_vote(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""components.commands.adopt: which entries made by hand become whose, and why the others stay as they are."""
+"""components.commands.adopt: which machine gets a record that was made by hand, and why other records stay as they are."""
 
 from __future__ import annotations
 

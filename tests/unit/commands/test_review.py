@@ -161,13 +161,13 @@ def test_whatever_opens_ssh_to_everybody_is_under_the_heading(rule: dict[str, An
         if isinstance(rule, str)
         else ("aws:ec2/securityGroup:SecurityGroup", {"ingress": [rule]})
     )
-    made = comment(event("create", kind, "web-door", new=inputs))
+    made = comment(event("create", kind, "web-firewall", new=inputs))
     assert ("opens SSH (port 22) to everybody" in made) is opens
     log = [
-        event("refresh", kind, "web-door", old={}, new={}),
-        event("refresh", kind, "web-door", old={}, new=inputs, kind="resOutputsEvent"),
+        event("refresh", kind, "web-firewall", old={}, new={}),
+        event("refresh", kind, "web-firewall", old={}, new=inputs, kind="resOutputsEvent"),
     ]
-    assert bool(findings_of(read_log("\n".join(log))).dangers) is opens, "and what somebody did by hand"
+    assert bool(findings_of(read_log("\n".join(log))).dangers) is opens, "and what a user did by hand"
 
 
 def test_a_fleet_of_a_thousand_has_a_comment() -> None:

@@ -100,11 +100,11 @@ def test_what_was_remembered_stays_so_and_home_is_never_remembered() -> None:
     [
         ("its own, where others are", "web", {"web": WEST, "api": EU}, "web", True, True),
         ("another's, where others are", "web", {"web": WEST, "api": EU}, "api", False, False),
-        ("nobody's, where others are", "web", {"web": WEST, "api": EU}, "gone", False, False),
-        ("its own, where nobody is", "web", {"web": WEST, "api": WEST}, "web", True, True),
-        ("another's, where nobody is", "api", {"web": WEST, "api": WEST}, "web", False, True),
-        ("nobody's, as the first", "api", {"web": WEST, "api": WEST}, "gone", True, True),
-        ("nobody's, as another", "web", {"web": WEST, "api": WEST}, "gone", False, True),
+        ("without an owner, where others are", "web", {"web": WEST, "api": EU}, "gone", False, False),
+        ("its own, without another fleet", "web", {"web": WEST, "api": WEST}, "web", True, True),
+        ("another's, without another fleet", "api", {"web": WEST, "api": WEST}, "web", False, True),
+        ("without an owner, as the first", "api", {"web": WEST, "api": WEST}, "gone", True, True),
+        ("without an owner, as another", "web", {"web": WEST, "api": WEST}, "gone", False, True),
     ],
 )
 def test_the_owner_of_a_machine_in_a_former_place(

@@ -72,7 +72,7 @@ def test_of_a_site_each_family_is_asked_for_by_its_type(
 
 
 class NoStore:
-    """Of a zone in which stands what a test says, whose records a test may remove."""
+    """The store of a zone with the records that a test gives, and that a test may remove."""
 
     def __init__(self, *records: Record) -> None:
         self.records = list(records)

@@ -197,7 +197,7 @@ def test_three_hundred_calls_take_twenty_seven_seconds() -> None:
     assert clock.now - 1000 == pytest.approx(27, abs=0.2)
 
 
-SAID: tuple[tuple[int, dict[str, Any], type[CloudApiError], str], ...] = (
+REFUSALS: tuple[tuple[int, dict[str, Any], type[CloudApiError], str], ...] = (
     (401, {"code": "InvalidCredentials", "message": "no"}, AuthenticationError, "public key of TRITON_KEY_ID"),
     (403, {"code": "NotAuthorized", "message": "You do not have permission to access /x"}, AuthenticationError, "may not do that"),
     (403, {"code": "NotAuthorized", "message": "Account or user is disabled"}, AuthenticationError, "Have Triton's operator enable it.$"),
@@ -214,7 +214,9 @@ SAID: tuple[tuple[int, dict[str, Any], type[CloudApiError], str], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("status", "body", "kind", "message"), SAID, ids=[str(each[0]) + each[3][:9] for each in SAID])
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "message"), REFUSALS, ids=[str(each[0]) + each[3][:9] for each in REFUSALS]
+)
 def test_each_refusal_is_one_message_and_is_not_repeated(
     status: int, body: dict[str, Any], kind: type[CloudApiError], message: str
 ) -> None:
@@ -237,7 +239,7 @@ def test_each_refusal_is_one_message_and_is_not_repeated(
 )
 def test_a_temporary_failure_is_not_blamed_on_the_key_or_the_account(status: int, message: str) -> None:
     with pytest.raises(TransientError, match=f"GET /rollcall: {status} .*; {message}$"):
-        api(Answers((status, {"code": "Said", "message": "so"}, {})), attempts=2).get_account()
+        api(Answers((status, {"code": "Text", "message": "so"}, {})), attempts=2).get_account()
 
 
 def test_a_skewed_clock_is_reported_by_how_much() -> None:

@@ -14,7 +14,7 @@ from localcloud.network.http import Server, listen
 
 
 class Clock:
-    """Time that stands still until it is moved."""
+    """A clock that does not move by itself."""
 
     def __init__(self) -> None:
         self.now = 100.0

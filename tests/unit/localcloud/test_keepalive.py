@@ -26,7 +26,7 @@ def echo(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 def ignore(environ: Any, start_response: Any) -> Iterable[bytes]:
-    """Answers without a look at the body."""
+    """Answers without reading the body."""
     start_response("200 OK", [("Content-Length", "2"), ("Connection", "close"), ("Server", "mine")])
     return [b"ok"]
 

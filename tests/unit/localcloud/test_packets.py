@@ -28,7 +28,7 @@ ROWS: list[tuple[str, Line, list[str]]] = [
             "ip6 saddr { 2400:cb00::/32 } udp dport 4217-4217 accept",
         ],
     ),
-    ("nobody", replace(WEB, peers=()), []),
+    ("no peer", replace(WEB, peers=()), []),
     (
         "everybody of one family",
         replace(WEB, peers=("0.0.0.0/0",), numbers=()),

@@ -1,4 +1,4 @@
-"""localcloud.runtime.prepare and the pure parts of localcloud.runtime.sandbox: each lack is one message that names the mend."""
+"""localcloud.runtime.prepare and the pure parts of localcloud.runtime.sandbox: each missing requirement is one message with the fix."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class TestSteps:
         self, logs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
         def fails(step: Step) -> str:
-            return prepare.run(step, ["sh", "-c", "echo dull; echo why >&2; exit 4"], fix="Mend it")
+            return prepare.run(step, ["sh", "-c", "echo dull; echo why >&2; exit 4"], fix="Repair it")
 
         logs.mkdir()
         (logs / "prepare-packages.log").write_text("of an earlier run\n")
@@ -232,7 +232,7 @@ class TestSteps:
 
 
 class Printed(Sandbox):
-    """A sandbox whose local clouds print these lines."""
+    """A sandbox with local clouds that print these lines."""
 
     folder: Path
     given_settings: dict[str, str]
@@ -247,7 +247,7 @@ class Printed(Sandbox):
 
 
 class Stopped(Sandbox):
-    """A sandbox on a state folder of its own, whose local clouds are stopped."""
+    """A sandbox with its own state folder and stopped local clouds."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

@@ -178,7 +178,7 @@ class TestCounts:
 
 class TestEvents:
     def written(self, path: Path, *events: str) -> None:
-        """As the engine does: the file is made anew, then lines are added."""
+        """As the engine does: the file is made again, then lines are added."""
         with path.open("w") as file:
             for each in events:
                 file.write(f"{each}\n")

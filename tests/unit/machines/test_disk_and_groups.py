@@ -144,7 +144,7 @@ def test_names_of_interfaces_fit_and_differ() -> None:
     assert {len(f"vb-{name}") for name in names} == {15}
 
 
-def test_checkouts_and_instances_have_namespaces_of_their_own(tmp_path: Path) -> None:
+def test_each_checkout_and_instance_has_its_own_namespace(tmp_path: Path) -> None:
     names = {name_for(tmp_path / folder, instance) for folder in ("a", "b") for instance in ("local", "test")}
     assert len(names) == 4
     assert name_for(tmp_path / "a" / ".." / "a", "local") in names

@@ -122,7 +122,7 @@ def test_the_engine_itself_finds_plugins_of_the_users(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_make_up_with_real_plugins_that_cannot_be_had_ends_with_one_message(tmp_path: Path) -> None:
-    """The real engine's own download, from an address where nobody listens."""
+    """The real engine's own download, from an address without a listener."""
     root = Path(__file__).resolve().parents[3]
     nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     env = {**os.environ, "PULUMI_HOME": str(tmp_path), **nowhere}

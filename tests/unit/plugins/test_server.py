@@ -1,4 +1,4 @@
-"""The Servicer over a real gRPC channel, with a small plugin whose cloud is a dictionary."""
+"""The Servicer over a real gRPC channel, with a small plugin that has a dictionary as its cloud."""
 
 from __future__ import annotations
 

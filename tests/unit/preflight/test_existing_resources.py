@@ -1,4 +1,4 @@
-"""components.preflight.existing_resources: what stands already is taken over if it is ours, and refused by name if it is not."""
+"""components.preflight.existing_resources: an existing resource is taken over if it is ours, and refused by name if it is not."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ INSTANCE = "aws:ec2/instance:Instance"
 
 
 def prior_state(**resources: Mapping[str, Any]) -> PriorState:
-    """A state as the engine sends it: `held(apex=…)`, by name with `_` for `-`, without the words before a zone's."""
+    """A state as the engine sends it: `prior_state(apex=…)`, by name with `_` for `-`, without the words before a zone's."""
     kinds = {
         "apex": APEX,
         "zone": "cloudflare:index/zone:Zone",

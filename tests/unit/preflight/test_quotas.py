@@ -1,4 +1,4 @@
-"""components.preflight.quotas: what an `up` makes anew, and what a quota makes of it."""
+"""components.preflight.quotas: what an `up` creates, compared with the quotas."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BIRTHS: list[tuple[str, list[tuple[str, bool]], tuple[int, int, int]]] = [
     ("one is too many", [("0", True), ("1", True), ("2", True), ("3", True)], (0, 0, 4)),
     ("one too many is of another version", [("0", True), ("1", True), ("2", True), ("3", False)], (0, 0, 4)),
     (
-        "a predecessor still stands beside its successor",
+        "a predecessor still exists beside its successor",
         [("0", False), ("0", True), ("1", True), ("2", True)],
         (0, 0, 4),
     ),

@@ -51,7 +51,7 @@ ANSWERS_HOST: dict[RecordKey, frozenset[str] | None] = {HOSTS: frozenset({"198.5
 GONE = replace(LEAVING, owner=replace(OWNER, machine="7", generation="bbbbbb", instance="i-00000000000000007"))
 GOES = replace(SEEN, instance="i-00000000000000007", machine="7", generation="bbbbbb", state="shutting-down")
 
-# name, roll, entries, machines, answers, what must be found
+# name, roll, records, machines, answers, what must be found
 ROWS: list[
     tuple[str, DesiredState, list[DnsRecord], list[Instance], dict[RecordKey, frozenset[str] | None], dict[str, int]]
 ] = [
@@ -128,7 +128,7 @@ ROWS: list[
         ANSWERS_HOST,
         {"stale": 1},
     ),
-    ("a member whose only host leaves", SERVICE, [replace(HERE, leaving=True)], [SEEN], ANSWERS_HOST, {"missing": 1}),
+    ("the only host of a member leaves", SERVICE, [replace(HERE, leaving=True)], [SEEN], ANSWERS_HOST, {"missing": 1}),
     ("the host of one that leaves and still runs", SERVICE, [HERE, GONE], [SEEN, GOES], ANSWERS_HOST, {}),
     (
         "the host of one that should leave and does not",
@@ -148,7 +148,7 @@ ROWS: list[
     ),
     ("the host of one that left and is gone", SERVICE, [HERE, GONE], [SEEN], ANSWERS_HOST, {"leftover": 1}),
     (
-        "another fleet's entry is not ours",
+        "another fleet's record is not ours",
         replace(ROLL, fleets=("web", "api")),
         [RECORD, replace(RECORD, owner=replace(OWNER, fleet="api"), id="z/2")],
         [SEEN],
@@ -156,7 +156,7 @@ ROWS: list[
         {},
     ),
     (
-        "a fleet that is gone: its entries are left over",
+        "a fleet that is gone: its records are left over",
         ROLL,
         [RECORD, replace(RECORD, owner=replace(OWNER, fleet="api"), id="z/2")],
         [SEEN],
@@ -164,7 +164,7 @@ ROWS: list[
         {"leftover": 1},
     ),
     (
-        "an entry of another fleet of the stack",
+        "a record of another fleet of the stack",
         replace(ROLL, fleets=("api", "web")),
         [RECORD, replace(RECORD, owner=replace(OWNER, fleet="api"), id="z/2")],
         [SEEN],

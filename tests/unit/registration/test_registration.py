@@ -184,7 +184,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def another_run() -> None:
-    """A provider host of the engine's next run shares no look with the one before, and has called nobody's roll."""
+    """A provider host of the engine's next run shares no snapshot with the one before, and has called no roll."""
     providers.CALLED.clear()
     snapshots.SNAPSHOTS.clear()
     snapshots.DEPARTURES.clear()
@@ -217,7 +217,7 @@ def test_create_returns_when_every_machine_answers(world: World) -> None:
 
 
 def by_hand(instance: str = "i-0000000000000beef") -> DnsRecord:
-    """As `rollcall adopt` marks the entry of an instance that was imported: no tag of ours is on that, so no list has it."""
+    """As `rollcall adopt` marks the record of an instance that was imported: no tag of ours is on that, so no list has it."""
     return DnsRecord(
         key=PLACE, value="198.51.100.99", owner=Owner("local", "web", "0", BY_HAND, instance), id="z/by-hand"
     )
@@ -322,7 +322,7 @@ def test_a_leaver_is_drained_and_lingers_one_ttl_after_its_record_is_gone(world:
     RollCallProvider().update("", props(members), props(members[:1]))
     assert world.seen_[members[1]["instance"]].drained and not world.seen_[members[0]["instance"]].drained
     assert [record.value for record in world.dns_records()] == ["198.51.100.10"]
-    assert world.removed == [], "a machine that runs removes its own entry"
+    assert world.removed == [], "a machine that runs removes its own record"
     assert 30 in world.slept
 
 
@@ -334,7 +334,7 @@ def test_a_fleet_that_leaves_as_a_whole_waits_for_no_machine(world: World) -> No
 
 
 def test_a_fleet_that_leaves_whole_serves_on_while_the_name_has_others(world: World) -> None:
-    """As when a fleet moves to another cloud, or is given up: whoever asks a cache must not be led to nobody."""
+    """As when a fleet moves to another cloud, or is given up: a client with a cached answer must still reach a machine."""
     members = [world.machine(0), world.machine(1)]
     other = Owner("local", "elsewhere", "0", "cccccc", "d1e2a3d4-0000-4000-8000-000000000000")
     world.records.append(DnsRecord(key=PLACE, value="203.0.113.9", owner=other, id="z/other"))
@@ -852,7 +852,7 @@ def test_a_fleet_that_is_given_up_serves_until_its_own_roll_call_goes(world: Wor
 
 @pytest.mark.parametrize("count", [1, 12])
 def test_a_fleet_with_another_name_in_the_same_up_leaves_its_predecessor_alone(world: World, count: int) -> None:
-    """The new one's RollCall is made before the old one's goes; the safety limit has no say, since nobody is in no state."""
+    """The new one's RollCall is made before the old one's goes; the safety limit does not apply, since every machine is in a state."""
     old = [world.machine(each, generation="eeeeee") for each in range(20, 20 + count)]
     for each in old:
         seen = world.seen_[each["instance"]]
@@ -906,7 +906,7 @@ PROPS = {
         (["a"], ["b"], True, ["networks"]),
         (["a"], ["b", "a"], True, ["networks"]),
         (["b", "a"], ["a", "b"], True, ["networks"]),
-        # Of an earlier version's machine they are written down, and it stands where it stands.
+        # Of an earlier version's machine they are written down, and it stays where it is.
         (None, ["a"], True, []),
         (None, None, False, []),
     ],
@@ -1303,7 +1303,7 @@ class TestAMarkThatWasCopied:
     """A tool that keeps one comment for a record set has written one machine's mark on the records of all."""
 
     def copied(self, world: World, index: int, instance: str) -> None:
-        """The entry of machine `index` has the mark of `instance` now."""
+        """The record of machine `index` has the mark of `instance` now."""
         owner = Owner("local", "web", "1", "aaaaaa", instance)
         address = f"198.51.100.{10 + index}"
         world.records = [replace(each, owner=owner) if each.value == address else each for each in world.records]

@@ -67,7 +67,7 @@ TAR = packed(bin_api=PROGRAM, readme=b"hello")
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an https server whose certificate is trusted."""
+    """The address of an https server with a trusted certificate."""
     pem, tls = self_signed(tmp_path_factory.mktemp("tls"), "localhost")
     trusted = tmp_path_factory.mktemp("ca") / "ca.pem"
     trusted.write_text(pem)

@@ -151,7 +151,7 @@ def test_each_python_packs_the_same_bytes(folder: Path, version: str) -> None:
     assert done.stdout.strip() == pack(DEFINITION, folder).digest, done.stderr[-2000:]
 
 
-# Tars that somebody else made.
+# Tars that other tools made.
 
 
 def tar(*members: tuple[str, Any], size: int = 0) -> bytes:
