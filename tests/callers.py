@@ -1,7 +1,7 @@
 """Clients that call a service all the time through a caching resolver, from inside the machines' network: ours, HAProxy, a Go program, and
 one that tries nothing twice.
 
-A call sends a line to theService and returns who answered, by the machine's id, or what went wrong.
+A call sends a line to theService and returns the id of the machine that answered, or what went wrong.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Locations:
         """Return every other location in which the stack may have machines."""
         return tuple(dict.fromkeys((*self.elsewhere, *self.former)))
 
-    def charges(self, location: Location, machines: Iterable[Instance]) -> list[Instance]:
+    def responsible_for(self, location: Location, machines: Iterable[Instance]) -> list[Instance]:
         """Return the machines at a former location for which this fleet is responsible.
 
         Where other fleets are, one of those is responsible.
@@ -115,16 +115,18 @@ class FleetMachines:
     A location that cannot be asked raises an error: its machines are not known, so none of them counts as gone.
     """
 
-    def __init__(self, realm: Locations, views: Mapping[Location, CloudView]) -> None:
-        self._realm, self._views = realm, views
+    def __init__(self, locations: Locations, views: Mapping[Location, CloudView]) -> None:
+        self._locations, self._views = locations, views
 
     def machines(self, stack: str) -> tuple[Instance, ...]:
         """Return the machines at home, and those at former locations for which the fleet is responsible."""
-        realm = self._realm
+        locations = self._locations
         behind = [
-            each for location in realm.former for each in realm.charges(location, self._views[location].machines(stack))
+            each
+            for location in locations.former
+            for each in locations.responsible_for(location, self._views[location].machines(stack))
         ]
-        return (*self._views[realm.home].machines(stack), *behind)
+        return (*self._views[locations.home].machines(stack), *behind)
 
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Return the reason why it is not proven that Rollcall created these machines, by instance.
@@ -136,18 +138,20 @@ class FleetMachines:
 
     def running_elsewhere(self, stack: str) -> frozenset[str]:
         """Return the instances that run at every other location of the cloud in which the stack may have any."""
-        found = (each for location in self._realm.others for each in self._views[location].machines(stack))
+        found = (each for location in self._locations.others for each in self._views[location].machines(stack))
         return frozenset(each.instance for each in found if each.running)
 
     def still_former(self, stack: str) -> list[dict[str, Any]]:
         """Return the former locations that still have machines of the stack, as inputs."""
-        realm = self._realm
-        return [each.as_inputs() for each in realm.former if realm.still(each, self._views[each].machines(stack))]
+        locations = self._locations
+        return [
+            each.as_inputs() for each in locations.former if locations.still(each, self._views[each].machines(stack))
+        ]
 
     @property
     def views(self) -> Sequence[CloudView]:
         """Return the views of all locations with machines that the fleet must drain. No machine is in two of them."""
-        return [self._views[location] for location in (self._realm.home, *self._realm.former)]
+        return [self._views[location] for location in (self._locations.home, *self._locations.former)]
 
 
 def _accesses(listed: Sequence[Mapping[str, Any]] | None) -> tuple[Location, ...]:

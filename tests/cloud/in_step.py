@@ -184,7 +184,7 @@ class World:
         self._patcher.undo()
         self.zone.close()
 
-    # Who does what
+    # The actors
 
     def new_machine(self, name: str, address: str) -> Box:
         """A Deregistration, and the machine after it."""

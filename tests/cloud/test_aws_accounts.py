@@ -43,7 +43,7 @@ def test_each_key_is_its_own_accounts(world: World) -> None:
 
 
 def test_a_hosted_zone_of_another_account_is_denied_and_one_that_no_account_has_is_not_found(world: World) -> None:
-    """Who confuses the two takes a zone that it may not see for a deleted one."""
+    """Otherwise a zone that the caller may not see would pass for a deleted one."""
     route53 = world.client("route53")
     theirs = world.people.add_zone("people.example")
     for zone, code in ((theirs, "AccessDenied"), ("Z00000000000000000000", "NoSuchHostedZone")):

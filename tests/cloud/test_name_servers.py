@@ -62,8 +62,8 @@ def test_the_configured_resolvers_answer_where_no_name_server_can_be_asked(
 ) -> None:
     silent, resolver = network.name_server("dns drop"), network.resolver()
     monkeypatch.setenv("ROLLCALL_DNS", str(silent))
-    realm = Locations(fleet="web", fleets=("web",), home=Location(cloud="aws", region="us-west-2"))
-    registries = Registries((PLACE,), realm, {"rollcall:resolvers": f'["{resolver}"]', "cloudflare:apiToken": "t"})
+    locations = Locations(fleet="web", fleets=("web",), home=Location(cloud="aws", region="us-west-2"))
+    registries = Registries((PLACE,), locations, {"rollcall:resolvers": f'["{resolver}"]', "cloudflare:apiToken": "t"})
     record = DnsRecord(key=RecordKey(HOST, "A"), value="198.51.100.10", owner=None, id="z/1")
     assert registries.still_answered([record]) == [record]
     assert registries.delay == 90 and f"The resolvers {resolver} are asked instead" in registries.notes[0]

@@ -68,7 +68,7 @@ def test_ipv6_without_a_cidr_in_the_usable_zones_is_a_fault_with_the_commands(cl
         f"`aws ec2 associate-vpc-cidr-block --vpc-id {vpc} --amazon-provided-ipv6-cidr-block --region us-west-2`"
         in fault
     )
-    assert check(cloud) == Found(), "who does not ask for it needs none"
+    assert check(cloud) == Found(), "a fleet without IPv6 needs none"
     made = ec2.associate_vpc_cidr_block(VpcId=vpc, AmazonProvidedIpv6CidrBlock=True)["Ipv6CidrBlockAssociation"]
     subnet = re.search(r"--subnet-id (subnet-\w+) ", fault)
     assert subnet and check(cloud, settings).faults, "the VPC's alone is not enough"

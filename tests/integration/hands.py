@@ -1,4 +1,4 @@
-"""The agents of machines that do not boot: who the clouds say runs joins what its settings name, and leaves when it is drained."""
+"""The agents of machines that do not boot. A machine that its cloud lists as running joins what its settings name, until it is drained."""
 
 from __future__ import annotations
 

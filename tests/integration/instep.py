@@ -104,7 +104,7 @@ class InStep(Deployed):
     # What a client sees that resolves each time.
 
     def ask_site(self) -> str:
-        """Who served the site's page, or what went wrong."""
+        """Return the machine that served the site's page, or what went wrong."""
         try:
             reply = self.http.get(self.env["ROLLCALL_SITE_URL"], timeout=10)
         except requests.RequestException as failed:
@@ -112,7 +112,7 @@ class InStep(Deployed):
         return reply.headers.get("X-Served-By") or f"HTTP {reply.status_code}"
 
     def ask_service(self) -> str:
-        """Who answered a call to a machine of the service's set, each in turn, or what went wrong."""
+        """Return the machine of the service's set that answered a call, each in turn, or what went wrong."""
         try:
             targets = self.dig(SERVICE, "SRV")
             self._turn = (getattr(self, "_turn", 0) + 1) % max(len(targets), 1)

@@ -1,6 +1,6 @@
 """Stacks that several files' tests share: deployed once for each worker, gone when the last test of their group is over.
 
-Who changes such a stack puts it back: the files of a group are in tests/groups.py, in the order in which they use it.
+A test that changes such a stack restores it: the files of a group are in tests/groups.py, in the order in which they use it.
 """
 
 from __future__ import annotations

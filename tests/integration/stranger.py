@@ -1,4 +1,4 @@
-"""A stranger who has got the address of a machine that is gone, on the network of its cloud."""
+"""A stranger at the address of a machine that is gone, on the network of its cloud."""
 
 from __future__ import annotations
 

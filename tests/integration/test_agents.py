@@ -178,7 +178,7 @@ def test_each_record_of_a_service_comes_back(agents: Agents) -> None:
         agents.change("UPSERT", {**before, "TTL": before["TTL"] + 7})
         wait_until(f"its {rtype}'s TTL is back", lambda: agents.record_set(host, rtype) == before, SECONDS)  # noqa: B023
         time.sleep(RIGHT_AFTER_S)
-    wait_until("all stand", lambda: agents.registered() == (everybody, everybody), SECONDS)
+    wait_until("all are registered", lambda: agents.registered() == (everybody, everybody), SECONDS)
 
 
 def test_a_copied_mark_removes_no_machine_and_each_machine_restores_its_mark(agents: Agents) -> None:

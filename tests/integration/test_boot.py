@@ -157,7 +157,7 @@ class Guest:
         return self.room.run(self.machine, script)
 
     def serves(self) -> bool:
-        """Whether nginx and the sample service answer, and say who they are."""
+        """Whether nginx and the sample service answer with the machine's name."""
         instance = self.run(". /etc/default/the-service; echo $INSTANCE")
         web = self.run("curl -sS -o /dev/null -D - http://127.0.0.1/")
         service = self.run("bash -c 'exec 3<>/dev/tcp/127.0.0.1/4218; echo you? >&3; head -1 <&3'")

@@ -197,7 +197,7 @@ def test_after_a_crash_how_long_anybody_is_led_to_the_dead(stack: Changing) -> N
         crashed = time.time()
         stack.sandbox.localcloud("crash", victim["id"])
         wait_until("its records are gone", lambda: victim["id"] not in stack.owners()["site"], 90)
-        # One TTL of the site more for who caches.
+        # One TTL of the site more for clients that cache.
         time.sleep(70)
     for name, each in probers.items():
         failed = each.failures(stack.known().__contains__)

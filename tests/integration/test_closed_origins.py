@@ -21,7 +21,7 @@ WEB = (80, 443)
 # How often a closed machine's own web server may be reached by another client than the edge: never.
 Way = tuple[str, dict[str, Any], int]
 STRANGERS = tuple(address for network in NETWORKS.values() for address in (network.gateway, network.visitor))
-# Right in all but who signed it.
+# Correct except for its issuer.
 FORGED = (
     "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -keyout k -out c "
     f"-subj /CN={HOST} -addext subjectAltName=DNS:{HOST} 2>/dev/null"

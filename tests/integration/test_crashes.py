@@ -81,7 +81,7 @@ def test_clouds_that_are_cut_off_for_three_minutes_remove_no_machine(crashes: Cr
 
 def test_what_crashed_and_what_hangs_is_gone_within_a_minute_and_comes_back(crashes: Crashes) -> None:
     """One EC2 instance loses its power, one Joyent machine hangs while its API says running."""
-    # Who could not be reached a moment ago is looked at again first; those who watch do so every WATCH seconds.
+    # A member that could not be reached is checked again first; the watchers check every WATCH seconds.
     time.sleep(15)
     crashed, frozen = crashes.machine("web-aws-1")["id"], crashes.machine("web-joyent-1")["id"]
     left = {crashes.address("web-aws-0"), crashes.address("web-joyent-0")}

@@ -31,7 +31,7 @@ config:
     web: { cloud: aws, count: 2, size: t3.micro, image: debian-12, joins: [site/www, theService/v1], ipv6: true }
     old: { cloud: joyent, count: 1, size: g1.micro, image: debian-12, joins: [site/www, theService/v1] }
 """
-# Prints who answers theService at an address, or what came in the way.
+# Prints the machine that answers theService at an address, or the error.
 CALL = """
 import socket, sys
 try:

@@ -60,7 +60,7 @@ class Services(Deployed):
         return [value.split()[3] for value in self.values(incarnation)]
 
     def call(self, incarnation: str, calls: int = 30) -> set[str]:
-        """Who answers calls of the sample client, from a host in the machines' network."""
+        """Return the machines that answer calls of the sample client, from a host in the machines' network."""
         sample = [sys.executable, str(ROOT / "docs/examples/the_service_client.py"), "--incarnation", incarnation]
         words = [*sample, "--resolver", f"{RESOLVER}:53", "--calls", str(calls)]
         printed = self.sandbox.localcloud("run", "--", *words, capture=True)

@@ -35,7 +35,7 @@ case " $* " in *" install "*) for last; do :; done; echo "$last" >>"$HOME/instal
 [ ! -e "$HOME/refuses" ] || ! grep -qxF "$*" "$HOME/refuses" """,
     "sleep": """echo "sleep $*" >>"$HOME/calls" """,
 }
-# Gets the release with the real Python; who the machine is, a file says.
+# Gets the release with the real Python; a file has the machine's identity.
 PYTHON = """#!/bin/sh
 case $1 in -c | */get_release.py) exec @PYTHON@ "$@" ;; esac
 case "$*" in "-m rollcall.workloads "*)
@@ -51,7 +51,7 @@ BASE = ["python3", "python3-requests", "python3-dnspython"]
 
 
 class Host:
-    """A machine: a root, the packages that are installed, and who it is."""
+    """A machine: a root, the installed packages, and its identity."""
 
     def __init__(self, home: Path) -> None:
         self.home, self.root, self.bin = home, home / "root", home / "bin"

@@ -96,7 +96,7 @@ class Fleet(pulumi.ComponentResource):
         """Return the agent's release, as machines of this cloud get it."""
         return userdata.release()
 
-    def bracket(self, index: int, needs: Sequence[pulumi.Resource]) -> Deregistration:
+    def deregistration(self, index: int, needs: Sequence[pulumi.Resource]) -> Deregistration:
         """Create the Deregistration of machine `index`. What replaces the machine is its trigger."""
         return Deregistration(
             f"{self.name}-{index}",

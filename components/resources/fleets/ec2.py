@@ -31,7 +31,7 @@ class Ec2Fleet(Fleet):
         group = self._security_group()
         self.image = image = ec2_lookups.pinned_image(self.settings, self.stack, self)
         for index in range(self.settings.count):
-            deregistration = self.bracket(index, [group])
+            deregistration = self.deregistration(index, [group])
             instance = aws.ec2.Instance(
                 f"{self.name}-{index}",
                 ami=image,

@@ -29,7 +29,7 @@ class JoyentFleet(Fleet):
         closed = firewall.is_closed(each.ingress for each in self.args.memberships)
         rules = firewall.firewall_rules(self.name, self.ingress_rules(), self, datacenter) if closed else []
         for index in range(self.settings.count):
-            deregistration = self.bracket(index, rules)
+            deregistration = self.deregistration(index, rules)
             machine = Machine(
                 f"{self.name}-{index}",
                 MachineArgs(

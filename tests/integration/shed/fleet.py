@@ -75,7 +75,7 @@ class ShedFleet(Fleet):
         self.access = Location(cloud="shed")
         made = []
         for index in range(self.settings.count):
-            deregistration = self.bracket(index, [])
+            deregistration = self.deregistration(index, [])
             machine = Machine(
                 f"{self.name}-{index}",
                 size=self.settings.size,

@@ -38,7 +38,7 @@ WITHIN, TICK, LONGEST = 12.0, 2.0, 30.0
 class Scheduler:
     """Virtual time. `run` starts the actions and lets one of them run at a time, always the one that is due next.
 
-    Who sleeps or ends wakes the next one itself: a thread between them would be two switches for each call instead of one.
+    A machine that sleeps or ends wakes the next one itself: a thread between them would be two switches for each call instead of one.
     """
 
     def __init__(self, seed: int) -> None:
@@ -85,7 +85,7 @@ class Scheduler:
         heapq.heappush(self._due, (self.now + seconds, self.dice.random(), gate))
 
     def _pass_on(self) -> None:
-        """Open the gate of who is due next, which may be one's own; without anybody it is over."""
+        """Open the gate of the machine that is due next, which may be the caller's; without one, the run is over."""
         if self._due:
             self.now, _, gate = heapq.heappop(self._due)
             gate.release()

@@ -51,7 +51,7 @@ class Machine(FakeCloud):
 
 @dataclass
 class Net:
-    """Where datagrams to an address go: to a machine of ours, or to a stranger, who sends on each question to all of ours."""
+    """Where datagrams to an address go: to a machine of ours, or to a stranger that forwards each question to all of ours."""
 
     home: Path
     strangers: frozenset[str] = frozenset()
@@ -502,7 +502,7 @@ def test_what_has_our_mark_at_another_address_is_another_member_s_until_that_was
     lives = membership.registry.lives
     assert lives(B, True) is True, "a member with a broken path takes its own mark back within seconds"
     assert lives(A, True) is False, "an address that it had itself"
-    assert lives(B, False) is not blocked, "who cleans up after a dead machine was challenged first"
+    assert lives(B, False) is not blocked, "the machine that cleans up after a dead one was challenged first"
     net.clock.now += 31
     assert lives(B, True) is not blocked
     assert lives(D, True) is True, "no machine answers there, but not for long"

@@ -45,7 +45,7 @@ def front() -> Iterator[Front]:
 
 
 class Machine:
-    """One that Rollcall did not make: a settings file says who it is, and its workload is a program that says yes."""
+    """One that Rollcall did not make: a settings file has its identity, and its workload is a program that succeeds."""
 
     def __init__(self, root: Path, front: Front) -> None:
         self.root, self.lab = root, Lab(front)

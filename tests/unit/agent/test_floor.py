@@ -1,4 +1,4 @@
-"""No record set is emptied for health reasons: who is unhealthy stays where too few others are.
+"""No record set is emptied for health reasons: an unhealthy member stays where too few others are.
 
 The interleavings run on a virtual clock (tests/unit/agent/contention.py): one thread at a time, in an order that a seed decides, and
 each call of an API takes a moment.

@@ -246,7 +246,7 @@ def _cannot_read(agent: Agent, key: str, fault: Exception) -> None:
 
 
 def test_a_challenge_is_answered_within_its_time_though_the_api_fails_in_between(tmp_path: Path) -> None:
-    """An answer is tried again sooner than anything else: who is too late is removed."""
+    """An answer is tried again sooner than anything else: a machine that is too late is removed."""
     world = World(tmp_path, "a1")
     world.run(12)
     owner = world.zone["a1"]

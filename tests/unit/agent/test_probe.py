@@ -101,7 +101,7 @@ def test_an_address_that_a_machine_does_not_have_is_not_answered_though_the_ques
 
 
 class Relay:
-    """A stranger at the address of a dead machine, who sends on each question to a live member and its answer back."""
+    """A stranger at the address of a dead machine that forwards each question to a live member and its answer back."""
 
     def __init__(self, address: str, port: int, member: str) -> None:
         self.listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

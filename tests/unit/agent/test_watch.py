@@ -31,7 +31,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class World:
-    """Machines of two clouds (`a…`, `b…`), one zone, and who can reach whom. Those of the clouds named in `ipv6` have an address
+    """Machines of two clouds (`a…`, `b…`), one zone, and which machine can reach which. Those of the clouds named in `ipv6` have an address
     `NAME:6` beside `NAME`; `no_way` says whether it leads anywhere."""
 
     def __init__(self, home: Path, *names: str, proxied: bool = False, ipv6: str = "") -> None:
@@ -338,7 +338,7 @@ def test_the_last_machine_stays_with_both_of_its_addresses(tmp_path: Path) -> No
     assert world.registered == both("a1")
     world.dead.add("a1")
     world.run(120)
-    assert world.registered == both("a1"), "who would remove them"
+    assert world.registered == both("a1"), "no machine is left to remove them"
 
 
 def test_an_ipv6_record_that_is_left_alone_of_a_dead_machine_goes(tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def test_each_place_has_one_keeper_and_each_cloud_a_first(
     given = props(fleet, SPREAD)
     assert given["peers"] == peers
     assert is_keeper(given) is keeper
-    realm = Locations.of(given)
-    assert (list(realm.elsewhere), realm.first) == (others, first)
+    locations = Locations.of(given)
+    assert (list(locations.elsewhere), locations.first) == (others, first)
 
 
 def test_a_stack_in_one_place_gets_no_new_setting() -> None:
@@ -110,11 +110,11 @@ def test_what_was_remembered_stays_so_and_home_is_never_remembered() -> None:
 def test_the_owner_of_a_machine_in_a_former_place(
     case: str, fleet: str, now: dict[str, Location], machine: str, charged: bool, kept: bool
 ) -> None:
-    realm = Locations.of(props(fleet, now, former=[EU]))
-    assert bool(realm.charges(EU, [seen(machine)])) is charged, case
-    assert realm.still(EU, [seen(machine)]) is kept, case
-    assert not realm.still(EU, [seen(machine, state="terminated")])
-    assert not realm.still(EU, [])
+    locations = Locations.of(props(fleet, now, former=[EU]))
+    assert bool(locations.responsible_for(EU, [seen(machine)])) is charged, case
+    assert locations.still(EU, [seen(machine)]) is kept, case
+    assert not locations.still(EU, [seen(machine, state="terminated")])
+    assert not locations.still(EU, [])
 
 
 class View:
@@ -152,9 +152,9 @@ HOME, OTHER, BEHIND = (f"i-{number:017x}" for number in (1, 2, 3))
 
 
 def test_machines_of_other_regions_fleets_are_not_seen_and_count_as_running() -> None:
-    realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    locations = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     views = {WEST: View(seen("web", HOME)), EU: View(seen("api", OTHER)), ASIA: View(seen("web", BEHIND))}
-    places = FleetMachines(realm, views)
+    places = FleetMachines(locations, views)
     assert [each.instance for each in places.machines("prod")] == [HOME, BEHIND]
     assert places.running_elsewhere("prod") == {OTHER, BEHIND}
     assert places.still_former("prod") == [ASIA.as_inputs()]
@@ -162,26 +162,26 @@ def test_machines_of_other_regions_fleets_are_not_seen_and_count_as_running() ->
 
 
 def test_a_machine_is_proven_by_the_place_that_it_is_in_and_by_no_other_fleets() -> None:
-    realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    locations = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     machines = [seen("web", each) for each in (HOME, OTHER, BEHIND)]
-    places = FleetMachines(realm, {WEST: View(machines[0]), EU: View(machines[1]), ASIA: View(machines[2])})
+    places = FleetMachines(locations, {WEST: View(machines[0]), EU: View(machines[1]), ASIA: View(machines[2])})
     assert places.unproven("prod", machines) == {OTHER: "only tags"}
 
 
 def test_one_that_does_not_run_elsewhere_is_not_running() -> None:
-    realm = Locations.of(props("web", {"web": WEST, "api": EU}))
+    locations = Locations.of(props("web", {"web": WEST, "api": EU}))
     views = {WEST: View(), EU: View(seen("api", OTHER, state="stopped"))}
-    assert FleetMachines(realm, views).running_elsewhere("prod") == frozenset()
+    assert FleetMachines(locations, views).running_elsewhere("prod") == frozenset()
 
 
 def test_a_place_that_cannot_be_asked_is_an_error_and_not_empty() -> None:
-    realm = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
+    locations = Locations.of(props("web", {"web": WEST, "api": EU}, former=[ASIA]))
     broken = View(broken=True)
     with pytest.raises(ConnectionError):
-        FleetMachines(realm, {WEST: View(), EU: broken, ASIA: View()}).running_elsewhere("prod")
+        FleetMachines(locations, {WEST: View(), EU: broken, ASIA: View()}).running_elsewhere("prod")
     with pytest.raises(ConnectionError):
-        FleetMachines(realm, {WEST: View(), EU: View(), ASIA: broken}).machines("prod")
+        FleetMachines(locations, {WEST: View(), EU: View(), ASIA: broken}).machines("prod")
     with pytest.raises(ConnectionError):
-        FleetMachines(realm, {WEST: broken, EU: View(), ASIA: View()}).machines("prod")
+        FleetMachines(locations, {WEST: broken, EU: View(), ASIA: View()}).machines("prod")
     # It is not asked for what does not need it.
-    assert FleetMachines(realm, {WEST: View(), EU: broken, ASIA: View()}).machines("prod") == ()
+    assert FleetMachines(locations, {WEST: View(), EU: broken, ASIA: View()}).machines("prod") == ()

@@ -438,7 +438,7 @@ def test_a_replaced_roll_call_drains_no_machine(world: World) -> None:
     RollCallProvider().create(props(members[:1]))
     RollCallProvider().delete("", props(members))
     assert [each.value for each in world.dns_records()] == ["198.51.100.10"]
-    assert world.stopped == [members[1]["instance"]], "who has no successor goes"
+    assert world.stopped == [members[1]["instance"]], "the machine without a successor is stopped"
     another_run()
     RollCallProvider().delete("", props(members[:1]))
     assert world.dns_records() == () and members[0]["instance"] in world.stopped

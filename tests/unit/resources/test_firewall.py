@@ -1,4 +1,4 @@
-"""Who may come to a fleet's machines, as rules of both clouds."""
+"""Which clients may reach a fleet's machines, as rules of both clouds."""
 
 from __future__ import annotations
 
