@@ -403,7 +403,7 @@ class Fuzzed:
 
 
 def fuzz(target: Target, seconds: float, first: int = 0, least: int = 0) -> Fuzzed:
-    """Feed the target for so long and at least so often. Each run has a seed of its own, counted from `first`."""
+    """Feed the target for so long and at least so often. Each run has its own seed, counted from `first`."""
     end, seed, findings = time.monotonic() + seconds, first, dict[str, int]()
     while time.monotonic() < end or seed - first < least:
         try:

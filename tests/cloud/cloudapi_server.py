@@ -223,7 +223,7 @@ class Lab:
 
 @dataclass
 class Triton:
-    """The official client, with a key in the `.ssh` of a home of its own. With `resident` one process runs all commands that
+    """The official client, with a key in the `.ssh` of its own home. With `resident` one process runs all commands that
     must succeed; each one that may fail has its own, and its exit status decides."""
 
     program: Path

@@ -412,7 +412,7 @@ class World:
         return box.serving and (reached or _has_checked(box.agent))
 
     def _check_twice(self, now: ZoneState) -> None:
-        """An agent whose mark is at an address of before waits, in case the mark was copied to another machine's record."""
+        """An agent with its mark at a former address waits, in case the mark was copied to another machine's record."""
         at_work = {box.owner for box in self.boxes if box.agent is not None}
         twice = {owner for owner, records in now.records.items() if owner in at_work and self.zone.twice(records)}
         self._twice = {owner: self._twice.get(owner, self.clock.now) for owner in twice}

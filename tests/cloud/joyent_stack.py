@@ -220,7 +220,7 @@ def end_session(session: int) -> None:
 
 
 def make_stack(folder: Path, *, program: str = PROGRAM, **options: Any) -> Generator[Stack, None, None]:
-    """A stack named `trial` on a local CloudAPI of its own, with its `options`, until the generator is closed. `program` is its
+    """A stack named `trial` on its own local CloudAPI, with its `options`, until the generator is closed. `program` is its
     text, in which {{root}} is the checkout, {{token}} and {{script}} are what the state must not hold."""
     engine = ensure(lambda line: print(line, file=sys.stderr))
     key = ed25519.Ed25519PrivateKey.generate()

@@ -214,7 +214,7 @@ class TestInstanceRoles:
         cloud.clock.ahead = 0.0
         assert cloud.client("sts", first).get_caller_identity()["Account"] == cloud.aws.account
         sts, ssm = cloud.client("sts", first), cloud.client("ssm", first)
-        # The client signs with the time of its own, so the server's moves on by what a session lives.
+        # The client signs with its own time, so the server's moves on by what a session lives.
         sessions = cloud.aws._identities._sessions
         sessions._issued[first[0]] = type(sessions._issued[first[0]])(
             **{**vars(sessions._issued[first[0]]), "expires": cloud.clock() - 1}

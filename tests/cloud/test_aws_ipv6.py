@@ -146,5 +146,5 @@ def test_a_group_lets_in_by_ipv6_what_it_says_of_ipv6_and_nothing_else(with_ipv6
     assert "meta nfproto ipv4 tcp dport 80-80 accept" in written and "meta nfproto ipv6 tcp" not in written
     ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[{**port, "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}])
     assert "meta nfproto ipv6 tcp dport 80-80 accept" in ruleset(with_ipv6.aws.gates())
-    # EC2 adds a rule of its own for what goes out by IPv6, where the VPC has it.
+    # EC2 adds its own rule for what goes out by IPv6, where the VPC has it.
     assert "ip6 saddr vmap" in written and "meta nfproto ipv6 return" in written

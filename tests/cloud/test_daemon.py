@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Local:
-    """The command on a state folder of its own."""
+    """The command on its own state folder."""
 
     def __init__(self, state: Path, instance: str = "test-daemon") -> None:
         self.state, self.instance = state, instance

@@ -390,7 +390,7 @@ class OnRoute53(InStep):
 
     @rule(number=st.integers(0, 2), leaves=st.booleans(), fault=FAULTS)
     def another_stack(self, number: int, leaves: bool, fault: str) -> None:
-        """Its machines have names of their own below the same label, and stand in the same sets."""
+        """Its machines have their own names below the same label, and stand in the same sets."""
         owner = Owner("prod", "api", str(number), f"0abcd{number}", f"i-0000000{number}")
 
         def act() -> None:

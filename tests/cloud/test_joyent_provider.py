@@ -88,7 +88,7 @@ def test_a_key_that_the_account_does_not_have_is_reported_with_the_fix(url: str)
 
 
 class Thing:
-    """One resource, as the engine drives it; each refresh in a run of its own."""
+    """One resource, as the engine drives it; each refresh in its own run."""
 
     def __init__(self, session: Session, provider: JoyentProvider) -> None:
         self.session, self.provider = session, provider

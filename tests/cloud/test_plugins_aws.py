@@ -537,7 +537,7 @@ def test_an_object_of_a_versioned_bucket_goes_with_all_of_its_versions(lab: Lab)
     kind, inputs = "aws:s3/bucketObjectv2:BucketObjectv2", {"bucket": bucket.id, "key": "a", "contentBase64": "AQI="}
     made = lab.host.create(kind, inputs)
     assert lab.s3.get_object(Bucket=bucket.id, Key="a")["Body"].read() == b"\1\2"
-    lab.s3.put_object(Bucket=bucket.id, Key="ab", Body=b"of somebody else")
+    lab.s3.put_object(Bucket=bucket.id, Key="ab", Body=b"of another user")
     lab.host.delete(lab.host.update(made, {**inputs, "contentBase64": "AwQ="}))
     assert [each["Key"] for each in lab.s3.list_object_versions(Bucket=bucket.id)["Versions"]] == ["ab"]
     lab.host.delete(lab.host.update(bucket, {"bucket": bucket.id, "forceDestroy": True}))

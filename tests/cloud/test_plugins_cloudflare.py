@@ -183,7 +183,7 @@ def seen(lab: Lab, case: Case, made: Resource) -> dict[str, Any]:
 
 
 def test_every_type_of_the_plugin_has_a_case() -> None:
-    # A certificate never changes, so it has a test of its own.
+    # A certificate never changes, so it has its own test.
     assert {CERTIFICATE, *(case.token for case in CASES.values())} == {each.token for each in PLUGIN.types}
 
 

@@ -1,4 +1,4 @@
-"""The official `triton` client from npm, as a subprocess with a HOME of its own."""
+"""The official `triton` client from npm, as a subprocess with its own HOME."""
 
 from __future__ import annotations
 

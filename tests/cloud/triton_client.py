@@ -31,7 +31,7 @@ class Resident:
         self._node: subprocess.Popen[str] | None = None
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """What `triton WORDS` prints and its exit status, as from a process of its own."""
+        """What `triton WORDS` prints and its exit status, as from its own process."""
         if self._node is None:
             self._node = subprocess.Popen(
                 ["node", *self._options, str(_NODE / "resident.js"), str(installed().parents[1])],

@@ -26,7 +26,7 @@ from tests.cloud.joyent_stack import end_session
 
 @dataclass
 class Trial:
-    """A program in a folder of its own, and the clouds that it works on."""
+    """A program in its own folder, and the clouds that it works on."""
 
     folder: Path
     environ: dict[str, str]

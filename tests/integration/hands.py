@@ -30,7 +30,7 @@ class Guest:
 
 
 class Hands(Ticking):
-    """`mute` are fleets whose machines do not join, `drained` the instances that were ever asked to leave, `refused` the errors that
+    """`mute` are fleets with machines that do not join, `drained` the instances that were ever asked to leave, `refused` the errors that
     agents got from the DNS APIs. The process must have the sandbox's environment."""
 
     every = 0.2

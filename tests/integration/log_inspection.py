@@ -137,7 +137,7 @@ class Arguments:
 
 @dataclass
 class Prober:
-    """Asks again and again on a thread of its own, resolving each time as `ask` does; keeps every answer with its time."""
+    """Asks again and again on its own thread, resolving each time as `ask` does; keeps every answer with its time."""
 
     ask: Callable[[], str]
     every: float = 0.1

@@ -30,7 +30,7 @@ Pulumi = Callable[..., str]
 
 @pytest.fixture
 def pulumi(tmp_path: Path) -> Pulumi:
-    """The engine in a project of its own, with a stack `prod`."""
+    """The engine in its own project, with a stack `prod`."""
     engine = ensure(lambda line: print(line, file=sys.stderr))
     (tmp_path / "Pulumi.yaml").write_text(PROJECT)
     (tmp_path / "backend").mkdir()

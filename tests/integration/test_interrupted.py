@@ -44,7 +44,7 @@ class Interrupted(InStep):
         self.sandbox.write_config()
 
     def kill(self, verb: str, when: Callable[[str], object]) -> str:
-        """Run `pulumi VERB` in a session of its own and kill the engine's whole process group as soon as `when` holds of what
+        """Run `pulumi VERB` in its own session and kill the engine's whole process group as soon as `when` holds of what
         it has printed. What it had printed; fails the test if it ended before. Its provider hosts are left as they are."""
         passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         printed = self.sandbox.state / "killed.log"

@@ -1,4 +1,4 @@
-"""The resource graphs of tests.unit.resource_graph, each built once in a test run; in processes of their own."""
+"""The resource graphs of tests.unit.resource_graph, each built once in a test run; in their own processes."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 For each of them its `graph`, the resources, and its `calls`, the functions that were called, each with all that it was ever given.
 
-Each is built in a process of its own, since pulumi keeps its event loops and its settings for the life of the process. They
+Each is built in its own process, since pulumi keeps its event loops and its settings for the life of the process. They
 are forks of one that has loaded the vendors' SDKs, which takes three times as long as all the rest.
 """
 

@@ -29,7 +29,7 @@ INSIDE = {
     "TooLongError": "the edge answers with the status 413",
     "UnreachableError": "the edge answers with the status 502",
     "_RevokedError": "the edge answers with the status 526",
-    "ZoneGoneError": "a roll call and a status say what was deleted in words of their own",
+    "ZoneGoneError": "a roll call and a status say what was deleted in their own words",
 }
 
 

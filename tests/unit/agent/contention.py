@@ -29,7 +29,7 @@ DOMAIN = "unilans.net"
 UNKNOWN = Writer(host=Host.UNKNOWN)
 LATENCY = (0.02, 0.12)
 # Seconds until a name server answers with a change (docs.aws.amazon.com says 60 s at the most, and most within few), and how many
-# servers a zone has, each with a delay of its own.
+# servers a zone has, each with its own delay.
 PROPAGATION, SERVERS = (0.5, 5.0), 4
 # A process of the agent tries for so long, the agent then starts another after up to so much (rollcall.registry, rollcall.agent).
 WITHIN, TICK, LONGEST = 12.0, 2.0, 30.0

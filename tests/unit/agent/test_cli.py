@@ -1,4 +1,4 @@
-"""`rollcall`: exit codes, one-line messages and the log, as a process of its own before a local Cloudflare."""
+"""`rollcall`: exit codes, one-line messages and the log, as its own process before a local Cloudflare."""
 
 from __future__ import annotations
 

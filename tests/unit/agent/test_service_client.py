@@ -1,4 +1,4 @@
-"""docs/examples/the_service_client.py calls userdata/workloads/the-service: processes of their own, on loopback."""
+"""docs/examples/the_service_client.py calls userdata/workloads/the-service: their own processes, on loopback."""
 
 from __future__ import annotations
 

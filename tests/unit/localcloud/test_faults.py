@@ -40,7 +40,7 @@ class Backend:
         return [b"done"]
 
     def ask(self, method: str = "GET", path: str = "/") -> requests.Response:
-        """One request on a connection of its own."""
+        """One request on its own connection."""
         return requests.request(method, self.url + path, timeout=5, headers={"Connection": "close"})
 
     def status(self, method: str = "GET", path: str = "/") -> int:
