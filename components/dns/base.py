@@ -69,7 +69,7 @@ class Place(Protocol):
         """The machine settings for it, without secrets."""
 
     @property
-    def lingering(self) -> float:
+    def cached_seconds(self) -> float:
         """For how many seconds resolvers may continue to lead callers to a member that has left."""
 
     def as_inputs(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Place:
         )
 
     @property
-    def lingering(self) -> float:
+    def cached_seconds(self) -> float:
         return self.machine_settings.cached_s
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> SiteRecords:

@@ -111,7 +111,7 @@ class ServicePlace:
         return RecordKey(f"{LABEL}.{self.domain}", rtype if self.ipv6 else "A")
 
     @property
-    def lingering(self) -> float:
+    def cached_seconds(self) -> float:
         return self.machine_settings.cached_s
 
     def records(self, view: ZoneView, config: Mapping[str, str]) -> ServiceRecords:

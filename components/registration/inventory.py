@@ -56,7 +56,7 @@ class Registries:
     @property
     def longest_ttl(self) -> float:
         """For how many seconds a resolver may still answer with a record that is gone."""
-        return max((place.lingering for place in self._places), default=0.0)
+        return max((place.cached_seconds for place in self._places), default=0.0)
 
     @property
     def gone(self) -> tuple[str, ...]:

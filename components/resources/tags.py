@@ -1,7 +1,7 @@
 """Name and tag the stack's resources, so that two Rollcall stacks in one account never take each other's resources.
 
 Machines and DNS records name their stack by one word, which is `deployment()` everywhere. Every AWS resource that takes
-tags has those of `marks()`. So a person can find what belongs together, and a bill can be split.
+tags has those of `stack_tags()`. So a person can find what belongs together, and a bill can be split.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def stack_tags() -> dict[str, str]:
 
 
 def tag_everything() -> None:
-    """Give `marks()` to every AWS resource created from now on that takes tags, beside its other tags.
+    """Give `stack_tags()` to every AWS resource created from now on that takes tags, beside its other tags.
 
     Call it before the first is created.
     """
