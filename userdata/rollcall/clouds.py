@@ -10,11 +10,12 @@ import ipaddress
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+from rollcall import mdata
 from rollcall.aws import AwsClient, InstanceRole
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.imds import IMDS, InstanceMetadata
@@ -112,22 +113,27 @@ class Ec2:
 
 
 class Joyent:
-    """The guest tools of Triton: `mdata-get`, `mdata-list`, `mdata-put`.
+    """The metadata of a Triton machine, by the guest tools `mdata-get`, `mdata-list` and `mdata-put`, or over `socket` if there is one.
 
     https://docs.tritondatacenter.com/private-cloud/instances/using-mdata
     """
 
     name = "joyent"
 
+    def __init__(self, socket: Path | None = None) -> None:
+        self._socket = socket
+
     @classmethod
     def here(cls, root: Path, which: Callable[[str], str | None], url: str) -> Joyent | None:
         """Return this cloud if the machine has the guest tools and their socket, or a serial line on which the host answers."""
-        sockets = [root / "native/.zonecontrol/metadata.sock", root / ".zonecontrol/metadata.sock", root / "dev/ttyS1"]
-        if which("mdata-get") and any(each.exists() for each in sockets[:2]):
-            return cls()
-        if which("mdata-get") and sockets[2].exists() and _run(["mdata-get", "sdc:uuid"]).returncode == 0:
-            return cls()
-        return None
+        if not which("mdata-get"):
+            return None
+        # In a zone of Linux the host's files are below /native.
+        for folder in (root / "native", root):
+            if (path := folder / ".zonecontrol/metadata.sock").exists():
+                return cls(path)
+        serial = (root / "dev/ttyS1").exists() and mdata.run_tool(("mdata-get", "sdc:uuid")).returncode == 0
+        return cls() if serial else None
 
     def instance(self) -> str:
         return self._get("sdc:uuid")
@@ -139,8 +145,9 @@ class Joyent:
         return tuple(sorted(dict.fromkeys(filter(is_public, found)), key=lambda each: ":" in each))
 
     def keys(self) -> dict[str, str]:
-        listed = self._tool("mdata-list").split()
-        return {name: self._get(name) for name in listed if name.startswith("rollcall-") and name != STATUS}
+        with self._metadata() as ask:
+            listed = [name for name in ask("mdata-list").split() if name.startswith("rollcall-") and name != STATUS]
+            return {name: ask("mdata-get", name) for name in listed}
 
     def region(self) -> str:
         return ""
@@ -150,20 +157,17 @@ class Joyent:
 
     def tell(self, status: str) -> None:
         try:
-            self._tool("mdata-put", STATUS, status)
+            with self._metadata() as ask:
+                ask("mdata-put", STATUS, status)
         except RollcallError:
             return
 
     def _get(self, key: str) -> str:
-        return self._tool("mdata-get", key)
+        with self._metadata() as ask:
+            return ask("mdata-get", key)
 
-    def _tool(self, *words: str) -> str:
-        done = _run(list(words))
-        if done.returncode == 1:
-            raise FatalError(f"reason=no-metadata key={words[-1]}")
-        if done.returncode:
-            raise TransientError(f"reason=no-metadata tool={words[0]} exit={done.returncode}")
-        return done.stdout.rstrip("\n")
+    def _metadata(self) -> AbstractContextManager[mdata.Ask]:
+        return mdata.socket_at(self._socket) if self._socket else nullcontext(mdata.ask_tool)
 
 
 class File:
@@ -228,10 +232,3 @@ def detect(root: Path = Path("/"), which: Callable[[str], str | None] = shutil.w
 
 # The classes in the order in which they are asked whether this machine is on their cloud. EC2 is the last, since it accepts any machine.
 CLOUDS = (Joyent, Ec2)
-
-
-def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.TimeoutExpired) as failed:
-        raise TransientError(f"reason=tool-failed tool={words[0]} error={type(failed).__name__}") from failed

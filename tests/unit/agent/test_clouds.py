@@ -1,13 +1,18 @@
-"""rollcall.clouds: EC2 by a strict IMDSv2 on loopback, Triton by stand-ins for its guest tools, and a file."""
+"""rollcall.clouds: EC2 by a strict IMDSv2 on loopback, Triton by stand-ins for its guest tools and by its host's socket, and a file."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from localcloud.machines.hypervisor import metadata
+from localcloud.machines.hypervisor.metadata import MetadataServer
 from rollcall.clouds import Cloud, Ec2, File, Joyent, detect, is_public
 from rollcall.errors import FatalError, TransientError
 from tests.unit.agent.fakes import INSTANCE, Reply, Scripted
@@ -130,7 +135,7 @@ esac
 
 
 class Zone:
-    """A machine on Triton: its metadata are files."""
+    """A machine on Triton, and its metadata as the host has them: they are files."""
 
     def __init__(self, home: Path) -> None:
         self.keys, self.down, self.bin = home / "keys", home / "down", home / "bin"
@@ -148,6 +153,24 @@ class Zone:
     def which(self, name: str) -> str | None:
         return str(self.bin / name) if (self.bin / name).exists() else None
 
+    # The host's side of the socket.
+
+    def get(self, key: str) -> str | None:
+        return (self.keys / key).read_text() if (self.keys / key).exists() else None
+
+    def delete(self, key: str) -> None:
+        raise ValueError("no agent deletes anything")
+
+    def listed(self) -> list[str]:
+        return [each.name for each in self.keys.iterdir() if not each.name.startswith("sdc:")]
+
+
+class Side:
+    """The zone's metadata, as the local clouds' host offers them on the socket."""
+
+    def __init__(self, zone: Zone) -> None:
+        self.get, self.put, self.delete, self.keys = zone.get, zone.put, zone.delete, zone.listed
+
 
 @pytest.fixture
 def zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Zone:
@@ -156,17 +179,60 @@ def zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Zone:
     return made
 
 
+@pytest.fixture(params=["tools", "socket"])
+def joyent(zone: Zone, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Joyent]:
+    """The cloud as a virtual machine sees it, and as a zone does, which has no tool that works."""
+    if request.param == "tools":
+        yield Joyent()
+        return
+    (tmp_path / "bin/mdata-get").write_text("#!/bin/sh\nexit 2\n")
+    server = MetadataServer(tmp_path, lambda: None if zone.down.exists() else Side(zone))
+    yield Joyent(tmp_path / "metadata.sock")
+    server.close()
+
+
+@contextlib.contextmanager
+def host(
+    folder: Path, zone: Zone, served: list[str], damage: Callable[[str], str] = lambda line: line
+) -> Iterator[Path]:
+    """A host that accepts one connection and damages its answers. It writes into `served` what it was asked."""
+    path = folder / "one.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(1)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            listener.close()
+            with connection, connection.makefile("rwb") as stream:
+                for line in stream:
+                    words = line.decode().rstrip("\n").split(" ")
+                    served.append(words[4] if words[0] == "V2" else words[0])
+                    reply = damage(metadata.answer(Side(zone), " ".join(words)) + "\n")
+                    stream.write(reply.encode())
+                    stream.flush()
+                    if not reply:
+                        return
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield path
+        thread.join()
+
+
 class TestJoyent:
-    def test_it_knows_its_instance_and_its_public_addresses_ipv4_first(self, zone: Zone) -> None:
-        assert Joyent().instance() == UUID and Joyent().region() == ""
-        assert Joyent().addresses() == ("203.0.113.9", "2001:db8::7")
+    def test_it_knows_its_instance_and_its_public_addresses_ipv4_first(self, zone: Zone, joyent: Joyent) -> None:
+        assert joyent.instance() == UUID and joyent.region() == ""
+        assert joyent.addresses() == ("203.0.113.9", "2001:db8::7")
 
     @pytest.mark.parametrize(
         ("nics", "expected"), [([], ()), ([{"ip": "203.0.113.9"}], ("203.0.113.9",)), ([{"ips": ["dhcp"]}], ())]
     )
-    def test_older_and_odd_network_cards(self, zone: Zone, nics: list[object], expected: tuple[str, ...]) -> None:
+    def test_older_and_odd_network_cards(
+        self, zone: Zone, joyent: Joyent, nics: list[object], expected: tuple[str, ...]
+    ) -> None:
         zone.put("sdc:nics", json.dumps(nics))
-        assert Joyent().addresses() == expected
+        assert joyent.addresses() == expected
 
     @pytest.mark.parametrize(
         ("nics", "expected"),
@@ -180,34 +246,71 @@ class TestJoyent:
         ],
     )
     def test_the_address_of_the_primary_network_card_comes_first(
-        self, zone: Zone, nics: list[tuple[str, bool]], expected: tuple[str, ...]
+        self, zone: Zone, joyent: Joyent, nics: list[tuple[str, bool]], expected: tuple[str, ...]
     ) -> None:
         zone.put("sdc:nics", json.dumps([{"ip": ip, "ips": [f"{ip}/24"], "primary": main} for ip, main in nics]))
-        assert Joyent().addresses() == expected
+        assert joyent.addresses() == expected
 
-    def test_only_our_keys_are_read_and_not_our_own_status(self, zone: Zone) -> None:
+    def test_only_our_keys_are_read_and_not_our_own_status(self, zone: Zone, joyent: Joyent) -> None:
         zone.put("user-script", "#!/bin/sh")
         zone.put("rollcall-fleet", "web-joyent")
-        Joyent().tell("registered")
+        joyent.tell("registered")
         assert (zone.keys / "rollcall-status").read_text() == "registered\n"
-        assert Joyent().keys() == {"rollcall-fleet": "web-joyent"}
+        assert joyent.keys() == {"rollcall-fleet": "web-joyent"}
 
-    def test_a_secret_is_a_key_and_one_that_is_not_there_is_fatal(self, zone: Zone) -> None:
+    def test_a_secret_is_a_key_and_one_that_is_not_there_is_fatal(self, zone: Zone, joyent: Joyent) -> None:
         zone.put("rollcall-token", "hush")
-        assert Joyent().secret("rollcall-token") == "hush"
+        assert joyent.secret("rollcall-token") == "hush"
         with pytest.raises(FatalError, match="reason=no-metadata key=another"):
-            Joyent().secret("another")
+            joyent.secret("another")
 
-    def test_silence_is_worth_another_try_and_telling_never_fails(self, zone: Zone) -> None:
+    def test_silence_is_worth_another_try_and_telling_never_fails(self, zone: Zone, joyent: Joyent) -> None:
         zone.down.touch()
-        with pytest.raises(TransientError, match="reason=no-metadata tool=mdata-get exit=2"):
-            Joyent().instance()
-        Joyent().tell("registered")
+        with pytest.raises(
+            TransientError, match=r"reason=no-metadata (tool=mdata-get exit=2|command=GET code=FAILURE)"
+        ):
+            joyent.instance()
+        joyent.tell("registered")
 
     def test_tools_that_are_not_there_are_worth_another_try(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "/no/such/place")
         with pytest.raises(TransientError, match="reason=tool-failed tool=mdata-get"):
             Joyent().instance()
+
+    def test_a_socket_at_which_nothing_answers_is_worth_another_try(self, tmp_path: Path) -> None:
+        path = tmp_path / "metadata.sock"
+        with pytest.raises(TransientError, match=f"reason=no-metadata socket={path} error=FileNotFoundError"):
+            Joyent(path).keys()
+
+    def test_all_keys_are_read_over_one_connection_and_by_no_process(self, tmp_path: Path, zone: Zone) -> None:
+        """A process for each key every ten seconds was a third of what an idle machine computes."""
+        for each in ("rollcall-fleet", "rollcall-stack", "user-script"):
+            zone.put(each, each)
+        served: list[str] = []
+        with host(tmp_path, zone, served) as path:
+            assert Joyent(path).keys() == {"rollcall-fleet": "rollcall-fleet", "rollcall-stack": "rollcall-stack"}
+        assert sorted(served) == ["GET", "GET", "KEYS", "NEGOTIATE"]
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda line: line.replace("V2_OK", "FAILURE"),
+            lambda line: line.replace(" SUCCESS", " SUCCESt"),
+            lambda line: f"{line[:-2]}\n" if "SUCCESS" in line else line,
+            lambda line: metadata.frame("00000000", "SUCCESS", "other") + "\n" if "SUCCESS" in line else line,
+            lambda line: "invalid command\n" if "SUCCESS" in line else line,
+            lambda line: "" if "SUCCESS" in line else line,
+        ],
+        ids=["an old host", "another checksum", "cut short", "another request's answer", "no frame", "hung up"],
+    )
+    def test_an_answer_that_is_none_is_worth_another_try(
+        self, tmp_path: Path, zone: Zone, damage: Callable[[str], str]
+    ) -> None:
+        with (
+            host(tmp_path, zone, [], damage) as path,
+            pytest.raises(TransientError, match=f"reason=no-metadata socket={path} error=ValueError"),
+        ):
+            Joyent(path).instance()
 
 
 @pytest.fixture
@@ -283,9 +386,10 @@ class TestDetect:
         settings(keys={"a": "b"})
         assert detect(tmp_path, lambda name: None, server.url).instance() == INSTANCE
         (tmp_path / ".zonecontrol").mkdir()
-        (tmp_path / ".zonecontrol/metadata.sock").touch()
+        host_side = MetadataServer(tmp_path / ".zonecontrol", lambda: Side(zone))
         found = detect(tmp_path, zone.which, server.url)
         assert (found.name, found.instance(), found.keys()) == ("joyent", UUID, {"a": "b"})
+        host_side.close()
 
 
 @pytest.mark.parametrize(
