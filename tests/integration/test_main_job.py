@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from components.resources import userdata
 from localcloud.runtime.prepare import ROOT
@@ -27,10 +28,17 @@ AWS_NET, JOYENT_NET = ipaddress.ip_network("198.51.100.0/24"), ipaddress.ip_netw
 
 
 @pytest.fixture(scope="module")
-def deployed() -> Iterator[Deployed]:
-    with sandboxed("main") as sandbox:
-        output = sandbox.pulumi("up", "--yes", "--stack", "local", capture=True).stdout
-        yield Deployed(sandbox, output)
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """The stack of `make up`, with one machine for each version of the service: these tests are about the site."""
+    config = tmp_path_factory.mktemp("main") / "config.yaml"
+    stack = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())
+    for fleet in ("api", "api-next"):
+        stack["config"]["rollcall:fleets"][fleet]["count"] = 1
+    config.write_text(yaml.safe_dump(stack))
+    with sandboxed("main", config) as sandbox:
+        deployed = Deployed(sandbox, "")
+        deployed.output = deployed.up()
+        yield deployed
 
 
 def test_up_ends_with_four_addresses_of_two_clouds(deployed: Deployed) -> None:
