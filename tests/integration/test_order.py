@@ -38,7 +38,7 @@ ORDERS = [
 
 @pytest.fixture(scope="module")
 def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    with sandboxed("order", config_file(tmp_path_factory.mktemp("order"), CONFIG), warmed=False) as sandbox:
+    with sandboxed("order", config_file(tmp_path_factory.mktemp("order"), CONFIG)) as sandbox:
         yield sandbox
 
 
