@@ -106,6 +106,8 @@ def shop() -> Iterator[Shop]:
 
 
 ONLY_THAT = {"sts:AssumeRole"}
+# Without a preview of its own: the tests show that one apart.
+AT_ONCE = ("--yes", "--skip-preview")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_a_preview_asks_with_the_roles_credentials_alone(shop: Shop) -> None:
 def test_an_up_makes_everything_in_the_roles_account_in_two_regions(shop: Shop) -> None:
     fleets = {"api": FLEET, "far": {**FLEET, "region": "eu-west-1"}}
     shop.configure(fleets, assumeRoles=shop.roles, allowedAccountIds=[TARGET])
-    code, printed = shop.pulumi("up", "--yes")
+    code, printed = shop.pulumi("up", *AT_ONCE)
     # Nothing boots, so nothing answers: both machines are there, and the roll calls say so.
     assert code and "the roll call was not answered, and nothing changed for 10 s" in printed, printed
     assert shop.run_by_the_shell() == ONLY_THAT
@@ -187,14 +189,14 @@ def test_the_command_line_tools_ask_with_the_roles_credentials(
 
 def test_a_fleet_is_deployed_inspected_and_destroyed_with_the_roles_credentials(shop: Shop) -> None:
     shop.configure({"api": {**FLEET, "count": 0}}, assumeRoles=shop.roles)
-    code, printed = shop.pulumi("up", "--yes")
+    code, printed = shop.pulumi("up", *AT_ONCE)
     assert code == 0, printed
     assert shop.run_by_the_shell() == ONLY_THAT
     done, printed = shop.tool("status", "--stack", "local")
     assert (done, "In step" in printed) == (0, True), printed
     assert shop.run_by_the_shell() == ONLY_THAT
     assert shop.instances() == shop.instances(region="eu-west-1") == []
-    code, printed = shop.pulumi("destroy", "--yes")
+    code, printed = shop.pulumi("destroy", *AT_ONCE)
     assert code == 0, printed
     assert shop.run_by_the_shell() == ONLY_THAT
 
@@ -225,7 +227,7 @@ def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: S
                 )
         (tmp_path / "value").unlink()
         shop.world.calls()
-        code, printed = shop.pulumi("up", "--yes")
+        code, printed = shop.pulumi("up", *AT_ONCE)
         assert code == 0, printed
         calls = shop.world.calls()
         assert {used for used, _ in calls} == {key["AccessKeyId"]}, calls
@@ -233,7 +235,7 @@ def test_a_key_in_the_configuration_is_used_and_is_nowhere_in_plain_text(shop: S
         assert done == 0, shown
         assert {used for used, _ in shop.world.calls()} == {key["AccessKeyId"]}
         preview = shop.pulumi("preview", "--diff")[1]
-        destroyed = shop.pulumi("destroy", "--yes")[1]
+        destroyed = shop.pulumi("destroy", *AT_ONCE)[1]
     state = shop.sandbox.state
     files = [each for each in state.rglob("*") if each.is_file() and each.suffix not in (".so", ".pyc")]
     places = [(str(each), each.read_bytes()) for each in files if "program/.venv" not in str(each)]
@@ -259,10 +261,10 @@ def test_cloudflares_configuration_counts_before_the_environment_on_both_sides(s
         )  # fmt: skip
 
     set_secret(environ["CLOUDFLARE_API_TOKEN"])
-    code, printed = shop.pulumi("up", "--yes", CLOUDFLARE_API_TOKEN="x" * 40)
+    code, printed = shop.pulumi("up", *AT_ONCE, CLOUDFLARE_API_TOKEN="x" * 40)
     assert code == 0, printed
-    code, printed = shop.pulumi("destroy", "--yes", CLOUDFLARE_API_TOKEN="x" * 40)
+    code, printed = shop.pulumi("destroy", *AT_ONCE, CLOUDFLARE_API_TOKEN="x" * 40)
     assert code == 0, printed
     set_secret("y" * 40)
-    code, printed = shop.pulumi("up", "--yes")
+    code, printed = shop.pulumi("up", *AT_ONCE)
     assert code and "cloudflare:apiToken: Cloudflare does not accept it" in printed, printed
