@@ -6,10 +6,10 @@ from __future__ import annotations
 SHARED = {
     "tests/integration/test_api_down.py": "two clouds",
     "tests/integration/test_promises.py": "two clouds",
-    # The same stack twice more, with other times of the agents. In one group all of these would be the last to end.
+    # The same stack once more, with other times of the agents. In one group all of these would be the last to end.
     "tests/integration/test_crashes.py": "two clouds, agents",
     "tests/integration/test_agents.py": "two clouds, agents",
-    "tests/integration/test_alive.py": "two clouds, alive",
+    "tests/integration/test_alive.py": "two clouds, agents",
     "tests/integration/test_proxied.py": "closed site",
     "tests/integration/test_closed_origins.py": "closed site",
     "tests/integration/test_secrets.py": "closed site",
@@ -17,9 +17,8 @@ SHARED = {
 
 # The groups that take a minute or more, the longest first: they begin in this order, so that none of them is the last to end.
 LONGEST = (
-    "two clouds",
     "two clouds, agents",
-    "two clouds, alive",
+    "two clouds",
     "tests/integration/test_interrupted.py",
     "tests/integration/test_regions.py",
     "tests/integration/test_workload_secrets_engine.py",

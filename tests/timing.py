@@ -13,7 +13,6 @@ import pytest
 SHORT_STOP = "stop-delay=4"
 # Agents that see a changed record, a crash and a challenge sooner.
 WATCHFUL = f"{SHORT_STOP} watch=3 propagation=4"
-QUICK_CHALLENGES = f"{WATCHFUL} answer-within=16"
 
 _short = False
 

@@ -96,7 +96,7 @@ class Alive(TwoClouds):
 
 @pytest.fixture(scope="module")
 def alive() -> Alive:
-    return two_clouds(Alive, timing.QUICK_CHALLENGES)
+    return two_clouds(Alive, timing.WATCHFUL)
 
 
 def test_every_machine_answers_its_watchers_and_no_machine_is_challenged(alive: Alive) -> None:
@@ -125,7 +125,7 @@ def test_where_udp_4217_is_dropped_every_machine_answers_its_challenge_and_a_cra
     everybody = alive.everybody()
     with alive.dropped(PROBES):
         # More than twice the time after which a silent machine is removed.
-        end = time.monotonic() + timing.seconds(short=55, usual=90)
+        end = time.monotonic() + timing.seconds(short=70, usual=90)
         while time.monotonic() < end:
             assert alive.registered() == (everybody, everybody)
             time.sleep(1)
