@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from localcloud.runtime.cli import PASSED_ON
 from tests.integration.conftest import sandboxed
 from tests.integration.instep import InStep
 from tests.integration.log_inspection import config_file
@@ -46,14 +45,13 @@ class Interrupted(InStep):
     def kill(self, verb: str, when: Callable[[str], object]) -> str:
         """Run `pulumi VERB` in its own session and kill the engine's whole process group as soon as `when` holds of what
         it has printed. What it had printed; fails the test if it ended before. Its provider hosts are left as they are."""
-        passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         printed = self.sandbox.state / "killed.log"
         # A file, since the hosts that outlive the engine would hold a pipe open.
         with printed.open("w") as output:
             process = subprocess.Popen(
                 ["pulumi", verb, "--yes", "--skip-preview", "--stack", "local", "--non-interactive"],
                 cwd=self.sandbox.work,
-                env={**passed, **self.sandbox.environment()},
+                env=self.sandbox.engines_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
