@@ -92,7 +92,7 @@ def test_4_one_writer_for_each_record(stack: Promised) -> None:
 
 def test_5_no_client_notices_a_graceful_stop(stack: Promised) -> None:
     aws, joyent = stack.machine("web-aws-1")["id"], stack.machine("web-joyent-1")["id"]
-    with Prober(stack.ask_site, 0.05).running() as site, Prober(stack.ask_service, 0.05).running() as service:
+    with Prober(stack.ask_site).running() as site, Prober(stack.ask_service).running() as service:
         wait_until("all four serve", lambda: {answer for _, answer in site.answers} >= stack.joined, 10)
         stack.ec2.stop_instances(InstanceIds=[aws])
         stack.triton("instance", "stop", "-w", joyent)
