@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import logging.handlers
 import sys
@@ -15,9 +14,9 @@ from rollcall.clouds import detect
 from rollcall.errors import RollcallError
 from rollcall.host_label import KeptLabels
 from rollcall.settings import Join, MachineSettings, parse_join
+from rollcall.status_file import STATUS_FILE, has_left
 
 LOG = Path("/var/log/rollcall.log")
-STATUS_FILE = Path("/run/rollcall/status.json")
 # In the folder of the boot script's files: after a restart a machine must know that it was registered.
 LABELS_FILE = Path("/var/lib/rollcall/host-labels.json")
 
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to(LOG)
     try:
         joins = (parse_join(" ".join(chosen.membership)),) if getattr(chosen, "membership", ()) else None
-        if getattr(chosen, "at_shutdown", False) and _has_left():
+        if getattr(chosen, "at_shutdown", False) and has_left(STATUS_FILE):
             return 0
         return _do(chosen.command, joins, lasting=not getattr(chosen, "at_shutdown", False))
     except (RollcallError, ValueError) as fault:
@@ -90,15 +89,6 @@ def _resolve(words: list[str]) -> int:
         print("rollcall resolve: reason=no-client fix='docs/discovery.md, or dig'", file=sys.stderr)
         return 1
     return resolve.main(words)
-
-
-def _has_left() -> bool:
-    """Return whether the agent's last status says that this machine and its hosts are out of DNS."""
-    try:
-        status = json.loads(STATUS_FILE.read_text())
-        return bool(status["step"] == "left" and not any("hosts" in each for each in status.get("memberships", ())))
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _status() -> int:

@@ -260,6 +260,38 @@ class TestRun:
         assert json.loads(machine.status.read_text())["step"] == "leave failed"
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ({"step": "left"}, 0),
+        ({"step": "left", "memberships": [{"join": "a"}]}, 0),
+        ({"step": "left", "memberships": [{"hosts": ["b"]}]}, 3),
+        ({"step": "registered"}, 3),
+        (None, 3),
+    ],
+    ids=["left", "without hosts", "with hosts", "registered", "no status"],
+)
+def test_a_shutdown_after_the_agent_has_left_waits_for_no_import(
+    tmp_path: Path, status: dict[str, Any] | None, code: int
+) -> None:
+    """Of the agent and what it needs; only then is there something to do."""
+    file = tmp_path / "status.json"
+    if status:
+        file.write_text(json.dumps(status))
+    program = """
+import sys, types
+from pathlib import Path
+from rollcall.__main__ import main
+assert not {"requests", "rollcall.agent", "rollcall.cli"} & {*sys.modules}
+sys.modules["rollcall.cli"] = types.SimpleNamespace(main=lambda words: 3)
+sys.exit(main(["leave", "--at-shutdown"], Path(sys.argv[1])))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)], cwd=USERDATA, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+
+
 def test_a_booting_machine_prints_its_identity_before_it_has_dnspython_or_boto3() -> None:
     program = "import sys; sys.modules.update(dns=None, boto3=None, botocore=None); import rollcall.cli"
     done = subprocess.run([sys.executable, "-c", program], cwd=USERDATA, capture_output=True, text=True, check=False)

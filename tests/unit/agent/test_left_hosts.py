@@ -17,6 +17,7 @@ from rollcall.errors import FatalError, TransientError
 from rollcall.host_label import HostLabels, KeptLabels
 from rollcall.route53 import Route53Registry
 from rollcall.settings import MachineSettings, Route53Join
+from rollcall.status_file import has_left
 from tests.unit.agent import test_whole
 from tests.unit.agent.contention import DOMAIN, targets_of
 from tests.unit.agent.fakes import Clock, FakeCloud, memory_folder, runs_well
@@ -395,17 +396,15 @@ class TestByHand:
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
         assert agents.agent_is_running() is runs
 
-    def test_a_machine_that_has_left_but_has_hosts_is_not_finished(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(cli, "STATUS_FILE", world.home / "0" / "status.json")
+    def test_a_machine_that_has_left_but_has_hosts_is_not_finished(self, world: World) -> None:
+        status_file = world.home / "0" / "status.json"
         drain(world)
         world.until(lambda: not world.targets(), REREAD + SLACK_S)
         world.run(TICK)
-        assert not cli._has_left()
+        assert not has_left(status_file)
         world.gone_after(TTL + SLACK_S)
         world.run(TICK)
-        assert cli._has_left()
+        assert has_left(status_file)
 
 
 class TestShutdown:
