@@ -17,7 +17,6 @@ from localcloud.aws.wire import AwsError
 from localcloud.cloudflare import Cloudflare, RateLimit
 from localcloud.cloudflare.errors import ApiError
 from localcloud.network.faults import Faults
-from localcloud.network.http import Server, listen
 from rollcall.cloudflare import CloudflareStore
 from rollcall.host_label import HostLabels, generation_of
 from rollcall.ownership import Owner
@@ -26,6 +25,7 @@ from rollcall.route53 import LABEL, Route53Registry, Route53Store
 from rollcall.settings import CloudflareJoin, Join, Route53Join
 from tests.cloud.aws_cloud import Cloud
 from tests.cloud.cloudflare_server import EDGES, OPERATOR
+from tests.cloud.in_process import serve_boto, serve_session
 from tests.cloud.in_step import Clock, OwnedRecord, ZoneState, challenge_of, owner_in, site_join
 
 SITE, DIRECTORY = "scalability.expert", "unilans.net"
@@ -41,26 +41,22 @@ SETS = (
     SHORT,
 )
 _FAST = RateLimit(requests=10**9)
+# Where the clients send what no socket carries.
+NOWHERE = "http://cloudflare.invalid"
 
 
 class CloudflareFront:
-    """One server and one client for all examples."""
+    """One client for all examples."""
 
     def __init__(self) -> None:
         self.faults = Faults(seed=1)
         self.cloud: Cloudflare | None = None
-        self._socket = listen("127.0.0.1")
-        self._server = Server(self.faults.middleware("cloudflare", self._serve), [self._socket])
-        self._server.start()
-        self.store = CloudflareStore(OPERATOR, f"http://127.0.0.1:{self._server.ports[0]}/client/v4")
+        self.store = CloudflareStore(OPERATOR, f"{NOWHERE}/client/v4")
+        serve_session(self.store._session, NOWHERE, self.faults.middleware("cloudflare", self._serve))
 
     def _serve(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         assert self.cloud is not None
         return self.cloud.app(environ, start_response)
-
-    def stop(self) -> None:
-        self._server.stop()
-        self._socket.close()
 
 
 class Judged:
@@ -186,6 +182,9 @@ class Route53Zone:
         self._store = cloud.aws.route53.store
         self._zone = self._store.zone(self.id)
         self._client = cloud.route53()
+        self._boto = cloud.client("route53")
+        serve_session(self._client._aws._session, cloud.url, cloud.aws.app)
+        self._end_boto = serve_boto(self._boto, cloud.aws.app)
         self._judged = Judged()
         self._joins = tuple(
             Route53Join(
@@ -203,10 +202,11 @@ class Route53Zone:
         )
 
     def patch(self, patcher: pytest.MonkeyPatch) -> None:
-        api = BotoRoute53(self._cloud.client("route53"))
+        api = BotoRoute53(self._boto)
         patcher.setattr("components.dns.route53._route53", lambda zone, _: Route53Store(zone, api))
 
     def close(self) -> None:
+        self._end_boto()
         self.faults.clear()
         self._store.change(self.id, [Change("DELETE", each) for each in self.sets()])
         self._store.remove_zone(self.id)

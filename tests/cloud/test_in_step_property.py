@@ -407,7 +407,6 @@ class OnRoute53(InStep):
 def cloudflare() -> Iterator[Callable[[], Zone]]:
     front = CloudflareFront()
     yield lambda: CloudflareZone(front)
-    front.stop()
 
 
 @pytest.fixture(scope="module")
