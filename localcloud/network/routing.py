@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
@@ -31,8 +32,7 @@ class Router(Generic[T]):
 
     def __init__(self, table: Iterable[tuple[str, str, T]]) -> None:
         self._table = tuple(table)
-        rules = [Rule(path, methods=[method], endpoint=index) for index, (method, path, _) in enumerate(self._table)]
-        self._map = Map(rules, strict_slashes=False, redirect_defaults=False, merge_slashes=False)
+        self._map = _map_of(tuple((method, path) for method, path, _ in self._table))
         self._methods = list(dict.fromkeys(method for method, _, _ in self._table))
 
     def match(self, method: str, path: str) -> tuple[T, dict[str, str]]:
@@ -45,3 +45,10 @@ class Router(Generic[T]):
         except HTTPException as unknown:
             raise NoRouteError(path) from unknown
         return self._table[int(index)][2], dict(variables)
+
+
+@functools.cache
+def _map_of(table: tuple[tuple[str, str], ...]) -> Map:
+    """Return the map of methods and paths, with the place in the table for the endpoint. A cloud that is made again has the same."""
+    rules = [Rule(path, methods=[method], endpoint=index) for index, (method, path) in enumerate(table)]
+    return Map(rules, strict_slashes=False, redirect_defaults=False, merge_slashes=False)
