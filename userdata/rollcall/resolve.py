@@ -525,12 +525,16 @@ def ordered(targets: Sequence[Target], dice: random.Random) -> Iterator[Target]:
     for priority in sorted({each.priority for each in targets}):
         left = [each for each in targets if each.priority == priority]
         while left:
-            sums = list(itertools.accumulate(each.weight for each in left))
-            number = dice.randint(0, sums[-1])
-            # The number 0 selects the target in front; all that may be in front have the same chance. Any other number selects by weight,
-            # and then the order makes no difference.
-            front = [at for at, each in enumerate(left) if not each.weight] or range(len(left))
-            yield left.pop(bisect.bisect_left(sums, number) if number else front[dice.randrange(len(front))])
+            sums = list(itertools.accumulate([each.weight for each in left]))
+            # Any number but 0 selects by weight, and then the order makes no difference.
+            at = bisect.bisect_left(sums, number) if (number := dice.randrange(sums[-1] + 1)) else _in_front(left, dice)
+            yield left.pop(at)
+
+
+def _in_front(targets: Sequence[Target], dice: random.Random) -> int:
+    """Return the place of the target that the number 0 selects, the one in front: all that may be in front have the same chance."""
+    front = [at for at, each in enumerate(targets) if not each.weight] or range(len(targets))
+    return front[dice.randrange(len(front))]
 
 
 def pairs(records: Sequence[Any]) -> dict[str, str | None]:
