@@ -16,6 +16,8 @@ from pathlib import Path
 import botocore.session
 from botocore import xform_name
 
+from tests.syntax import nodes_of
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     ROOT / "__main__.py",
@@ -53,7 +55,7 @@ def _services() -> list[str]:
     """The services for which a client is made anywhere, by boto3's names."""
     known, found = botocore.session.get_session().get_available_services(), set[str]()
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "client":
                 found |= {str(each.value) for each in node.args[:1] if isinstance(each, ast.Constant)}
     assert found <= set(known), found
@@ -68,7 +70,7 @@ def _operations(service: str) -> Mapping[str, str]:
 
 
 def _aws(tree: ast.AST, services: list[str]) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and (match := _TARGET.fullmatch(node.value)):
             yield f"{_PREFIXES[match[1]]} {match[2]}"
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -86,7 +88,7 @@ def _aws(tree: ast.AST, services: list[str]) -> Iterator[str]:
 
 def _http(tree: ast.Module, api: str) -> Iterator[str]:
     texts = _Texts(tree)
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
             continue
         name, first = node.func.attr, node.args[0]
@@ -114,7 +116,7 @@ class _Texts:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 self._named[node.targets[0].id] = node.value
             if isinstance(node, ast.FunctionDef):
-                returned = [each.value for each in ast.walk(node) if isinstance(each, ast.Return)]
+                returned = [each.value for each in nodes_of(node) if isinstance(each, ast.Return)]
                 if len(returned) == 1 and returned[0] is not None:
                     self._named[f"{node.name}()"] = returned[0]
 

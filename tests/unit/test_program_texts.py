@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.syntax import nodes_of
 
 TESTS = Path(__file__).parents[1]
 OURS = ("components", "localcloud", "rollcall")
@@ -20,9 +23,15 @@ FILES = sorted(
 )
 
 
+@functools.cache
+def programs_of(file: str) -> tuple[str, ...]:
+    """Return the imports that the programs in a test file have."""
+    return tuple(programs((TESTS / file).read_text()))
+
+
 def programs(text: str) -> Iterator[str]:
     """Return the string constants of a module that import something of ours, as far as they can be read."""
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes_of(ast.parse(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             lines = [each.strip() for each in node.value.splitlines()]
             found = [
@@ -64,12 +73,11 @@ def _has(name: str, module: object, wanted: str) -> bool:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_program_s_imports_are_there(file: str) -> None:
-    lines = list(programs((TESTS / file).read_text()))
-    assert [each for line in lines for each in missing(line)] == []
+    assert [each for line in programs_of(file) for each in missing(line)] == []
 
 
 def test_some_are_looked_at_and_what_is_gone_is_found() -> None:
-    assert sum(len(list(programs((TESTS / each).read_text()))) for each in FILES) > 10
+    assert sum(len(programs_of(each)) for each in FILES) > 10
     assert missing("from components.resources.fleets.base import Fleet, Gone") == [
         "components.resources.fleets.base.Gone"
     ]

@@ -6,11 +6,14 @@ docs/glossary.md and the tables below have the words to use instead. `PLAIN` are
 from __future__ import annotations
 
 import ast
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.syntax import nodes_of
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("components", "userdata", "localcloud", "bench", "tests")
@@ -49,7 +52,7 @@ def words_of(name: str) -> list[str]:
 
 def names_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield the line and the name of all that a module defines: classes, functions, parameters, variables, attributes, import aliases."""
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield node.lineno, node.name
         elif isinstance(node, ast.arg):
@@ -62,11 +65,17 @@ def names_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.asname
 
 
-def avoided(tree: ast.AST) -> list[tuple[int, str, str]]:
+@functools.cache
+def names_at(path: Path) -> tuple[tuple[int, str], ...]:
+    """Return what a file defines."""
+    return tuple(names_in(ast.parse(path.read_text())))
+
+
+def avoided(names: Iterable[tuple[int, str]]) -> list[tuple[int, str, str]]:
     """Return the line of each name with an avoided word, the name, and what to write instead."""
     return [
         (line, name, AVOIDED[word])
-        for line, name in names_in(tree)
+        for line, name in names
         for word in words_of(name)
         if word in AVOIDED and name not in PLAIN and not (name.startswith("test_") and word in IN_SENTENCES)
     ]
@@ -83,7 +92,7 @@ def test_no_name_has_a_word_that_is_read_twice(folder: str) -> None:
     found = [
         f"{path}:{line}: {name}: write {instead}"
         for path in files
-        for line, name, instead in avoided(ast.parse((ROOT / path).read_text()))
+        for line, name, instead in avoided(names_at(ROOT / path))
     ]
     assert found == []
 
@@ -127,14 +136,14 @@ def test_names_of_tests_have_plain_turns() -> None:
     ],
 )
 def test_each_kind_of_name_is_noticed(source: str) -> None:
-    assert avoided(ast.parse(source)) != []
+    assert avoided(names_in(ast.parse(source))) != []
 
 
 @pytest.mark.parametrize("source", ["def look_up(): ...", "retold = folder = 1", "print(told)", "f(told=1)"])
 def test_other_names_and_uses_are_not_noticed(source: str) -> None:
-    assert avoided(ast.parse(source)) == []
+    assert avoided(names_in(ast.parse(source))) == []
 
 
 def test_each_exception_is_still_used() -> None:
-    trees = [ast.parse(each.read_text()) for folder in FOLDERS for each in sorted((ROOT / folder).rglob("*.py"))]
-    assert PLAIN.keys() <= {name for tree in trees for _, name in names_in(tree)}
+    files = [each for folder in FOLDERS for each in (ROOT / folder).rglob("*.py")]
+    assert PLAIN.keys() <= {name for each in files for _, name in names_at(each)}
