@@ -336,17 +336,23 @@ def program(config: str) -> Callable[[], Any]:
 
 
 def load() -> None:
-    """Import what the program imports, its SDKs above all. What is left out here is imported by each build."""
+    """Import what the program imports, its SDKs above all, and make what is the same in all graphs. What is left out here each build does."""
     import components
-    from components.resources import cloudflare_sdk
+    from components.config.reader import read
+    from components.resources import aws_sdk, cloudflare_sdk, userdata
+    from components.resources.sdk_parts import Part
 
     for module in pkgutil.walk_packages(components.__path__, "components."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
     for name in cloudflare_sdk.NAMES:
         getattr(cloudflare_sdk, name)
-    for part in ("ec2", "iam", "route53", "ssm"):
-        importlib.import_module(f"pulumi_aws.{part}")
+    for part in vars(aws_sdk).values():
+        for name in part._names if isinstance(part, Part) else ():
+            getattr(part, name)
+    # The models, and the agent's release.
+    read("local", CONFIGS["sites"])
+    len(userdata.release().packed)
 
 
 def built(config: str) -> dict[str, Any]:
