@@ -131,8 +131,7 @@ class Zone:
             raise TransientError("reason=api-failing code=InternalError")
         while True:
             self._call("ListResourceRecordSets")
-            found = sorted((by_labels(*key), key) for key in self.sets if is_below(key[0], names))
-            found = [each for each in found if each[0] > last]
+            found = [each for each in in_order(tuple(self.sets), names) if each[0] > last]
             yield tuple(self.sets[key] for _, key in found[:300])
             if len(found) <= 300:
                 return
@@ -215,6 +214,14 @@ def by_labels(name: str, kind: str) -> tuple[str, ...]:
 def is_below(name: str, names: tuple[str, ...]) -> bool:
     """Whether it is one of `names` or below one."""
     return any(f".{name}".endswith(f".{each}") for each in names)
+
+
+@functools.lru_cache(100)
+def in_order(
+    keys: tuple[tuple[str, str], ...], names: tuple[str, ...]
+) -> tuple[tuple[tuple[str, ...], tuple[str, str]], ...]:
+    """The labels and the key of each set below one of `names`, as Route53 sorts them. Between two writes everybody reads the same."""
+    return tuple(sorted((by_labels(*key), key) for key in keys if is_below(key[0], names)))
 
 
 @functools.lru_cache(1000)
