@@ -336,7 +336,7 @@ def program(config: str) -> Callable[[], Any]:
 
 
 def load() -> None:
-    """Import what the program imports, its SDKs above all, and make what is the same in all graphs. What is left out here each build does."""
+    """Import what the program imports, and make what is the same in all graphs. Each build does what is left out here."""
     import components
     from components.config.reader import read
     from components.resources import aws_sdk, cloudflare_sdk, userdata
