@@ -74,3 +74,28 @@ def test_an_unknown_command_is_refused_with_the_way_to_the_list(tmp_path: Path, 
 def test_the_machines_commands_are_still_the_machines(tmp_path: Path) -> None:
     done = rollcall(tmp_path, "join", "--help")
     assert done.returncode == 0 and "usage: rollcall join" in done.stdout
+
+
+def own_repository(folder: Path, main: str = "vendor/rollcall") -> Path:
+    """An operator's repository, whose Pulumi.yaml names Rollcall's program as `main`."""
+    made = folder / "own"
+    (made / "vendor").mkdir(parents=True)
+    (made / "vendor/rollcall").symlink_to(ROOT)
+    (made / "Pulumi.yaml").write_text(f"name: mine\nmain: {main}\nruntime: python\n")
+    (made / "Pulumi.prod.yaml").write_text("config:\n  rollcall:drainDelay: soon\n")
+    return made
+
+
+@pytest.mark.parametrize("main", ["vendor/rollcall", "./vendor/rollcall/", "vendor/rollcall/__main__.py"])
+def test_in_a_repository_with_the_program_as_main_it_is_about_the_stacks_there(tmp_path: Path, main: str) -> None:
+    done = rollcall(own_repository(tmp_path, main), "check")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("prod: ") and "rollcall:drainDelay: " in done.stdout
+
+
+@pytest.mark.parametrize("main", ["elsewhere", "vendor", "[1]", "{"])
+def test_in_a_project_without_the_program_a_command_about_a_stack_names_the_fix(tmp_path: Path, main: str) -> None:
+    folder = own_repository(tmp_path, main)
+    done = rollcall(folder, "check")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("rollcall check: reason=no-program folder=") and "`main`" in done.stderr

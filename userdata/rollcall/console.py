@@ -1,4 +1,4 @@
-"""The `rollcall` command of the package: the commands of a machine, and in the program's folder also those about a whole stack."""
+"""The `rollcall` command of the package: the commands of a machine, and in the folder of Pulumi.yaml also those about a whole stack."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ ON_A_MACHINE = {
     "status": "what the agent last did, as JSON",
 }
 _HELP = ("-h", "--help")
+PROJECT = "Pulumi.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a `rollcall` command. Return its exit code.
 
-    In a folder with Rollcall's program, `rollcall status [--stack NAME] [--json]` runs `python -m components.commands.status`, and so on.
-    Elsewhere, and for every other command, it runs the command as on a machine.
+    In a folder with Rollcall's program, or with a Pulumi.yaml whose `main` names it, `rollcall status [--stack NAME] [--json]` runs
+    `python -m components.commands.status`, and so on. Elsewhere, and for every other command, it runs the command as on a machine.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     here, command = Path.cwd(), given[0] if given else ""
@@ -39,16 +40,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{command!r} is not a command" if command else "no command was given"
         print(f"rollcall: {what}. `rollcall --help` lists them.", file=sys.stderr)
         return 2
-    if command not in ABOUT_A_STACK or not (here / "components" / "commands" / f"{command}.py").is_file():
-        if command in ABOUT_A_STACK and given != ["status"]:
-            fix = f"cd to the folder of Pulumi.yaml, not {here}"
-            print(f"rollcall {command}: reason=no-program fix={fix!r}", file=sys.stderr)
-            return 2
+    if command not in ABOUT_A_STACK:
         return on_a_machine(given)
-    if str(here) not in sys.path:
-        sys.path.insert(0, str(here))
+    program = program_of(here)
+    if not (program / "components" / "commands" / f"{command}.py").is_file():
+        if not _is_project(here) and given == ["status"]:
+            return on_a_machine(given)
+        fix = "name the folder of Rollcall as `main`" if _is_project(here) else "cd to the folder of Pulumi.yaml"
+        print(f"rollcall {command}: reason=no-program folder={str(here)!r} fix={fix!r}", file=sys.stderr)
+        return 2
+    if str(program) not in sys.path:
+        sys.path.insert(0, str(program))
     code: int = import_module(f"components.commands.{command}").main(given[1:])
     return code
+
+
+def program_of(project: Path) -> Path:
+    """Return the folder of the program of a Pulumi project: the one that `main` of its Pulumi.yaml names, else its own."""
+    if (project / "components").is_dir() or not _is_project(project):
+        return project
+    # On a machine there is no Pulumi.yaml, and perhaps no such library.
+    import yaml
+
+    try:
+        whole = yaml.safe_load((project / PROJECT).read_text())
+        main = project / whole["main"]
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return project
+    return main.parent if main.is_file() else main
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / PROJECT).is_file()
 
 
 def on_a_machine(arguments: Sequence[str]) -> int:
@@ -61,7 +84,7 @@ def on_a_machine(arguments: Sequence[str]) -> int:
 def usage() -> str:
     """Return the text of `rollcall --help`."""
     parts = (
-        ("In the folder of Rollcall's program, about a stack:", ABOUT_A_STACK),
+        ("In the folder of Pulumi.yaml, about a stack:", ABOUT_A_STACK),
         ("Anywhere:", ANYWHERE),
         ("On a machine of a fleet:", ON_A_MACHINE),
     )
