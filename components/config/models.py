@@ -1039,8 +1039,8 @@ class Settings(Section):
             strict=True,
             ge=2,
             le=100,
-            description="how many releases of the agent and of each workload stay in a bucket of the stack; those that fleets name"
-            " always do",
+            description="how many releases of the agent and of each workload stay in a bucket of the stack; those that fleets or"
+            " machines name always do",
         ),
     ] = 5
     safe_deletes: Annotated[

@@ -1,16 +1,18 @@
 """Create KeptReleases: which releases stay in a release store, and which are deleted.
 
 The engine creates the objects and never deletes one. This resource remembers which releases a stack had, the newest
-first, and deletes what no fleet names and what is not among the newest of its kind (the agent, or one workload). So a
-former release is still in the store when an operator goes back to it, and machines of the former release that are not
-replaced yet find theirs. It deletes only what it remembers. The bucket is emptied when it is deleted itself.
+first, and deletes what no fleet and no machine names and what is not among the newest of its kind (the agent, or one
+workload). So a former release is still in the store when an operator goes back to it, and machines of a former release
+find theirs, also after several releases that have failed. It deletes only what it remembers. The bucket is emptied when
+it is deleted itself.
 
 A provider here is stored in the state by reference to its module and class (components/registration/resources.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pulumi
@@ -21,19 +23,31 @@ from components.aws.account_settings import AWS_KEYS
 History = Mapping[str, Sequence[str]]
 
 
+# Those of a machine that may boot again.
+_STATES = ["pending", "running", "stopping", "stopped"]
+
+
+def setting_of(bucket: str, region: str) -> str:
+    """Return what the settings of a machine say about its bucket."""
+    return f"s3 bucket={bucket} region={region}"
+
+
 class KeptReleasesError(Exception):
     """A release could not be deleted."""
 
 
-def after(history: History, named: Mapping[str, str], keep: int) -> tuple[dict[str, list[str]], list[str]]:
+def after(
+    history: History, named: Mapping[str, str], keep: int, in_use: Collection[str] = ()
+) -> tuple[dict[str, list[str]], list[str]]:
     """Return the history with the keys that are `named` now, and the keys to delete.
 
-    `history` has the keys of each kind of release, the newest first. Of each kind `keep` stay.
+    `history` has the keys of each kind of release, the newest first. Of each kind `keep` stay, and those that machines
+    have (`in_use`).
     """
     found = {kind: [*keys] for kind, keys in history.items()}
     for kind, key in named.items():
         found[kind] = [key, *(each for each in found.get(kind, ()) if each != key)]
-    kept = {kind: keys[:keep] for kind, keys in found.items()}
+    kept = {kind: [key for at, key in enumerate(keys) if at < keep or key in in_use] for kind, keys in found.items()}
     stay = {key for keys in kept.values() for key in keys} | {*named.values()}
     return kept, sorted({key for keys in found.values() for key in keys} - stay)
 
@@ -58,13 +72,36 @@ class KeptReleasesProvider(ResourceProvider):
         return DiffResult(changes=changed, replaces=moved, stables=[], delete_before_replace=False)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        history, old = after(_olds["history"], _news["named"], int(_news["keep"]))
+        bucket, region, keep = _news["bucket"], _news["region"], int(_news["keep"])
+        history, old = after(_olds["history"], _news["named"], keep)
         if old:
-            self._delete(_news["bucket"], _news["region"], old)
+            digests = self._digests_of_machines(bucket, region)
+            in_use = {key for key in old if any(digest in key for digest in digests)}
+            history, old = after(_olds["history"], _news["named"], keep, in_use)
+        if old:
+            self._delete(bucket, region, old)
         return UpdateResult({**_news, "history": history})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete nothing: the bucket is emptied when it is deleted."""
+
+    def _digests_of_machines(self, bucket: str, region: str) -> set[str]:
+        """Return the digests that machines of this bucket have in their settings. Raises KeptReleasesError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from components.aws.session import session_of
+
+        wanted = {"tag:rollcall-store": [setting_of(bucket, region)], "instance-state-name": _STATES}
+        filters = [{"Name": name, "Values": values} for name, values in wanted.items()]
+        try:
+            pages = session_of(self.config.get).client("ec2", region).get_paginator("describe_instances")
+            listed = [each for page in pages.paginate(Filters=filters) for each in page["Reservations"]]
+        except (BotoCoreError, ClientError) as refused:
+            raise KeptReleasesError(
+                f"rollcall:keepReleases: the machines of the bucket {bucket} could not be listed ({refused}). Run `pulumi up` again."
+            ) from refused
+        tags = [tag for reservation in listed for each in reservation["Instances"] for tag in each["Tags"]]
+        return {tag["Value"] for tag in tags if re.fullmatch("[0-9a-f]{64}", tag["Value"])}
 
     def _delete(self, bucket: str, region: str, keys: Sequence[str]) -> None:
         """Delete objects with all of their versions. Raises KeptReleasesError."""

@@ -19,7 +19,7 @@ import pulumi
 from components.aws.region import own_region
 from components.config.models import FleetSettings
 from components.resources import aws_sdk as aws
-from components.resources.kept_releases import KeptReleases
+from components.resources.kept_releases import KeptReleases, setting_of
 from components.resources.userdata import release
 from components.workloads.release import Release
 
@@ -123,7 +123,7 @@ class ReleaseStore(pulumi.ComponentResource):
             keep=args.keep,
             opts=pulumi.ResourceOptions(parent=self, depends_on=objects),
         )
-        self.setting = bucket.id.apply(lambda made: f"s3 bucket={made} region={args.region}")
+        self.setting = bucket.id.apply(lambda made: setting_of(made, args.region))
         self.objects = bucket.arn.apply(lambda arn: f"{arn}/{FOLDER}/*")
         self._arn = bucket.arn
         self.made: list[pulumi.Resource] = [*companions, *objects]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from components.resources.kept_releases import KeptReleasesError, KeptReleasesProvider, after
+from components.resources.releases import key_of
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 
 pytestmark = pytest.mark.clouds
@@ -40,6 +41,12 @@ def test_of_each_kind_the_newest_three_stay_and_what_is_named(
     history: dict[str, list[str]], named: dict[str, str], kept: dict[str, list[str]], old: list[str]
 ) -> None:
     assert after(history, named, 3) == (kept, old)
+
+
+def test_what_a_machine_names_stays_until_no_machine_does() -> None:
+    history = {"shop": ["d", "c", "b", "a"]}
+    assert after(history, {"shop": "e"}, 2, frozenset("a")) == ({"shop": ["e", "d", "a"]}, ["b", "c"])
+    assert after({"shop": ["e", "d", "a"]}, {"shop": "f"}, 2) == ({"shop": ["f", "e"]}, ["a", "d"])
 
 
 def test_a_smaller_number_deletes_at_once() -> None:
@@ -84,6 +91,34 @@ def test_what_is_too_old_is_deleted_with_all_its_versions_and_nothing_else_is(cl
     state = provider.update("", state, props("releases/d")).outs
     state = provider.update("", state or {}, props("releases/e")).outs
     assert state and keys(cloud) == {"releases/ab", "before/shop/a", "by-hand"}
+
+
+def test_what_a_machine_names_stays_however_many_releases_have_failed_since(cloud: Cloud) -> None:
+    s3, provider = cloud.client("s3"), KeptReleasesProvider()
+    provider.config = {"aws:region": "us-west-2"}
+    digests = [letter * 64 for letter in "abcde"]
+    for digest in (*digests, "f" * 64):
+        s3.put_object(Bucket=BUCKET, Key=key_of(digest), Body=b"1")
+    tags = {"rollcall-store": f"s3 bucket={BUCKET} region=us-west-2", "rollcall-release": "f" * 64}
+    (machine,) = cloud.run(**tagged({**tags, "rollcall-workload-shop": digests[0]}))
+    cloud.run(
+        **tagged({**tags, "rollcall-store": "s3 bucket=another region=us-west-2", "rollcall-workload-shop": digests[1]})
+    )
+    state = provider.create(
+        {**props(key_of(digests[0])), "named": {"agent": key_of("f" * 64), "shop": key_of(digests[0])}}
+    ).outs
+    for digest in digests[1:4]:
+        state = provider.update("", state or {}, props(key_of(digest))).outs
+    assert keys(cloud) == {key_of(each) for each in (digests[0], *digests[2:], "f" * 64)}
+    assert state and state["history"]["shop"] == [key_of(digests[at]) for at in (3, 2, 0)]
+    cloud.client("ec2").terminate_instances(InstanceIds=[machine])
+    state = provider.update("", state, props(key_of(digests[4]))).outs
+    assert keys(cloud) == {key_of(each) for each in (*digests[3:], "f" * 64)}
+
+
+def tagged(tags: dict[str, str]) -> dict[str, Any]:
+    found = [{"Key": key, "Value": value} for key, value in tags.items()]
+    return {"TagSpecifications": [{"ResourceType": "instance", "Tags": found}]}
 
 
 def test_a_refusal_names_the_object_and_leaves_the_history_as_it_was(cloud: Cloud) -> None:
