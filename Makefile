@@ -4,6 +4,10 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 STACK ?= local
 PLUGINS ?=
+# Not from the environment, which may have a variable of this name for something else.
+PROJECT :=
+SANDBOX = $(PY) -m localcloud.runtime.sandbox
+WHICH = --stack $(STACK) $(if $(PROJECT),--project '$(PROJECT)')
 
 .PHONY: help prepare installed up down preview status catalogue env test test-fast prove bench soak check reference format lint types requirements
 
@@ -20,23 +24,23 @@ installed:
 	  echo "rollcall: python3: apt-get cannot install it. Install python3 and python3-venv. $$log ends with" >&2; tail -n 20 $$log >&2; exit 1; }; }
 	@python3 -m localcloud.runtime.prepare
 
-up: installed ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real)
-	@$(PY) -m localcloud.runtime.sandbox up --stack $(STACK) $(if $(PLUGINS),--plugins $(PLUGINS))
+up: installed ## everything from nothing to a site that answers from two clouds (STACK=prod, PLUGINS=real, PROJECT=folder of your Pulumi.yaml)
+	@$(SANDBOX) up $(WHICH) $(if $(PLUGINS),--plugins $(PLUGINS))
 
 down: ## destroy the stack, then stop the local clouds; logs, .venv and caches are left (STACK=prod)
-	@if [ -x $(PY) ]; then $(PY) -m localcloud.runtime.sandbox down --stack $(STACK); else echo "nothing is up"; fi
+	@if [ -x $(PY) ]; then $(SANDBOX) down $(WHICH); else echo "nothing is up"; fi
 
 preview: installed ## what `pulumi up` would change, on the local clouds (STACK=prod)
-	@$(PY) -m localcloud.runtime.sandbox preview --stack $(STACK) $(if $(PLUGINS),--plugins $(PLUGINS))
+	@$(SANDBOX) preview $(WHICH) $(if $(PLUGINS),--plugins $(PLUGINS))
 
 status: ## state, clouds and DNS side by side, differences first; fails when there are any (JSON=1 for programs)
-	@$(PY) -m localcloud.runtime.sandbox status --stack $(STACK) $(if $(JSON),--json)
+	@$(SANDBOX) status $(WHICH) $(if $(JSON),--json)
 
 catalogue: ## the images and sizes of both clouds that a fleet may name (FIND="aws size t3", REGION=eu-west-1, JSON=1)
-	@set -f; $(PY) -m localcloud.runtime.sandbox catalogue --stack $(STACK) $(if $(JSON),--json) $(if $(REGION),--region $(REGION)) -- $$FIND
+	@set -f; $(SANDBOX) catalogue $(WHICH) $(if $(JSON),--json) $(if $(REGION),--region $(REGION)) -- $$FIND
 
 env: ## export lines that point any client, and plain pulumi, at the running local clouds: eval "`make -s env`"
-	@$(PY) -m localcloud.runtime.sandbox env --stack $(STACK)
+	@$(SANDBOX) env $(WHICH)
 
 # Six workers for two processors, since a test of booted machines waits most of its time; each with whole files (tests/conftest.py
 # has their order). Bytecode is kept, whatever the caller's environment says of it: to compile all that is imported takes each worker

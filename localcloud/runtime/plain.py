@@ -16,13 +16,17 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from localcloud.runtime.prepare import ROOT
 from localcloud.runtime.stackconfig import copy
 
-PROGRAM = "program"
+PROGRAM, PROJECT = "program", "Pulumi.yaml"
 _COPIED = f"{PROGRAM}/.copied.json"
-_PROJECTS = ("Pulumi.yaml", "Pulumi.yml", "Pulumi.json")
+_RUNTIME = {"name": "python", "options": {"virtualenv": ".venv"}}
+_PROJECTS = (PROJECT, "Pulumi.yml", "Pulumi.json")
 # Options with a file that is named as seen from the caller's folder.
 _FILES = ("--config-file", "--event-log", "--file", "--import-file", "--out", "--plan", "--save-plan")
 
@@ -44,7 +48,7 @@ def write_command(state: Path, python: Path, engine: Path) -> Path:
 def main(words: Sequence[str]) -> int:
     """Replace this process by the engine: `STATE ENGINE [ARGUMENT …]`. If that fails, return the exit code and print one line on stderr."""
     state, engine, *arguments = words
-    if not _is_ours(arguments):
+    if not _is_ours(arguments, project_of(Path(state))):
         return _become(engine, arguments)
     if not (Path(state) / _COPIED).exists():
         print(
@@ -67,14 +71,45 @@ def _become(engine: str, arguments: Sequence[str]) -> int:
     return 1
 
 
-def copy_project(state: Path, source: Path, name: str) -> list[str]:
-    """Copy the project, and the stack's configuration as `name`; the keys of it that are left out. Raises ValueError, as
-    stackconfig.copy does."""
+def copy_project(state: Path, source: Path, name: str, project: Path = ROOT) -> list[str]:
+    """Copy the project, and the stack's configuration as `name`. Return the keys that the copy of the configuration leaves out.
+
+    `project` is the folder of its Pulumi.yaml. Raises ValueError, as stackconfig.copy does.
+    """
     work = state / PROGRAM
     left = copy(source, work / name)
-    shutil.copyfile(ROOT / "Pulumi.yaml", work / "Pulumi.yaml")
-    (state / _COPIED).write_text(json.dumps({"source": str(source), "name": name, "digest": _digest(source)}))
+    shutil.copyfile(project / PROJECT, work / PROJECT) if project == ROOT else _write_project(project, work / PROJECT)
+    copied = {"source": str(source), "name": name, "project": str(project), "digest": _digest(source, project)}
+    (state / _COPIED).write_text(json.dumps(copied))
     return left
+
+
+def project_of(state: Path) -> Path:
+    """Return the folder of the project that was copied last, or the checkout."""
+    file = state / _COPIED
+    return Path(json.loads(file.read_text())["project"]) if file.exists() else ROOT
+
+
+def read_project(project: Path) -> dict[str, Any]:
+    """Return the content of a project's Pulumi.yaml. Raises ValueError if Rollcall of this checkout is not its program."""
+    file = project / PROJECT
+    try:
+        found = yaml.safe_load(file.read_text())
+        main = project / found.get("main", "")
+        name = found["name"]
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as wrong:
+        raise ValueError(f"{file}: is not the file of a Pulumi project with a `name`. Correct it.") from wrong
+    if (main.parent if main.is_file() else main).resolve() != ROOT:
+        raise ValueError(
+            f"{file}: main is {found.get('main')}, and this Rollcall is in {ROOT}. Use the one that main names."
+        )
+    return {**found, "name": str(name)}
+
+
+def _write_project(project: Path, target: Path) -> None:
+    """Write the project's file for the sandbox's folder, which has the program and its virtual environment in itself."""
+    found = {key: value for key, value in read_project(project).items() if key not in ("main", "stackConfigDir")}
+    target.write_text(yaml.safe_dump({**found, "runtime": _RUNTIME}, sort_keys=False))
 
 
 def copy_changed(state: Path) -> None:
@@ -84,22 +119,23 @@ def copy_changed(state: Path) -> None:
     """
     copied = json.loads((state / _COPIED).read_text())
     source = Path(copied["source"])
-    if source.exists() and _digest(source) != copied["digest"]:
-        copy_project(state, source, copied["name"])
+    project = Path(copied["project"])
+    if source.exists() and _digest(source, project) != copied["digest"]:
+        copy_project(state, source, copied["name"], project)
 
 
-def _digest(source: Path) -> str:
-    return hashlib.sha256(source.read_bytes() + b"\0" + (ROOT / "Pulumi.yaml").read_bytes()).hexdigest()
+def _digest(source: Path, project: Path) -> str:
+    return hashlib.sha256(source.read_bytes() + b"\0" + (project / PROJECT).read_bytes()).hexdigest()
 
 
-def _is_ours(arguments: Sequence[str]) -> bool:
-    """Whether the engine would work on the checkout's project."""
+def _is_ours(arguments: Sequence[str], project: Path) -> bool:
+    """Whether the engine would work on the checkout's project, or on the operator's that was copied."""
     if arguments[:1] == ["version"] or any(each in ("-C", "--cwd") or each.startswith("--cwd=") for each in arguments):
         return False
     here = Path.cwd()
     for folder in (here, *here.parents):
         if any((folder / name).exists() for name in _PROJECTS):
-            return folder == ROOT
+            return folder in (ROOT, project)
     return False
 
 

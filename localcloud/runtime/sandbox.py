@@ -67,6 +67,8 @@ class Sandbox:
     plugins: str = "stand-in"
     config: Path | None = None
     machines: bool = True
+    # The folder of Pulumi.yaml: the checkout, or a repository of the operator whose `main` is the checkout.
+    project: Path = ROOT
 
     @property
     def state(self) -> Path:
@@ -80,8 +82,20 @@ class Sandbox:
     @property
     def tag(self) -> str:
         """The stack's name on machines and in records. If the project is not `rollcall`, the project's name is before it."""
-        project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"]
+        project = self.project_name()
         return self.stack if project == "rollcall" else f"{project}.{self.stack}"
+
+    def project_name(self) -> str:
+        """Return the name of the project. Raises SandboxError if its file cannot be used."""
+        try:
+            return str(plain.read_project(self.project)["name"])
+        except ValueError as wrong:
+            raise SandboxError(str(wrong)) from wrong
+
+    @property
+    def source(self) -> Path:
+        """The stack's configuration, as its operator has it."""
+        return self.config or self.project / f"Pulumi.{self.stack}.yaml"
 
     def environment(self) -> dict[str, str]:
         """What points any client at the local clouds, as a mapping. Raises SandboxError when the local clouds are not up."""
@@ -193,7 +207,7 @@ class Sandbox:
 
     def configuration(self) -> Mapping[str, Any]:
         """Return the stack's configuration, for what it names. It is empty if it cannot be read: the next step reports that."""
-        source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
+        source = self.source
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
             found: dict[str, Any] = sandboxed(source.read_text())[0]["config"]
             return found
@@ -244,8 +258,7 @@ class Sandbox:
 
     def resources(self) -> list[dict[str, Any]]:
         """The resources in the state, as the file backend keeps them: secrets are encrypted."""
-        project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["name"]
-        file = self.state / "backend" / ".pulumi" / "stacks" / project / f"{self.stack}.json"
+        file = self.state / "backend" / ".pulumi" / "stacks" / self.project_name() / f"{self.stack}.json"
         found: list[dict[str, Any]] = json.loads(file.read_text())["checkpoint"]["latest"].get("resources") or []
         return found
 
@@ -267,11 +280,11 @@ class Sandbox:
 
     def write_config(self, tell: Callable[[str], None] = say) -> None:
         """Give the next run of the engine the stack's configuration as it is now. Raises SandboxError when there is none."""
-        source = self.config or ROOT / f"Pulumi.{self.stack}.yaml"
+        source = self.source
         if not source.exists():
             raise SandboxError(f"{source.name}: does not exist. Write one, or choose another stack with STACK=NAME.")
         try:
-            left = plain.copy_project(self.state, source, f"Pulumi.{self.stack}.yaml")
+            left = plain.copy_project(self.state, source, f"Pulumi.{self.stack}.yaml", self.project)
         except ValueError as wrong:
             raise SandboxError(str(wrong)) from wrong
         if left:
@@ -324,8 +337,12 @@ class Sandbox:
         return self.state / "plugins"
 
     def as_it_is_up(self) -> Sandbox:
-        """Return the same sandbox with the plugins with which it is up."""
-        return replace(self, plugins=self._plugins_file.read_text()) if self._plugins_file.exists() else self
+        """Return the same sandbox with the plugins and the project with which it is up."""
+        plugins = self._plugins_file.read_text() if self._plugins_file.exists() else self.plugins
+        # What local clouds that did not end well have left says nothing about the next ones.
+        is_up = self.project == ROOT and self.running()
+        project = plain.project_of(self.state) if is_up else self.project
+        return replace(self, plugins=plugins, project=project)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -592,6 +609,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default="",
         help="stand-in, real, or a comma-separated list of those to take real; default: those that the stack is up with",
     )
+    parser.add_argument(
+        "--project",
+        type=Path,
+        help="the folder of Pulumi.yaml; default: the one that the stack is up with, else this checkout",
+    )
     parser.add_argument("--json", action="store_true", help="status and catalogue as JSON")
     parser.add_argument("--region", default="", help="the catalogue of this AWS region or data centre")
     parser.add_argument("words", nargs="*", help="of the catalogue, the lines that have all of these")
@@ -600,8 +622,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        sandbox = Sandbox(stack=chosen.stack, instance=chosen.instance or chosen.stack)
-        sandbox = replace(sandbox, plugins=chosen.plugins) if chosen.plugins else sandbox.as_it_is_up()
+        project = {"project": chosen.project.resolve()} if chosen.project else {}
+        sandbox = Sandbox(stack=chosen.stack, instance=chosen.instance or chosen.stack, **project).as_it_is_up()
+        sandbox = replace(sandbox, plugins=chosen.plugins) if chosen.plugins else sandbox
         as_json = ["--json"] if chosen.json else []
         if chosen.command == "status":
             return status(sandbox, *as_json)

@@ -13,6 +13,7 @@ import yaml
 
 from localcloud.runtime import plain
 from localcloud.runtime.prepare import ROOT
+from localcloud.runtime.sandbox import Sandbox, SandboxError
 
 SOURCE = "config:\n  rollcall:drainDelay: 5\n  aws:profile: production\n"
 
@@ -31,8 +32,8 @@ class Shell:
         engine.chmod(0o755)
         self.bin = plain.write_command(self.state, Path(sys.executable), engine)
 
-    def lay_out(self) -> list[str]:
-        return plain.copy_project(self.state, self.source, "Pulumi.local.yaml")
+    def lay_out(self, project: Path = ROOT) -> list[str]:
+        return plain.copy_project(self.state, self.source, "Pulumi.local.yaml", project)
 
     def run(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
@@ -70,6 +71,77 @@ def test_in_another_project_it_is_the_engine_as_it_is(shell: Shell, tmp_path: Pa
     (other.parent / "Pulumi.yaml").write_text("name: other\nruntime: python\n")
     for folder in (other, tmp_path, shell.work):
         assert shell.given(folder, "up") == ["up"]
+
+
+OWN = """\
+name: mine
+description: the shop of a team
+main: vendor/rollcall
+runtime: { name: python, options: { virtualenv: vendor/rollcall/.venv } }
+options: { refresh: always }
+"""
+
+
+def own_project(folder: Path, text: str = OWN) -> Path:
+    """A repository of an operator's, with Rollcall in vendor/rollcall."""
+    (folder / "vendor").mkdir(parents=True)
+    (folder / "vendor/rollcall").symlink_to(ROOT)
+    (folder / "Pulumi.yaml").write_text(text)
+    return folder
+
+
+def test_in_an_operators_repository_that_is_up_the_engine_works_in_the_rehearsals_folder(
+    shell: Shell, tmp_path: Path
+) -> None:
+    own = own_project(tmp_path / "own")
+    assert shell.given(own, "up") == ["up"]
+    shell.source.write_text(f"{SOURCE}  rollcall:workloads: {{ shop: {{ files: shop/dist }} }}\n")
+    shell.lay_out(own)
+    for folder in (own, own / "vendor"):
+        assert shell.given(folder, "up") == ["--cwd", str(shell.work), "up"]
+    copied = yaml.safe_load((shell.work / "Pulumi.yaml").read_text())
+    # The rehearsal's folder has the program and its virtual environment in itself.
+    assert copied == {
+        "name": "mine",
+        "description": "the shop of a team",
+        "options": {"refresh": "always"},
+        "runtime": {"name": "python", "options": {"virtualenv": ".venv"}},
+    }
+    assert plain.project_of(shell.state) == own
+    # What changes there is copied, as what changes in the checkout.
+    (own / "Pulumi.yaml").write_text(OWN.replace("mine", "ours"))
+    shell.given(own, "preview")
+    assert yaml.safe_load((shell.work / "Pulumi.yaml").read_text())["name"] == "ours"
+
+
+def test_a_sandbox_of_an_operators_repository_takes_stacks_and_the_name_from_there(tmp_path: Path) -> None:
+    own = own_project(tmp_path / "own")
+    sandbox = Sandbox(stack="prod", instance="of-a-test", project=own)
+    assert (sandbox.source, sandbox.tag) == (own / "Pulumi.prod.yaml", "mine.prod")
+    # Without local clouds that are up, nothing says whose project it is.
+    assert sandbox.as_it_is_up() == sandbox and Sandbox(instance="of-a-test").as_it_is_up().project == ROOT
+    with pytest.raises(SandboxError, match=f"{tmp_path}/Pulumi.yaml: is not the file of a Pulumi project"):
+        _ = Sandbox(project=tmp_path).tag
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("name: mine\nruntime: python\n", "main is None, and this Rollcall is in"),
+        (OWN.replace("main: vendor/rollcall", "main: vendor"), "main is vendor, and this Rollcall is in"),
+        (OWN.replace("name: mine", "nam: mine"), "is not the file of a Pulumi project"),
+        ("[", "is not the file of a Pulumi project"),
+        ("- a", "is not the file of a Pulumi project"),
+        (OWN.replace("main: vendor/rollcall", "main: [1]"), "is not the file of a Pulumi project"),
+    ],
+)
+def test_a_project_with_another_program_is_refused(shell: Shell, tmp_path: Path, text: str, why: str) -> None:
+    own = own_project(tmp_path / "own", text)
+    with pytest.raises(ValueError, match=why) as refused:
+        shell.lay_out(own)
+    assert str(refused.value).startswith(f"{own}/Pulumi.yaml: ")
+    with pytest.raises(ValueError, match="is not the file of a Pulumi project"):
+        shell.lay_out(tmp_path)
 
 
 @pytest.mark.parametrize("words", [("-C", "/x", "up"), ("up", "--cwd", "/x"), ("--cwd=/x", "up"), ("version",)])
