@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# tests/integration/test_tutorial.py runs every block of the tutorial.
-TUTORIAL = ROOT / "docs/tutorial.md"
-DOCUMENTS = [ROOT / "README.md", *(each for each in sorted((ROOT / "docs").rglob("*.md")) if each != TUTORIAL)]
+# Pages of which every block is run: by tests/integration/test_tutorial.py, and by test_own_repository.py.
+TUTORIAL, OWN_REPOSITORY = ROOT / "docs/tutorial.md", ROOT / "docs/own-repository.md"
+_WHOLE = (TUTORIAL, OWN_REPOSITORY)
+DOCUMENTS = [ROOT / "README.md", *(each for each in sorted((ROOT / "docs").rglob("*.md")) if each not in _WHOLE)]
 _BLOCK = re.compile(r"^ *```(?:sh|bash)\n(.*?)^ *```", re.M | re.S)
 
 
@@ -85,7 +86,7 @@ RUN_ELSEWHERE = {
         test="tests/integration/test_check_engine.py::test_what_config_set_writes_is_read_as_a_user_expects",
         by='pulumi("config", "set", "--path"',
     ),
-    ".venv/bin/python -m components.commands.review": Elsewhere(
+    ".venv/bin/rollcall review": Elsewhere(
         test="tests/unit/commands/test_review.py::test_the_exit_code_says_how_it_went",
         by="components.commands.review.__main__ import main",
     ),

@@ -1,13 +1,13 @@
-"""The blocks of docs/tutorial.md: what a reader types, and what the page says that it prints."""
+"""The blocks of docs/tutorial.md and docs/own-repository.md: what a reader types, and what the page says that it prints."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from tests.documented import TUTORIAL
+from tests.documented import OWN_REPOSITORY, TUTORIAL
 
-PAGE = TUTORIAL
+PAGE, OWN_PAGE = TUTORIAL, OWN_REPOSITORY
 _FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.M | re.S)
 
 

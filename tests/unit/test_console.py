@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # What `python -m components.…` has beside them is not for people to call by this name.
 STACK = {
     each
-    for each in ("status", "adopt", "catalogue", "check")
-    if (ROOT / "components/commands" / f"{each}.py").is_file()
+    for each in ("status", "adopt", "catalogue", "check", "review")
+    if (ROOT / "components/commands" / f"{each}.py").is_file() or (ROOT / "components/commands" / each).is_dir()
 }
 
 
@@ -46,7 +46,7 @@ def of_the_machine(capsys: pytest.CaptureFixture[str]) -> set[str]:
 def test_help_lists_every_command_of_a_stack_and_of_a_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
-    assert len(STACK) == 4
+    assert len(STACK) == 5
     for folder in (ROOT, tmp_path):
         done = rollcall(folder, word)
         assert (done.returncode, done.stderr) == (0, "")

@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from components.commands.review import marker
+from rollcall import console
+from tests.tutorial_page import OWN_PAGE
 from tests.unit import builders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +24,25 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").glob("*/action.yml"))
 ACTIONLINT = "1.7.12"
 # What a runner has, beside the shell's own words.
-TOOLS = {"gh", "head", "cat", "echo", "pulumi", "python", "exit", "if", "then", "else", "fi", "id", "mine", "{", "}"}
+TOOLS = {
+    "gh",
+    "head",
+    "cat",
+    "echo",
+    "pulumi",
+    "python",
+    "exit",
+    "if",
+    "then",
+    "else",
+    "fi",
+    "id",
+    "mine",
+    "{",
+    "}",
+    "cd",
+    "rollcall",
+}
 
 
 def parsed(name: str) -> dict[Any, Any]:
@@ -117,7 +137,9 @@ def test_every_command_exists() -> None:
         for line in step.get("run", "").splitlines():
             for module in re.findall(r"python -m ([\w.]+)", line):
                 assert module == "venv" or importlib.util.find_spec(module), (name, module)
-            for option in re.findall(r"components\.review .*", line):
+            for command in re.findall(r"^rollcall (\S+)", line.strip()):
+                assert command in console.ABOUT_A_STACK, (name, command)
+            for option in re.findall(r"rollcall review .*", line):
                 known = set(re.findall(r"--[a-z-]+", _help()))
                 assert set(re.findall(r"--[a-z-]+", option)) <= known, (name, option)
             for file in re.findall(r"-r ([\w.-]+\.txt)", line):
@@ -132,6 +154,47 @@ def test_every_command_exists() -> None:
         job["env"]["STACK"] for each in WORKFLOWS for job in jobs(parsed(each.stem)).values() if "STACK" in job["env"]
     }
     assert commands > 15 and all((ROOT / f"Pulumi.{stack}.yaml").exists() for stack in stacks) and stacks
+
+
+def test_in_an_operators_repository_they_need_another_path_of_the_action_only(tmp_path: Path) -> None:
+    """docs/own-repository.md copies them, and changes the path by this command."""
+    (edit,) = re.findall(r"^sed -i .*\.github/workflows/.*$", OWN_PAGE.read_text(), re.M)
+    shutil.copytree(ROOT / ".github/workflows", tmp_path / ".github/workflows")
+    (tmp_path / "vendor").mkdir()
+    (tmp_path / "vendor/rollcall").symlink_to(ROOT)
+    subprocess.run(["sh", "-c", edit], cwd=tmp_path, check=True)
+    used, checkouts = set(), 0
+    for path in (tmp_path / ".github/workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            for step in job["steps"]:
+                used |= {step["uses"]} if step.get("uses", "").startswith("./") else set()
+                if "checkout" in step.get("uses", ""):
+                    checkouts += step["with"]["submodules"] is True
+                # Nothing but what the action has put on the PATH.
+                assert ".venv" not in step.get("run", "") and "components" not in step.get("run", ""), path.name
+    assert used == {"./vendor/rollcall/.github/actions/prepare"} and checkouts == 3
+    assert all((tmp_path / each / "action.yml").exists() for each in used)
+
+
+def test_the_action_installs_what_is_beside_it(tmp_path: Path) -> None:
+    """With a Python that says what it is asked, in a repository that has Rollcall below it."""
+    (action,) = ACTIONS
+    (script,) = [step["run"] for step in yaml.safe_load(action.read_text())["runs"]["steps"] if "run" in step]
+    vendor, path = tmp_path / "vendor/rollcall", tmp_path / "path"
+    (vendor / ".github/actions/prepare").mkdir(parents=True)
+    (vendor / ".venv/bin").mkdir(parents=True)
+    for name in (tmp_path / "python", vendor / ".venv/bin/pip"):
+        name.write_text(f'#!/bin/sh\necho "$PWD ${{0##*/}} $*" >>{tmp_path}/log\n')
+        name.chmod(0o755)
+    given = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "GITHUB_ACTION_PATH": str(vendor / ".github/actions/prepare"),
+        "GITHUB_PATH": str(path),
+    }
+    subprocess.run(["bash", "-eo", "pipefail", "-c", script], cwd=tmp_path, env=given, check=True)
+    log = (tmp_path / "log").read_text().splitlines()
+    assert len(log) == 3 and all(line.startswith(f"{vendor} ") for line in log), log
+    assert path.read_text() == f"{vendor}/.venv/bin\n"
 
 
 def _help() -> str:

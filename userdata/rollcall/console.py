@@ -11,6 +11,7 @@ ABOUT_A_STACK = {
     "status": "state, clouds and DNS of the stack side by side, differences first; fails when there are any",
     "adopt": "find DNS records made by hand for the stack's machines; with --yes they become the machines' own",
     "check": "the errors of a stack's configuration, all at once; without the engine and without a network",
+    "review": "what `pulumi preview` would do, as a comment for the reviewer of a change",
     "catalogue": "the images and sizes that a fleet may name, of both clouds",
 }
 ANYWHERE = {"resolve": "a service's live machines, by DNS"}
@@ -43,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in ABOUT_A_STACK:
         return on_a_machine(given)
     program = program_of(here)
-    if not (program / "components" / "commands" / f"{command}.py").is_file():
+    home = program / "components" / "commands"
+    # A command is a module, or a package that `python -m` runs.
+    module = f"{command}.__main__" if (home / command / "__main__.py").is_file() else command
+    if not (home / f"{module.replace('.', '/')}.py").is_file():
         if not _is_project(here) and given == ["status"]:
             return on_a_machine(given)
         fix = "name the folder of Rollcall as `main`" if _is_project(here) else "cd to the folder of Pulumi.yaml"
@@ -51,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if str(program) not in sys.path:
         sys.path.insert(0, str(program))
-    code: int = import_module(f"components.commands.{command}").main(given[1:])
+    code: int = import_module(f"components.commands.{module}").main(given[1:])
     return code
 
 
@@ -64,7 +68,7 @@ def program_of(project: Path) -> Path:
 
     try:
         whole = yaml.safe_load((project / PROJECT).read_text())
-        main = project / whole["main"]
+        main: Path = project / whole["main"]
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
         return project
     return main.parent if main.is_file() else main

@@ -1,6 +1,6 @@
-"""`python -m components.commands.review`: describe a preview for the reviewer of a change.
+"""`rollcall review`: describe a preview for the reviewer of a change.
 
-    python -m components.commands.review --stack prod [--log FILE] [--output FILE] [--expect-no-changes]
+    rollcall review --stack prod [--log FILE] [--output FILE] [--expect-no-changes]   (the same as python -m components.commands.review)
 
 Runs `pulumi preview` (or, with --log, reads what `pulumi preview --event-log FILE` wrote) and writes a Markdown comment.
 The engine's output goes to stderr, so that a job's log has all of it. Exit code 0: the preview went well; 1: it failed, and the
@@ -73,7 +73,7 @@ def without_secrets(text: str, environ: Mapping[str, str]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="components.commands.review", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="rollcall review", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--stack", required=True)
     made.add_argument("--log", type=Path, help="an event log, instead of a preview of now")
