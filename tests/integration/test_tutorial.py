@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,10 +19,10 @@ import pytest
 import requests
 
 from localcloud.network.namespace import Namespace, name_for
-from localcloud.runtime.prepare import ROOT, STAMP, VENV, wanted_packages
 from rollcall.errors import RollcallError
 from rollcall.resolve import Client
 from rollcall.settings import FLEET
+from tests.integration.checkout_copy import copy_sources, link_packages
 from tests.patience import Deadline
 from tests.tutorial_page import PAGE, blocks, missing
 
@@ -146,17 +145,8 @@ class Visitors:
 def clone(tmp_path: Path) -> Iterator[Path]:
     """A clean clone with the packages of this one, so that they are not downloaded again."""
     made = tmp_path / "rollcall"
-    listed = subprocess.check_output(["git", "ls-files", "-zco", "--exclude-standard"], cwd=ROOT, text=True)
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_symlink() or (ROOT / name).exists():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            # A link stays a link: the image of the machines is named after the hash of its sources.
-            shutil.copy2(ROOT / name, made / name, follow_symlinks=False)
-    (made / ".venv").mkdir()
-    for each in VENV.iterdir():
-        if each.name != STAMP:
-            (made / ".venv" / each.name).symlink_to(each)
-    (made / ".venv" / STAMP).write_text(wanted_packages())
+    copy_sources(made)
+    link_packages(made)
     try:
         yield made
     finally:
