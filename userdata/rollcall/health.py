@@ -1,6 +1,7 @@
 """Check whether the workload is healthy: `http:PORT:PATH` (2xx or 3xx), `tcp:PORT` (accepts), `command:PATH` (exits with 0).
 
-`workload:NAME` is short for all checks in the definition of a workload.
+`tls:PORT:HOST` is good if nginx has the certificate of a closed site. `workload:NAME` is short for all checks in the definition of a
+workload.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from rollcall import edge
 from rollcall.command_checks import CommandCheck, unit_of
 from rollcall.errors import FatalError, TransientError
 from rollcall.settings import FALL
@@ -36,12 +39,8 @@ def check_of(text: str, timeout: float | None = None) -> Check:
         return all_of(_workload(rest))
     if kind == "command" and rest.startswith("/"):
         check = lambda: _command(rest)  # noqa: E731
-    elif kind in ("http", "tcp") and port.isdecimal() and 0 < int(port) < 65536:
-        check = (
-            (lambda: _http(int(port), path or "/", timeout or TIMEOUT))
-            if kind == "http"
-            else (lambda: _tcp(int(port), timeout or TIMEOUT))
-        )
+    elif kind in _AT_PORTS and port.isdecimal() and 0 < int(port) < 65536 and (path or kind != "tls"):
+        check = lambda: _AT_PORTS[kind](int(port), path, timeout or TIMEOUT)  # noqa: E731
     else:
         raise FatalError(f"reason=unknown-check check={text!r}")
 
@@ -121,16 +120,33 @@ class Health:
 def _http(port: int, path: str, timeout: float) -> str:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        connection.request("GET", path, headers={"User-Agent": "rollcall-health"})
+        connection.request("GET", path or "/", headers={"User-Agent": "rollcall-health"})
         reply = connection.getresponse()
         return _problem(not 200 <= reply.status < 400, reply.status, reply.read(80))
     finally:
         connection.close()
 
 
-def _tcp(port: int, timeout: float) -> str:
+def _tcp(port: int, _path: str, timeout: float) -> str:
     socket.create_connection(("127.0.0.1", port), timeout=timeout).close()
     return ""
+
+
+def _tls(port: int, host: str, timeout: float) -> str:
+    """A port that accepts proves nothing: for a host that it does not know, nginx answers with the certificate of another site."""
+    # Only the edge knows who signs certificates of origins.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=timeout) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secured,
+    ):
+        shown = ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
+    ours = edge.ORIGINS / f"{host}.pem"
+    return "" if "".join(shown.split()) in "".join(ours.read_text().split()) else "reason=another-certificate"
+
+
+_AT_PORTS = {"http": _http, "tcp": _tcp, "tls": _tls}
 
 
 def _command(path: str) -> str:

@@ -282,8 +282,8 @@ class CloudflareJoin(SiteJoin):
 
     @property
     def checks(self) -> tuple[str, ...]:
-        """The health checks. With TLS to the edge, a machine is healthy only if port 443 accepts too."""
-        return (self.check, "tcp:443") if self.origin else (self.check,)
+        """The health checks. With TLS to the edge, a machine is healthy only if nginx has the site's certificate too."""
+        return (self.check, f"tls:443:{self.host}") if self.origin else (self.check,)
 
     @property
     def cached_s(self) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +73,59 @@ class TestTcp:
         assert "Connection refused" in str(check_of(f"tcp:{closed}")())
 
 
+class TestTls:
+    """A closed site is healthy when nginx answers for its host with the certificate that the agent has put there."""
+
+    @pytest.fixture
+    def port(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+        """A server that has certificates for two sites, and answers with the first one for any other name."""
+        monkeypatch.setattr("rollcall.edge.ORIGINS", tmp_path)
+        contexts = {
+            host: self._context(tmp_path / f"{host}.pem", host) for host in ("www.example.org", "news.example.net")
+        }
+        contexts["www.example.org"].sni_callback = lambda connection, name, _: setattr(
+            connection, "context", contexts.get(str(name), contexts["www.example.org"])
+        )
+        with listen("127.0.0.1") as door:
+            threading.Thread(target=self._serve, args=(door, contexts["www.example.org"]), daemon=True).start()
+            yield int(door.getsockname()[1])
+
+    @staticmethod
+    def _context(pem: Path, host: str) -> ssl.SSLContext:
+        words = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={host}"
+        pem_text = subprocess.run([*words.split(), "-keyout", "-"], capture_output=True, text=True, check=True).stdout
+        pem.write_text(pem_text)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        return context
+
+    @staticmethod
+    def _serve(door: socket.socket, context: ssl.SSLContext) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                called, _ = door.accept()
+                with contextlib.suppress(OSError), context.wrap_socket(called, server_side=True) as secured:
+                    secured.recv(1)
+
+    def test_each_site_has_its_own_certificate(self, port: int) -> None:
+        for host in ("www.example.org", "news.example.net"):
+            assert check_of(f"tls:{port}:{host}")() == ""
+
+    def test_the_certificate_of_another_site_is_unhealthy(self, port: int, tmp_path: Path) -> None:
+        self._context(tmp_path / "shop.example.org.pem", "shop.example.org")
+        check = f"tls:{port}:shop.example.org"
+        assert check_of(check)() == f"{check} reason=another-certificate"
+
+    def test_a_site_without_a_certificate_yet_is_unhealthy(self, port: int) -> None:
+        assert "FileNotFoundError" in str(check_of(f"tls:{port}:shop.example.org")())
+
+    def test_a_closed_port_and_one_that_speaks_no_tls_are_unhealthy(
+        self, closed: int, server: Scripted, port: int
+    ) -> None:
+        assert "ConnectionRefusedError" in str(check_of(f"tls:{closed}:www.example.org")())
+        assert "SSLError" in str(check_of(f"tls:{server.port}:www.example.org")())
+
+
 class TestCommand:
     @pytest.mark.parametrize(
         ("path", "message"),
@@ -123,6 +179,8 @@ class TestCommand:
         "http:-1",
         "tcp:",
         "tcp:99999",
+        "tls:443",
+        "tls:0:www.example.org",
         "command:relative",
         "udp:53",
     ],
