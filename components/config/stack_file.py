@@ -60,6 +60,15 @@ class _Found:
     secrets: list[tuple[str | int, ...]] = field(default_factory=list)
 
 
+def project_of(program: Path) -> Path:
+    """Return the folder of the project that a program belongs to: one above whose file names it as `main`, else its own."""
+    for above in program.parents:
+        main = _plain(_project_file(above)).get("main")
+        if isinstance(main, str) and (above / main).resolve() in (program, program / "__main__.py"):
+            return above
+    return program
+
+
 def folder_of(root: Path) -> Path:
     """Return the folder of the stacks' files: the folder of the project's file, or the one that this file names."""
     return root / str(_plain(_project_file(root)).get("stackConfigDir") or "")

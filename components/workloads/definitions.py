@@ -13,6 +13,7 @@ from typing import Any
 
 from components.config.errors import at
 from components.config.models import CONFINEMENTS, CheckSettings, Settings, WorkloadSettings
+from components.config.stack_file import project_of
 from components.workloads.packing import FILES, PackingError, pack
 from components.workloads.release import Release
 from rollcall.settings import DEFINITION_FORMAT
@@ -26,7 +27,9 @@ def project_folder() -> Path:
     """Return the folder that a workload's `files` are relative to: the folder of Pulumi.yaml."""
     import pulumi
 
-    return Path(pulumi.get_root_directory() or ".")
+    # Older language hosts do not say it: the one that is a Go module, with which a rehearsal may run, sets only the program's folder.
+    root = pulumi.get_root_directory()
+    return Path(root) if root else project_of(Path.cwd())
 
 
 def definition(workload: WorkloadSettings) -> dict[str, Any]:

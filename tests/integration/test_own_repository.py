@@ -15,7 +15,6 @@ from components.config.models import NginxSettings, WorkloadSettings
 from components.resources.releases import key_of
 from components.workloads.definitions import release_of
 from localcloud.network.namespace import Namespace, name_for
-from localcloud.runtime.prepare import ROOT
 from localcloud.runtime.sandbox import Sandbox
 from tests.integration.checkout_copy import copy_sources, link_packages
 from tests.integration.conftest import sandboxed
@@ -25,7 +24,7 @@ from tests.tutorial_page import OWN_PAGE, blocks, missing
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
 ADDRESS = "https://git.example.com/rollcall.git"
-# As the page has it, and with the program of this checkout.
+# As the page has it.
 (PROJECT,) = re.findall(r"cat >Pulumi\.yaml <<'END'\n(.*?)END\n", OWN_PAGE.read_text(), re.S)
 STACK = """config:
   aws:region: us-west-2
@@ -42,8 +41,9 @@ class Own:
 
     def __init__(self, folder: Path, sandbox: Sandbox) -> None:
         self.folder, self.sandbox = folder, sandbox
-        (folder / "vendor").mkdir(parents=True)
-        (folder / "vendor/rollcall").symlink_to(ROOT)
+        self.program = folder / "vendor/rollcall"
+        copy_sources(self.program)
+        link_packages(self.program)
         (folder / "site").mkdir()
         (folder / "site/index.html").write_text("<h1>Our shop</h1>")
         (folder / "Pulumi.yaml").write_text(PROJECT)
@@ -69,7 +69,7 @@ def own(tmp_path: Path) -> Iterator[Own]:
 
 
 def test_plain_pulumi_deploys_from_it_and_leaves_nothing_in_rollcall(own: Own) -> None:
-    status = subprocess.check_output(["git", "status", "--porcelain"], cwd=ROOT)
+    files = {each.name for each in own.program.iterdir()}
     assert own.run("rollcall", "check") == "mine: no error\n"
     own.pulumi("stack", "init")
     assert "created" in own.pulumi("up", "--yes", "--skip-preview")
@@ -87,7 +87,7 @@ def test_plain_pulumi_deploys_from_it_and_leaves_nothing_in_rollcall(own: Own) -
     assert "KeptReleases releases-kept" in own.pulumi("up", "--yes", "--skip-preview").replace("rollcall:", "")
     own.pulumi("destroy", "--yes", "--skip-preview")
     assert s3.list_buckets()["Buckets"] == []
-    assert subprocess.check_output(["git", "status", "--porcelain"], cwd=ROOT) == status
+    assert {each.name for each in own.program.iterdir()} <= {*files, "__pycache__"}
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.config.stack_file import StackFileError, faults, read, stacks
+from components.config.stack_file import StackFileError, faults, project_of, read, stacks
 from rollcall.yaml_keys import duplicates
 
 FLEETS = """\
@@ -157,3 +157,25 @@ def test_a_stack_without_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: rollcall\n")
     with pytest.raises(StackFileError, match=r"Pulumi\.prod\.yaml: cannot be read \(No such file"):
         read(tmp_path, "prod")
+
+
+@pytest.mark.parametrize(
+    ("main", "is_named"),
+    [
+        ("vendor/rollcall", True),
+        ("./vendor/rollcall/", True),
+        ("vendor/rollcall/__main__.py", True),
+        ("vendor", False),
+        ("[1]", False),
+        ("", False),
+    ],
+)
+def test_the_project_of_a_program_is_the_folder_above_that_names_it_as_main(
+    tmp_path: Path, main: str, is_named: bool
+) -> None:
+    program = tmp_path / "own/vendor/rollcall"
+    program.mkdir(parents=True)
+    (program / "__main__.py").touch()
+    (tmp_path / "own/Pulumi.yaml").write_text(f"name: mine\nmain: {main}\n")
+    (program / "Pulumi.yaml").write_text("name: rollcall\n")
+    assert project_of(program) == (tmp_path / "own" if is_named else program)
