@@ -152,16 +152,21 @@ def fleets(state: PriorState) -> ExistingReport:
 
 
 def uncounted(state: PriorState) -> ExistingReport:
-    """Return the machines of an `up` that failed before its roll calls.
+    """Return the machines of each `up` that failed before its roll calls, since the last one that succeeded.
 
-    They leave like any other machine, if another `up` does not want them.
+    They leave like any other machine, if another `up` does not want them. The state gives one resource of each name. Of
+    several that failed, the last Deregistration has the machines of the others.
     """
     counted = {
         str(member["generation"]) for each in state.outputs_of(_ROLL_CALL) for member in each.get("members") or ()
     }
     keys = ("stack", "fleet", "machine", "generation")
-    found = [{key: str(each[key]) for key in keys} for each in state.outputs_of(_DEREGISTRATION)]
-    missed = [each for each in found if each["generation"] not in counted]
+    missed = [
+        {key: str(machine[key]) for key in keys}
+        for each in state.outputs_of(_DEREGISTRATION)
+        if each["generation"] not in counted
+        for machine in (*(each.get("uncounted") or ()), each)
+    ]
     return ExistingReport(uncounted=tuple(sorted(missed, key=lambda each: [each[key] for key in keys])))
 
 

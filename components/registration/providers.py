@@ -234,7 +234,10 @@ class DeregistrationProvider(_Provider):
         return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        return UpdateResult({**_news, "generation": _olds["generation"]})
+        outs = {**{key: each for key, each in _news.items() if key != "uncounted"}, "generation": _olds["generation"]}
+        if "uncounted" in _olds:
+            outs["uncounted"] = _olds["uncounted"]
+        return UpdateResult(outs)
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         engine = Engine()

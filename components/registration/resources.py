@@ -91,7 +91,8 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
     Deregistration depends on everything that its machine needs to register and to leave. `networks` are the ids of a
     Triton machine's networks. With others the machine is replaced, successor first. CloudAPI could add and remove NICs
     in place. But each such change reboots a machine, a fleet's machines all at once, and gives it another public
-    address.
+    address. `uncounted` are machines of this name that `up`s have made which failed before their roll calls: the state of a
+    replaced resource cannot be read until it is deleted, so the resource that replaces it has them.
     """
 
     generation: pulumi.Output[str]
@@ -106,6 +107,7 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
         places: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]],
         cloud: pulumi.Input[Mapping[str, Any]],
         networks: Sequence[str] = (),
+        uncounted: Sequence[Mapping[str, str]] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         props = {
@@ -116,5 +118,6 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
             "cloud": cloud,
             "generation": None,
             **({"networks": list(networks)} if networks else {}),
+            **({"uncounted": list(uncounted)} if uncounted else {}),
         }
         super().__init__(DeregistrationProvider(), name, props, opts)

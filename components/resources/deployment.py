@@ -107,6 +107,7 @@ class Deployment:
             by_hand=self._existing.by_hand,
             by_ssh=self._existing.by_ssh,
             renamed=self._existing.renamed,
+            uncounted=self._existing.uncounted,
         )
         return kind(fleet.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None)
 

@@ -113,6 +113,25 @@ def test_after_a_first_up_that_failed_status_names_its_machine_and_the_next_up_l
     stack.assert_in_step("tri", "web")
 
 
+def test_after_several_ups_in_a_row_that_failed_the_next_one_lets_the_machines_of_all_leave(stack: Stack) -> None:
+    serves, tried = stack.instances(), set[str]()
+    stack.hands.mute.add("web")
+    for size in ("t3.medium", "t3.large"):
+        stack.configure(SITE, SERVICES, "  rollcall:fleets:\n", ec2(size), triton())
+        assert "the roll call was not answered" in stack.up(fails=True)
+        assert serves <= stack.instances()
+        tried |= stack.instances() - serves
+    assert len(tried) == 2
+    stack.hands.mute.clear()
+    wait_until("both register at last", lambda: tried <= _owners(stack), 20)
+    stack.configure(SITE, SERVICES, "  rollcall:fleets:\n", ec2("t3.small"), triton())
+    output = stack.up()
+    assert "in no state" not in output, output
+    assert tried <= set(stack.hands.drained) and not tried & stack.instances()
+    stack.assert_in_step("tri", "web")
+    assert "unchanged" in stack.pulumi("preview", "--expect-no-changes")
+
+
 def test_an_up_after_a_rename_replaces_each_machine_and_those_before_leave(stack: Stack) -> None:
     before = stack.instances()
     stack.sandbox.pulumi("stack", "rename", "live", "--stack", "local", capture=True)

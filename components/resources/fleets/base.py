@@ -41,6 +41,7 @@ class FleetArgs:
     - `by_hand` are machines of the state, by name, that must be replaced because Rollcall did not boot them.
     - `by_ssh` are machines that the state drains over SSH.
     - `renamed` are machines that were created under another stack id.
+    - `uncounted` are machines of the state that no roll call has counted.
     """
 
     settings: FleetSettings
@@ -58,6 +59,7 @@ class FleetArgs:
     by_hand: frozenset[str] = frozenset()
     by_ssh: frozenset[str] = frozenset()
     renamed: frozenset[str] = frozenset()
+    uncounted: Sequence[Mapping[str, str]] = ()
 
 
 class Fleet(pulumi.ComponentResource):
@@ -106,6 +108,9 @@ class Fleet(pulumi.ComponentResource):
             places=self.places,
             cloud=self.access.as_inputs(),
             networks=self.args.network_ids,
+            uncounted=[
+                each for each in self.args.uncounted if (each["fleet"], each["machine"]) == (self.name, str(index))
+            ],
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],

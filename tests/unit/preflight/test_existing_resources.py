@@ -109,6 +109,17 @@ def test_machines_that_no_roll_call_has_counted_are_named_whole() -> None:
     )
 
 
+def test_those_of_several_failed_ups_in_a_row_are_named_too() -> None:
+    """The engine gives one resource of each name. Those that it replaced and has not deleted, a Deregistration remembers."""
+    first, second, other = made("0", "aaaaaa"), made("0", "bbbbbb"), made("1", "cccccc")
+    third = {**made("0", "dddddd"), "uncounted": [first, second]}
+    state = prior_state(api_0=third, api_1=other)
+    assert existing_resources.uncounted(state).uncounted == (first, second, made("0", "dddddd"), other)
+    # The roll call that counts the last one has had the others leave.
+    counted = {"members": [{"machine": "0", "generation": "dddddd", "instance": "i-1"}]}
+    assert existing_resources.uncounted(prior_state(api_0=third, api_1=other, roll_call=counted)).uncounted == (other,)
+
+
 def test_machines_of_a_former_stack_name_are_recognised_and_reported() -> None:
     state = prior_state(api_0=made("0", "aaaaaa", "old"), api_1=made("1", "bbbbbb"))
     found = existing_resources.renamed(state, "local")

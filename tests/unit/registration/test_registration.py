@@ -899,6 +899,18 @@ PROPS = {
 }
 
 
+def test_a_deregistration_keeps_which_machines_were_made_before_it_by_ups_that_failed() -> None:
+    failed = [{"stack": "local", "fleet": "web", "machine": "0", "generation": "bbbbbb"}]
+    old = DeregistrationProvider().create({**PROPS, "uncounted": failed}).outs or {}
+    later = {**PROPS, "uncounted": [*failed, {**failed[0], "generation": old["generation"]}]}
+    assert not DeregistrationProvider().diff("", old, later).changes, "what has failed since is no change of it"
+    assert not DeregistrationProvider().diff("", old, PROPS).changes
+    for news in (later, PROPS):
+        outs = DeregistrationProvider().update("", old, {**news, "places": []}).outs
+        assert outs and (outs["uncounted"], outs["generation"]) == (failed, old["generation"])
+    assert "uncounted" not in (DeregistrationProvider().update("", {**PROPS, "generation": "x"}, later).outs or {})
+
+
 @pytest.mark.parametrize(
     ("before", "after", "changes", "replaces"),
     [
