@@ -12,6 +12,7 @@ SHARED = {
     "tests/integration/test_alive.py": "two clouds, agents",
     "tests/integration/test_proxied.py": "closed site",
     "tests/integration/test_closed_origins.py": "closed site",
+    "tests/integration/test_closed_sites.py": "closed site",
     "tests/integration/test_secrets.py": "closed site",
 }
 
