@@ -122,7 +122,8 @@ get_release() {
 import base64, bz2, sys
 sys.stdout.buffer.write(bz2.decompress(base64.b85decode(sys.stdin.read().strip())))
 ' >"$KEPT/get_release.py"
-    changed=$(timeout 150 "$ROOT/usr/bin/python3" "$KEPT/get_release.py" "$0" "$ROOT" 2>"$KEPT/release") || {
+    # Five stores, each with a minute and its connections.
+    changed=$(timeout 420 "$ROOT/usr/bin/python3" "$KEPT/get_release.py" "$0" "$ROOT" 2>"$KEPT/release") || {
         sed '$d' "$KEPT/release" >>"$LOG"
         said=$(sed -n '$p' "$KEPT/release")
         die "${said:-reason=no-release-in-time}"

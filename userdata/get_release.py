@@ -1,9 +1,10 @@
 """Get the release for this machine, check it, and unpack it. boot.sh runs this with python3 before anything else is installed.
 
 The release is a tar, and its name is the SHA-256 of that tar. It is compressed only for the transport. It comes with the machine's own
-user-script (Triton), or from the stack's S3 bucket, by one GET that is signed with the credentials of the instance role (EC2). The digest
-is compared with the name before any byte is unpacked. The program prints `changed` if it has installed another release. On failure it
-prints one line on standard error, which begins with `reason=`, and exits with code 1. It uses only the standard library.
+user-script (Triton), or from the stack's S3 bucket, by one GET that is signed with the credentials of the instance role (EC2). If that
+fails, it comes from the first mirror that has it. The digest is compared with the name before any byte is unpacked, so the source does
+not matter. The program prints `changed` if it has installed another release. On failure it prints one line on standard error, which
+begins with `reason=`, and exits with code 1. It uses only the standard library.
 """
 
 from __future__ import annotations
@@ -23,22 +24,24 @@ import ssl
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlsplit
 
 RELEASE, STORE = "rollcall-release", "rollcall-store"
+# This, and the name of a mirror, is the key of a setting.
+MIRROR = "rollcall-mirror-"
 PLACEHOLDER = "\n#FILES\n"
 PACKED_LIMIT, TAR_LIMIT = 4 << 20, 16 << 20
 CONNECT_TIMEOUT_S, FETCH_LIMIT_S, METADATA_TIMEOUT_S = 10.0, 60.0, 3.0
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html , feature-ss-endpoints.html
 IMDS = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254")
 ENDPOINT = os.environ.get("AWS_ENDPOINT_URL_S3", "")
+SSM = os.environ.get("AWS_ENDPOINT_URL_SSM", "")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ABSENT = ("", "AccessDenied", "AllAccessDisabled", "NoSuchKey", "NoSuchBucket")
-_EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 class ReleaseError(Exception):
@@ -49,12 +52,13 @@ def main(script: str, root: str) -> int:
     """Install the release that the machine's settings name. `script` is boot.sh with what follows it."""
     home = Path(root + "/opt/rollcall")
     try:
-        source = source_of(script)
-        digest = source.digest()
+        carried = carried_by(script)
+        settings, secret = (dict[str, str](), no_secret) if carried.first else own_settings()
+        digest = carried.first or settings[RELEASE]
         if not _DIGEST.fullmatch(digest):
             raise ReleaseError(f"reason=no-release key={RELEASE} value={digest[:80]!r}")
         if not is_there(home, digest):
-            unpack(home, digest, checked(source.packed(digest), digest))
+            unpack(home, digest, tar_from(stores_of(script, settings, secret, digest), digest))
         if switch(home, digest):
             print("changed")
     except ReleaseError as fault:
@@ -69,10 +73,47 @@ def main(script: str, root: str) -> int:
 # Where it comes from.
 
 
-def source_of(script: str) -> Carried | Ec2:
-    """Return the source of releases: the end of the machine's boot script, or the store of its cloud."""
-    carried = Path(script).read_text().rpartition(PLACEHOLDER)[2].split()
-    return Carried(carried) if len(carried) > 1 else Ec2()
+def stores_of(
+    script: str, settings: Mapping[str, str], secret: Callable[[str], str], digest: str
+) -> list[tuple[str, Carried | Store]]:
+    """Return the stores that may have a release, in the order in which the machine asks them, each with its name.
+
+    The boot script is the only one if it has the release at its end. Otherwise the store of the stack is the first, then its mirrors by
+    their names. `secret` returns a secret of this machine by its name.
+    """
+    carried = carried_by(script)
+    if carried.has(digest):
+        return [("", carried)]
+    mirrors = sorted(each for each in settings if each.startswith(MIRROR))
+    found: list[tuple[str, Carried | Store]] = [
+        (key[len(MIRROR) :], Store(key, settings[key], secret)) for key in (STORE, *mirrors) if key in settings
+    ]
+    return found or [("", carried)]
+
+
+def tar_from(
+    stores: Iterable[tuple[str, Carried | Store]], digest: str, limit: int = PACKED_LIMIT, tar_limit: int = TAR_LIMIT
+) -> bytes:
+    """Return the decompressed tar from the first store that has it. Raises ReleaseError with the reason of each store."""
+    reasons: list[str] = []
+    for name, store in stores:
+        try:
+            return checked(store.packed(digest, limit), digest, tar_limit)
+        except ReleaseError as fault:
+            reason = str(fault)
+        except (OSError, ValueError, LookupError) as fault:
+            reason = f"reason=store-failed error={type(fault).__name__}"
+        reasons.append(f"mirror={name} {reason}" if reasons else f"{reason} mirror={name}" if name else reason)
+    raise ReleaseError(" ".join(reasons))
+
+
+def carried_by(script: str) -> Carried:
+    """Return the releases at the end of the machine's boot script."""
+    return Carried(Path(script).read_text().rpartition(PLACEHOLDER)[2].split())
+
+
+def no_secret(name: str) -> str:
+    raise ReleaseError(f"reason=no-secret name={name}")
 
 
 class Carried:
@@ -82,10 +123,11 @@ class Carried:
     """
 
     def __init__(self, words: list[str]) -> None:
-        self._first, self._texts = words[0], dict(zip(words[::2], words[1::2], strict=False))
+        self.first = words[0] if words else ""
+        self._texts = dict(zip(words[::2], words[1::2], strict=False))
 
-    def digest(self) -> str:
-        return self._first
+    def has(self, digest: str) -> bool:
+        return digest in self._texts
 
     def packed(self, digest: str, limit: int = PACKED_LIMIT) -> bytes:
         if digest not in self._texts:
@@ -96,29 +138,100 @@ class Carried:
             raise ReleaseError(f"reason=release-damaged release={digest[:12]} from=user-script") from damaged
 
 
+class Store:
+    """A web server, or a bucket of S3 or of a compatible store. `words` is the machine setting for it, with the key `key`:
+
+    - `https url=URL`
+    - `s3 bucket=BUCKET region=REGION`: a bucket of AWS, read with the instance role
+    - `s3 endpoint=URL bucket=BUCKET region=REGION key=NAME`: `secret` returns ACCESS_KEY_ID SECRET by this name. Without `bucket`, the
+      endpoint is the bucket's own.
+    """
+
+    def __init__(self, key: str, words: str, secret: Callable[[str], str]) -> None:
+        self._key, self._words, self._secret = key, words.split(), secret
+
+    def packed(self, digest: str, limit: int = PACKED_LIMIT) -> bytes:
+        found = dict(each.partition("=")[::2] for each in self._words[1:])
+        kind = " ".join([*self._words[:1], *sorted(found)])
+        path = f"/{key_of(digest)}"
+        if kind == "https url":
+            url = found["url"]
+            path = f"{urlsplit(url).path.rstrip('/')}{path}"
+            return fetched(url, path, {"user-agent": "rollcall"}, digest, limit)
+        if kind == "s3 bucket region":
+            ec2 = Ec2()
+            keys = ec2.keys()
+            url = ENDPOINT or f"https://{found['bucket']}.s3.{found['region']}.{ec2.domain()}"
+            # A custom endpoint does not have the bucket's name in its host name.
+            path = f"/{found['bucket']}{path}" if ENDPOINT else path
+        elif kind in ("s3 bucket endpoint key region", "s3 endpoint key region"):
+            url, keys = found["endpoint"], access_key(self._secret(found["key"]))
+            path = f"/{found['bucket']}{path}" if "bucket" in found else path
+        else:
+            raise ReleaseError(f"reason=unknown-store key={self._key} value={' '.join(self._words)[:80]!r}")
+        return fetched(url, path, signed(urlsplit(url).netloc, path, found["region"], keys), digest, limit)
+
+
+def access_key(text: str) -> dict[str, str]:
+    """Return the parts of an access key. Raises ReleaseError, without the text."""
+    words = text.split()
+    if len(words) != 2:
+        raise ReleaseError("reason=bad-access-key fix='write ACCESS_KEY_ID SECRET'")
+    return {"AccessKeyId": words[0], "SecretAccessKey": words[1]}
+
+
+def own_settings() -> tuple[dict[str, str], Callable[[str], str]]:
+    """Return the settings of an EC2 machine for its release and its stores, and what reads its secrets."""
+    ec2 = Ec2()
+    names = [RELEASE, STORE, *(each for each in ec2.names() if each.startswith(MIRROR))]
+    return {name: ec2.setting(name) for name in names}, ec2.secret
+
+
 class Ec2:
     """An EC2 machine. Its tags contain the settings, a bucket contains the release, and its instance role may read the bucket."""
 
     def __init__(self) -> None:
         self._token = self._request("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "300"})
 
-    def digest(self) -> str:
-        return self.setting(RELEASE)
+    def names(self) -> list[str]:
+        return self._metadata("tags/instance", f"reason=no-setting key={RELEASE} fix=instance-tags").split()
 
     def setting(self, name: str) -> str:
         return self._metadata(f"tags/instance/{name}", f"reason=no-setting key={name} fix=instance-tags")
 
-    def packed(self, digest: str, limit: int = PACKED_LIMIT) -> bytes:
-        words = self.setting(STORE).split()
-        store = dict(each.partition("=")[::2] for each in words[1:])
-        if words[:1] != ["s3"] or {*store} != {"bucket", "region"}:
-            raise ReleaseError(f"reason=unknown-store key={STORE} value={' '.join(words)[:80]!r}")
+    def keys(self) -> dict[str, str]:
+        """Return the credentials of the instance role."""
         role = self._metadata("iam/security-credentials/", "reason=no-instance-role").split()[0]
-        keys = json.loads(self._metadata(f"iam/security-credentials/{role}", f"reason=no-credentials role={role}"))
-        url = ENDPOINT or f"https://{store['bucket']}.s3.{store['region']}.{self._metadata('services/domain', 'x')}"
-        # A custom endpoint does not have the bucket's name in its host name.
-        path = f"{'/' + store['bucket'] if ENDPOINT else ''}/{key_of(digest)}"
-        return fetched(url, path, signed(urlsplit(url).netloc, path, store["region"], keys), digest, limit)
+        keys: dict[str, str] = json.loads(
+            self._metadata(f"iam/security-credentials/{role}", f"reason=no-credentials role={role}")
+        )
+        return keys
+
+    def domain(self) -> str:
+        return self._metadata("services/domain", "x")
+
+    def secret(self, name: str) -> str:
+        """Return the value of an SSM parameter.
+
+        https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameter.html
+        """
+        region = self._metadata("placement/region", "x")
+        url = SSM or f"https://ssm.{region}.{self.domain()}"
+        body = json.dumps({"Name": name, "WithDecryption": True}).encode()
+        own = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "AmazonSSM.GetParameter"}
+        headers = signed(urlsplit(url).netloc, "/", region, self.keys(), "ssm", body, own)
+        connection = connected(url)
+        try:
+            connection.request("POST", "/", body, headers)
+            reply = connection.getresponse()
+            text = reply.read(65536)
+            if reply.status != 200:
+                raise ReleaseError(f"reason=no-secret parameter={name} status={reply.status}")
+            return str(json.loads(text)["Parameter"]["Value"])
+        except (OSError, http.client.HTTPException, ValueError, LookupError) as failed:
+            raise ReleaseError(f"reason=no-secret parameter={name} error={type(failed).__name__}") from failed
+        finally:
+            connection.close()
 
     def _metadata(self, path: str, missing: str) -> str:
         return self._request("GET", f"/latest/meta-data/{path}", {"X-aws-ec2-metadata-token": self._token}, missing)
@@ -146,16 +259,27 @@ def key_of(digest: str) -> str:
     return f"releases/{digest}.tar.bz2"
 
 
-def signed(host: str, path: str, region: str, keys: dict[str, str]) -> dict[str, str]:
-    """Return the headers of a GET, signed by Signature Version 4.
+def signed(
+    host: str,
+    path: str,
+    region: str,
+    keys: Mapping[str, str],
+    service: str = "s3",
+    body: bytes = b"",
+    more: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the headers of a GET, or of a POST with a body, signed by Signature Version 4. `more` are headers that are signed too.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
     """
-    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    headers = {"host": host, "x-amz-content-sha256": _EMPTY, "x-amz-date": now, "x-amz-security-token": keys["Token"]}
-    names, scope = ";".join(headers), f"{now[:8]}/{region}/s3/aws4_request"
+    now, content = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ"), hashlib.sha256(body).hexdigest()
+    unsorted = {"host": host, "x-amz-content-sha256": content, "x-amz-date": now, **(more or {})}
+    # Temporary credentials have a token.
+    unsorted.update({"x-amz-security-token": keys["Token"]} if "Token" in keys else {})
+    headers = dict(sorted(unsorted.items()))
+    names, scope = ";".join(headers), f"{now[:8]}/{region}/{service}/aws4_request"
     lines = [f"{name}:{value}" for name, value in headers.items()]
-    canonical = "\n".join(["GET", quote(path), "", *lines, "", names, _EMPTY])
+    canonical = "\n".join(["POST" if body else "GET", quote(path), "", *lines, "", names, content])
     text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = f"AWS4{keys['SecretAccessKey']}".encode()
     for part in scope.split("/"):
@@ -165,17 +289,19 @@ def signed(host: str, path: str, region: str, keys: dict[str, str]) -> dict[str,
     return {**headers, "authorization": claim}
 
 
+def connected(url: str) -> http.client.HTTPConnection:
+    """Return a connection to the host of an address. It is opened by the first request."""
+    at = urlsplit(url)
+    if at.scheme == "https":
+        return http.client.HTTPSConnection(at.netloc, timeout=CONNECT_TIMEOUT_S, context=ssl.create_default_context())
+    return http.client.HTTPConnection(at.netloc, timeout=CONNECT_TIMEOUT_S)
+
+
 def fetched(url: str, path: str, headers: dict[str, str], digest: str, limit: int = PACKED_LIMIT) -> bytes:
     """Download a release from the store. Size and time are limited, even if the store answers slowly."""
     at, began = urlsplit(url), time.monotonic()
     which = f"release={digest[:12]} host={at.netloc}"
-    connection: http.client.HTTPConnection
-    if at.scheme == "https":
-        connection = http.client.HTTPSConnection(
-            at.netloc, timeout=CONNECT_TIMEOUT_S, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(at.netloc, timeout=CONNECT_TIMEOUT_S)
+    connection = connected(url)
     try:
         connection.request("GET", path, headers=headers)
         reply = connection.getresponse()

@@ -105,7 +105,7 @@ def _is_source(path: Path) -> bool:
 def boot_script() -> str:
     """Return the script that every machine gets.
 
-    It contains nothing of the release. get_release.py is packed: Triton has little room.
+    It contains nothing of the release. get_release.py is packed, without docstrings and comments: Triton has little room.
     """
     script = _text(BOOT)
     if (
@@ -117,7 +117,7 @@ def boot_script() -> str:
             "userdata/boot.sh: there is no place for get_release.py. End it with the lines #GET_RELEASE and #FILES."
         )
     first, last = _PLACEHOLDERS.splitlines(keepends=True)
-    packed = base64.b85encode(bz2.compress(_text(FETCH).encode(), 9)).decode()
+    packed = base64.b85encode(bz2.compress(lean(_text(FETCH)).encode(), 9)).decode()
     return f"{script.removesuffix(_PLACEHOLDERS)}{first}{packed}\n{last}"
 
 

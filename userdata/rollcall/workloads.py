@@ -3,7 +3,7 @@
     python3 -m rollcall.workloads NAME BOOT_SCRIPT ROOT INSTANCE
 
 The release of a workload is a tar, named by its SHA-256, with its definition (`workload.json`) and its files (below `files/`).
-get_release.py gets it from the store of this cloud, or from the end of the boot script. This program prints one line:
+get_release.py gets it from the end of the boot script, from the stack's store, or from a mirror. This program prints one line:
 
 - `unit`, `nginx`, or `secret`: a unit that the agent starts once it has the workload's secrets and its hook has succeeded
 - `changed` or `same`
@@ -24,7 +24,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 import get_release
 from get_release import ReleaseError
 from rollcall import confinement
-from rollcall.clouds import Ec2, detect
+from rollcall.clouds import Cloud, Ec2, detect
 from rollcall.errors import RollcallError
 from rollcall.files import write_whole
 from rollcall.safe_paths import is_inside, link_stays
@@ -68,13 +68,14 @@ def main(words: list[str]) -> int:
 def set_up(name: str, script: str, root: str, instance: str) -> str:
     """Install the release that the settings name, and the unit that runs it. Return what remains to be done."""
     cloud = detect()
-    digest = cloud.keys().get(WORKLOAD + name, "")
+    settings = cloud.keys()
+    digest = settings.get(WORKLOAD + name, "")
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise ReleaseError(f"reason=no-release key={WORKLOAD}{name} value={digest[:80]!r}")
     home = Path(f"{root}/opt/rollcall/workloads/{name}")
     if not get_release.is_there(home, digest):
-        packed = get_release.source_of(script).packed(digest, PACKED_LIMIT)
-        tar = get_release.checked(packed, digest, UNPACKED_LIMIT)
+        stores = get_release.stores_of(script, settings, secrets_of(cloud), digest)
+        tar = get_release.tar_from(stores, digest, PACKED_LIMIT, UNPACKED_LIMIT)
         get_release.place(home, digest, lambda partial: unpack_release(tar, partial))
     definition = json.loads((home / "releases" / digest / DEFINITION).read_text())
     check_format(str(definition.get("format", 1)), DEFINITION_FORMAT, f"workload={name}")
@@ -94,6 +95,18 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
         (Path(f"{root}{SECRETS}") / name / REVISION).unlink(missing_ok=True)
         changed = False
     return f"{kind} {'changed' if changed else 'same'} - {packages}".rstrip()
+
+
+def secrets_of(cloud: Cloud) -> Callable[[str], str]:
+    """Return what reads a secret of this machine. It raises ReleaseError, so that one store without its key is only one reason."""
+
+    def secret(name: str) -> str:
+        try:
+            return cloud.secret(name)
+        except RollcallError as missing:
+            raise ReleaseError(str(missing)) from missing
+
+    return secret
 
 
 def confine(name: str, definition: dict[str, Any], home: str, *, is_ec2: bool) -> None:

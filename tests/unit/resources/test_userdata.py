@@ -164,12 +164,12 @@ class TestText:
         assert bz2.decompress(base64.b85decode(packed)) == userdata.carried_release().tar
 
     def test_the_script_is_what_is_in_the_repository_comments_and_all(self) -> None:
-        """The program that gets the release is packed in one line behind its mark."""
+        """The program that gets the release is packed in one line behind its mark, without docstrings and comments."""
         script = userdata.boot_script()
         boot, program = ((userdata.HOME / each).read_text() for each in ("boot.sh", "get_release.py"))
         packed = script.rpartition("#GET_RELEASE\n")[2].partition("\n")[0]
         assert script == boot.replace("#GET_RELEASE\n", f"#GET_RELEASE\n{packed}\n")
-        assert bz2.decompress(base64.b85decode(packed)).decode() == program
+        assert bz2.decompress(base64.b85decode(packed)).decode() == userdata.lean(program)
 
     def test_ec2_takes_it(
         self, record_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
@@ -186,7 +186,7 @@ class TestText:
     def test_one_that_is_too_long_is_refused_with_both_numbers(self, copied: Path) -> None:
         noise = base64.b64encode(os.urandom(12_000)).decode()
         with (copied / "get_release.py").open("a") as program:
-            program.write(f"# {noise}\n")
+            program.write(f"NOISE = {noise!r}\n")
         with pytest.raises(ValueError, match=r"^userdata: .* \d{5} bytes compressed, and EC2 takes 16384\. Shorten"):
             userdata.gzipped()
 
