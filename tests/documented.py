@@ -70,6 +70,10 @@ RUN_ELSEWHERE = {
         test="tests/unit/commands/test_check.py::test_it_takes_less_than_a_second_and_imports_neither_the_sdk_nor_a_client",
         by='main(["check"',
     ),
+    ".venv/bin/rollcall release export": Elsewhere(
+        test="tests/unit/commands/test_release.py::test_the_releases_that_machines_may_fetch_are_written_under_their_digests",
+        by='main(["export"',
+    ),
     "pulumi import": Elsewhere(
         test="tests/integration/test_adopting.py::test_records_made_by_hand_are_imported_by_the_documented_commands",
         by='run("import"',
@@ -101,6 +105,7 @@ EXCEPTIONS = {
     "cp Pulumi.prod.yaml": "writes a stack file into the checkout",
     "mkdir -p workloads/www/public": "writes a workload into the checkout",
     "echo '<h1>Hello</h1>' >workloads/www": "writes a workload into the checkout",
+    "rsync ": "needs a web server of the reader's",
     "pulumi stack init": "deploys to real clouds",
     "pulumi up --yes --stack prod": "deploys to real clouds",
     "external-dns": "needs a program that is built from its own source",

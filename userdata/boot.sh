@@ -128,6 +128,7 @@ sys.stdout.buffer.write(bz2.decompress(base64.b85decode(sys.stdin.read().strip()
         said=$(sed -n '$p' "$KEPT/release")
         die "${said:-reason=no-release-in-time}"
     }
+    cat "$KEPT/release" >>"$LOG"
     CHANGED="$CHANGED${changed:+ $RELEASE}"
     for unit in "$RELEASE"/units/*.service; do
         put "/etc/systemd/system/${unit##*/}" 644 <"$unit"

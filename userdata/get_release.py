@@ -98,11 +98,15 @@ def tar_from(
     reasons: list[str] = []
     for name, store in stores:
         try:
-            return checked(store.packed(digest, limit), digest, tar_limit)
+            tar = checked(store.packed(digest, limit), digest, tar_limit)
         except ReleaseError as fault:
             reason = str(fault)
         except (OSError, ValueError, LookupError) as fault:
             reason = f"reason=store-failed error={type(fault).__name__}"
+        else:
+            if reasons:
+                print(f"fetched release={digest[:12]} mirror={name} after='{' '.join(reasons)}'", file=sys.stderr)
+            return tar
         reasons.append(f"mirror={name} {reason}" if reasons else f"{reason} mirror={name}" if name else reason)
     raise ReleaseError(" ".join(reasons))
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.aws import account_settings
-from components.config import namespaces, stack_file, workload_secrets
+from components.config import mirror_checks, namespaces, stack_file, workload_secrets
 from components.config.checks import NO_FLEET
 from components.config.errors import ConfigurationError, at
 from components.config.models import KEYS, SECRET_KEYS, Settings, stack_id
@@ -38,6 +38,13 @@ def errors(root: Path, stack: str) -> list[str]:
     return list(dict.fromkeys([*found, *_of_providers(file)]))
 
 
+def settings_of(root: Path, stack: str) -> Settings:
+    """Return the settings of a stack, with defaults instead of faulty values. Raises StackFileError."""
+    file = stack_file.read(root, stack)
+    keys = sorted({*file.texts, *(str(path[0]) for path in file.secrets)})
+    return _settings(file, keys, stack)[0]
+
+
 def _settings(file: StackFile, keys: Sequence[str], stack: str) -> tuple[Settings, list[str]]:
     ours = {key: text for key in KEYS if (text := file.texts.get(f"rollcall:{key}")) is not None}
     others = {key: "" for key in namespaces.ours(keys) if key not in (*KEYS, *SECRET_KEYS)}
@@ -48,7 +55,9 @@ def _settings(file: StackFile, keys: Sequence[str], stack: str) -> tuple[Setting
     # Encrypted values are not known.
     sealed = [at(str(key), *rest) for key, *rest in file.secrets]
     found = [each for each in found if not each.startswith(tuple(f"{key}:" for key in sealed))]
-    return settings, [*found, *workload_secrets.faults(settings, file, is_secret="workloads" in hidden)]
+    exposed = workload_secrets.faults(settings, file, is_secret="workloads" in hidden)
+    exposed += mirror_checks.faults(settings, file, is_secret="mirrors" in hidden)
+    return settings, [*found, *exposed]
 
 
 def _of_providers(file: StackFile) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
-from components.config import floors, secret_names, site_checks, workload_checks
+from components.config import floors, mirror_checks, secret_names, site_checks, workload_checks
 from components.config.errors import Faults, at, may_be_secret, near, shown
 from components.config.joins import service_join, site_join
 from components.config.models import (
@@ -93,6 +93,7 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
                 join, key = f"{service.name}/{each.name}", at(_SERVICES, service.name)
                 _floor(key, join, service.min_registered, settings, add)
     workload_checks.check(settings, faults, add)
+    mirror_checks.check(settings, add)
     for fleet in settings.fleets:
         _fleet(fleet, add)
         _joins(settings, fleet, faults, add)

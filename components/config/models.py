@@ -147,6 +147,21 @@ _MEMORY = Form(r"[1-9][0-9]{0,8}[KMG]", "is not a size", "Write it as 512M, with
 _CPU = Form(r"[1-9][0-9]{0,5}%", "is not a share of a processor", "Write it as 50%, or 200% for two processors")
 _USER = Form(r"(?:[a-z_][a-z0-9_-]{0,31})?", "is not the name of a user", "Write it as admin")
 _URL = Form(r"https?://[^\s/]+/?", "is not the URL of a CloudAPI", "Write it as https://HOST")
+# The characters that a tag of an EC2 instance may have, without those that a URL has for other things.
+_HTTPS_HOST = r"https://[A-Za-z0-9][A-Za-z0-9.-]{0,252}(?::[0-9]{1,5})?"
+_MIRROR_URL = Form(
+    rf"{_HTTPS_HOST}(?:/[A-Za-z0-9_.=+@-]+)*/?",
+    "is not the https address of a folder",
+    "Write it as https://HOST/PATH, without a user, a query or a fragment",
+)
+_ENDPOINT = Form(
+    rf"{_HTTPS_HOST}/?", "is not the https address of a store", "Write it as https://HOST, without the bucket"
+)
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_BUCKET = Form(
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "is not the name of a bucket", "Use 3 to 63 of a-z, 0-9 and inner . and -"
+)
+_MIRROR_REGION = Form(r"[a-z0-9-]{1,40}", "is not a region", "Write it as the store's documents have it, as auto")
 
 
 def _dns_ttl(seconds: int) -> int:
@@ -209,6 +224,10 @@ def _sealed(value: Any) -> Any:
 
 
 _Secret = Annotated[SecretStr, BeforeValidator(_sealed), WithJsonSchema(_SECURE)]
+_no_secret = partial(SecretStr, "")
+_NEEDED = {"shown": "needed"}
+# The hosts of S3, of its buckets' web sites, and of CloudFront.
+_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".cloudfront.net")
 
 
 def _number(name: str) -> int:
@@ -985,6 +1004,93 @@ class WorkloadSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MirrorUploadSettings(Section):
+    """The access key with which `up` writes releases into a bucket. No machine gets it."""
+
+    access_key: Annotated[
+        _Secret, Field(description="the id of the access key", json_schema_extra=_NEEDED, default_factory=_no_secret)
+    ]
+    secret_key: Annotated[
+        _Secret, Field(description="its secret part", json_schema_extra=_NEEDED, default_factory=_no_secret)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorSettings(Section):
+    """Another store of the same releases: a web server, or a bucket of an S3-compatible store."""
+
+    name: Annotated[str, NOT_A_KEY] = ""
+    https: Annotated[
+        str | None,
+        _MIRROR_URL,
+        Field(
+            description="the address of a folder on a web server that you fill, with what `rollcall release export FOLDER` writes",
+            examples=["https://mirror.example.net/rollcall"],
+        ),
+    ] = None
+    endpoint: Annotated[
+        str | None,
+        _ENDPOINT,
+        Field(
+            description="in place of `https`: the address of an S3-compatible store",
+            examples=["https://0123456789abcdef0123456789abcdef.r2.cloudflarestorage.com"],
+        ),
+    ] = None
+    bucket: Annotated[
+        str | None,
+        _BUCKET,
+        Field(description="with `endpoint`: the bucket, which exists already", examples=["rollcall-releases"]),
+    ] = None
+    region: Annotated[
+        str | None,
+        _MIRROR_REGION,
+        Field(
+            description="with `endpoint`: the region that requests are signed for",
+            examples=["us-west-2"],
+            json_schema_extra={"shown": "`auto`"},
+        ),
+    ] = None
+    access_key: Annotated[
+        _Secret,
+        Field(
+            description="with `endpoint`: the id of the access key that machines get. It needs to read the objects below"
+            " `releases/`, and nothing else: `pulumi config set --secret --path 'rollcall:mirrors.r2.accessKey'`",
+            json_schema_extra={"shown": "none"},
+        ),
+    ] = field(default_factory=_no_secret)
+    secret_key: Annotated[
+        _Secret,
+        Field(
+            description="with `endpoint`: the secret part of that key, in the same way",
+            json_schema_extra={"shown": "none"},
+        ),
+    ] = field(default_factory=_no_secret)
+    upload: Annotated[
+        MirrorUploadSettings | None,
+        Field(
+            description="with `endpoint`: the key with which each `up` writes the releases into the bucket, as"
+            " `{accessKey: …, secretKey: …}`. Without it, you upload what `rollcall release export FOLDER` writes"
+        ),
+    ] = None
+
+    @property
+    def key(self) -> str:
+        """Return the key of the configuration that has it."""
+        return at("rollcall:mirrors", self.name)
+
+    @property
+    def address(self) -> str:
+        """Return the address of the folder or of the store, without a final slash."""
+        return (self.https or self.endpoint or "").rstrip("/")
+
+    @property
+    def is_in_aws(self) -> bool:
+        """Return whether it fails together with AWS."""
+        host = self.address.removeprefix("https://").partition("/")[0].partition(":")[0].lower()
+        return host.endswith(_AWS_DOMAINS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class JoyentSettings(Section):
     """The address and the account of CloudAPI. TRITON_* in the environment comes first. Never the key itself."""
 
@@ -1016,6 +1122,14 @@ class Settings(Section):
     ] = ()
     workloads: Annotated[
         tuple[WorkloadSettings, ...], ByName(), Field(description="what machines run beside the agent, by name")
+    ] = ()
+    mirrors: Annotated[
+        tuple[MirrorSettings, ...],
+        ByName(),
+        Field(
+            description="other stores of the releases, by name. A machine asks them, in the order of their names, if its cloud's store"
+            " does not have its release"
+        ),
     ] = ()
     joyent: Annotated[
         JoyentSettings,
@@ -1070,6 +1184,11 @@ class Settings(Section):
         return tuple(each.join for each in self.sites) + tuple(
             f"{service.name}/{each.name}" for service in services for each in service.incarnations
         )
+
+    def has_iam_user(self, fleet: FleetSettings) -> bool:
+        """Return whether AWS gives a fleet's machines an access key: they join a service in Route53, and have no instance role."""
+        in_route53 = self.service_discovery is not None and not self.service_discovery.is_dynamic
+        return fleet.cloud != "aws" and in_route53 and joins_service(fleet)
 
     @property
     def uses_aws(self) -> bool:
@@ -1152,6 +1271,7 @@ KEYS = (
     "serviceDiscovery",
     "fleets",
     "workloads",
+    "mirrors",
     "joyent",
     "drainDelay",
     "keepReleases",

@@ -27,8 +27,8 @@ _MOST_REPAIRS = 20
 _TYPED = {"integer": "-?(?:0|[1-9][0-9]{0,17})", "boolean": "true|false"}
 # The names that pydantic gives to fields and that are not keys.
 NOT_A_KEY = "\0"
-# Values that no message shows, encrypted or not: the secrets of a workload.
-SECRETS = "secrets"
+# Values that no message shows, encrypted or not: the secrets of a workload, and the access keys of a mirror.
+SECRETS = {"secrets", "accessKey", "secretKey"}
 
 
 class Model(Generic[T]):
@@ -58,7 +58,7 @@ class Model(Generic[T]):
             given, errors = typed, self._errors(typed)
         for error in errors if isinstance(errors, list) else ():
             path = [each for each in error["loc"] if each != KEY]
-            secret = bool(path) and (path[0] in hidden or SECRETS in path)
+            secret = bool(path) and (path[0] in hidden or not SECRETS.isdisjoint(path))
             faults.add(self.where(*path), *problem_and_fix(error, self.schema, hidden=secret))
         for _ in range(_MOST_REPAIRS):
             if not isinstance(errors, list):

@@ -36,6 +36,8 @@ _TABLES = {
     "nginx": "NginxSettings",
     "before": "BeforeSettings",
     "check": "CheckSettings",
+    "mirrors": "MirrorSettings",
+    "upload": "MirrorUploadSettings",
     "joyent": "JoyentSettings",
 }
 # Parts for the document and the messages, or of pydantic.

@@ -14,6 +14,11 @@ def token(zone: str) -> str:
     return f"token-{zone.replace('.', '_')}"
 
 
+def mirror(name: str) -> str:
+    """Return the name of the access key with which machines read a mirror."""
+    return f"mirror-{name}"
+
+
 def origin(site: str) -> str:
     """Return the name of the key and certificate of a closed site."""
     return f"origin-{site}"

@@ -24,6 +24,7 @@ from rollcall.settings import (
     GENERATION,
     JOIN,
     MACHINE,
+    MIRROR,
     PROBE,
     RELEASE,
     SECRETS,
@@ -127,6 +128,7 @@ def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
             *joins,
             *workloads,
             *dict.fromkeys(secrets),
+            *(f"{MIRROR}{each.name}" for each in settings.mirrors),
         )
         found += [
             Kind(

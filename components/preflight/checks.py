@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ import pulumi
 from components.aws import api_errors
 from components.aws.account_settings import region_around, secrets
 from components.aws.region import own_region
-from components.config import namespaces, stack_file, workload_secrets
+from components.config import mirror_checks, namespaces, stack_file, workload_secrets
 from components.config.errors import ConfigurationError, at
 from components.config.models import (
     KEYS,
@@ -28,7 +27,6 @@ from components.config.models import (
     FleetSettings,
     ServiceDiscoverySettings,
     Settings,
-    WorkloadSettings,
 )
 from components.config.reader import decoded, read_whole
 from components.config.site_zones import ZoneSettings, zones_of
@@ -49,6 +47,7 @@ from components.preflight import (
     existing_resources,
     lost_tokens,
     policy_sizes,
+    single_stores,
     soa,
     zone_names,
 )
@@ -57,9 +56,9 @@ from components.preflight.quotas import Found, check_ec2, check_triton
 from components.preflight.state import PriorState, prior_state
 from components.preflight.triton_networks import Datacenter, NetworksError
 from components.preflight.zone_store import ZoneStore
-from components.resources import userdata
+from components.resources import triton_cargo, userdata
 from components.resources.tags import stack_tags
-from components.workloads.definitions import packed, project_folder, releases_of
+from components.workloads.definitions import packed, project_folder
 from rollcall.escaping import escaped_lines
 
 if TYPE_CHECKING:
@@ -126,6 +125,7 @@ def described(stack: str) -> tuple[Settings, list[str]]:
     root = pulumi.get_root_directory()
     doubled = stack_file.faults(Path(root), pulumi.get_stack()) if root else []
     exposed = workload_secrets.faults(settings, _file(root), is_secret="workloads" in hidden)
+    exposed += mirror_checks.faults(settings, _file(root), is_secret="mirrors" in hidden)
     return settings, [*doubled, *faults, *namespaces.misspelt(config_keys()), *wrong_values, *exposed]
 
 
@@ -225,6 +225,8 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> ExistingReport:
     checkable_part, found = networked(checkable_part)
     existing = existing_found(checkable_part, in_cloudflare) + ExistingReport(token_account=in_cloudflare.token_account)
     found += quotas_found(checkable_part, existing.renamed)
+    if pulumi.runtime.is_dry_run():
+        found += single_stores.found(settings, project_folder(), own_region(config))
     if faults := list(dict.fromkeys([*faults, *found.faults, *existing.faults])):
         raise ConfigurationError(faults)
     if pulumi.runtime.is_dry_run():
@@ -268,21 +270,15 @@ def size_faults(settings: Settings) -> list[str]:
             found.append(str(too_long))
     if settings.fleets_of("joyent") and (fault := userdata.triton_fault(LARGEST_BODY, userdata.settings_room())):
         return [*found, fault]
-    room = userdata.workload_room(LARGEST_BODY, userdata.settings_room())
+    room = triton_cargo.room()
     return found + closed_sites_faults(settings, room) + carried_faults(settings, room)
-
-
-def _origins_size(settings: Settings, fleet: FleetSettings) -> int:
-    """Return how many bytes of a request to CloudAPI the keys and certificates of a fleet's closed sites take."""
-    closed = (each for each in settings.sites_of(fleet) if each.proxied)
-    return userdata.settings_room(each.fqdn + each.zone * each.apex for each in closed) - userdata.settings_room()
 
 
 def closed_sites_faults(settings: Settings, room: int) -> list[str]:
     """Return a fault for each Triton fleet with closed sites that do not fit the `room` after the boot script and the agent."""
     found = []
     for fleet in settings.fleets_of("joyent"):
-        size = _origins_size(settings, fleet)
+        size = triton_cargo.origins_size(settings, fleet)
         if size > room:
             closed = sum(each.proxied for each in settings.sites_of(fleet))
             found.append(
@@ -293,26 +289,17 @@ def closed_sites_faults(settings: Settings, room: int) -> list[str]:
 
 
 def carried_faults(settings: Settings, room: int) -> list[str]:
-    """Return a fault for workloads of Triton fleets that do not fit the `room` after the boot script and the agent."""
+    """Return a fault for workloads of Triton fleets that do not fit the `room` after the boot script and the agent, and have no store."""
     found = []
     for fleet in settings.fleets_of("joyent"):
-        left = max(0, room - _origins_size(settings, fleet))
-        releases = releases_of(settings, fleet.digests, project_folder())
-        size = sum(map(userdata.carried_size, releases))
-        size += sum(map(workload_secrets_size, settings.workloads_of(fleet)))
-        if size > left:
-            fix = "Publish the files at an https address and name it by artifact and sha256, or exclude what no machine needs"
+        cargo = triton_cargo.cargo(settings, fleet, project_folder(), room)
+        if not cargo.fits:
+            fix = "Add a mirror (rollcall:mirrors), publish the files at an https address and name it by artifact and sha256, or exclude "
             found.append(
-                f"{at('rollcall:fleets', fleet.name)}.runs: {' and '.join(fleet.digests)} take {size} bytes, and {left} are left of the "
-                f"request that makes a Triton machine. {fix}."
+                f"{at('rollcall:fleets', fleet.name)}.runs: {' and '.join(fleet.digests)} take {cargo.size} bytes, and {cargo.left} are "
+                f"left of the request that makes a Triton machine. {fix}what no machine needs."
             )
     return found
-
-
-def workload_secrets_size(workload: WorkloadSettings) -> int:
-    """Return how many bytes a workload's secrets take in the request that creates a Triton machine."""
-    values = {name: value.get_secret_value() for name, value in workload.secrets.items()}
-    return len(json.dumps(values)) if values else 0
 
 
 def revoke(lost: Sequence[lost_tokens.LostToken], api: CloudflareApi | None) -> None:

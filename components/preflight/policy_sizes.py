@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from components.config import secret_names
 from components.config.models import FleetSettings, Settings, joins_service
 from components.config.secret_names import PROBE_KEY, TSIG
-from components.resources import memberships, workload_secrets
+from components.resources import memberships, triton_cargo, workload_secrets
 from components.resources.dns_credentials import join_statements, policy_document
-from components.resources.releases import FOLDER, claims_of
+from components.resources.release_files import FOLDER, key_of
+from components.resources.releases import claims_of
+from components.workloads.definitions import project_folder
 
 # Characters without blanks, in all inline policies of one role or user.
 MOST = {"role": 10240, "user": 2048}
@@ -66,13 +68,21 @@ def document(
     secrets = [PROBE_KEY, *_secrets(settings, fleet)] if fleet.cloud == "aws" else []
     if fleet.cloud == "aws":
         secrets += workload_secrets.names_of(settings.workloads_of(fleet))
+        secrets += [secret_names.mirror(each.name) for each in settings.mirrors if each.endpoint is not None]
     sets, directory = _sets(settings, fleet), settings.service_discovery
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
-    if fleet.cloud != "aws":
-        return policy_document([], joins)
     bucket = objects.partition("/")[0]
+    if fleet.cloud != "aws":
+        return policy_document([], joins, [f"{bucket}/{key_of(each)}" for each in _fetched(settings, fleet)])
     claims = [claims_of(bucket, each.name) for each in settings.workloads_of(fleet) if each.before is not None]
     return policy_document([parameter(each) for each in secrets], joins, objects, claims)
+
+
+def _fetched(settings: Settings, fleet: FleetSettings) -> list[str]:
+    """Return the digests of the releases that the machines of a Triton fleet fetch from the stack's bucket."""
+    if not settings.has_iam_user(fleet):
+        return []
+    return [each.digest for each in triton_cargo.cargo(settings, fleet, project_folder(), triton_cargo.room()).fetched]
 
 
 def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:
@@ -104,6 +114,12 @@ def _fault(settings: Settings, fleet: FleetSettings, owner_kind: str, length: in
             f"rollcall:fleets.{fleet.name}.runs: the fleet joins {len(sets)} SRV sets and its workloads have {len(secrets)} secrets, so "
             f"the policy of its IAM role would have {length} characters, and IAM takes {MOST[owner_kind]}. Keep several secrets in one, or "
             "split the fleet."
+        )
+    elif length > MOST[owner_kind] and (fetched := _fetched(settings, fleet)):
+        yield (
+            f"rollcall:fleets.{fleet.name}.runs: the fleet joins {len(sets)} SRV sets and fetches {len(fetched)} workloads from the "
+            f"stack's bucket, so the policy of its IAM user would have {length} characters, and IAM takes {MOST[owner_kind]}. Make one "
+            "workload of several, or split the fleet."
         )
     elif length > MOST[owner_kind]:
         yield (

@@ -10,7 +10,16 @@ from components.config.models import FleetSettings, Settings, joins_service, joi
 from components.config.secret_names import PROBE_KEY
 from components.config.site_zones import zones_of
 from components.resources import aws_sdk as aws
-from components.resources import ec2_lookups, releases, workload_secrets
+from components.resources import (
+    ec2_lookups,
+    mirror_uploads,
+    mirrors,
+    release_files,
+    releases,
+    triton_cargo,
+    userdata,
+    workload_secrets,
+)
 from components.resources.dns_credentials import (
     Grant,
     IamUser,
@@ -22,6 +31,7 @@ from components.resources.fleets.base import Fleet, FleetArgs
 from components.resources.fleets.registry import FLEETS
 from components.resources.fleets.roll_calls import call_rolls
 from components.resources.membership import Membership
+from components.resources.mirror_uploads import Mirror
 from components.resources.probe_key import ProbeKey
 from components.resources.zones import DIRECTORIES, SITES, Secrets, SiteZone, ZoneArgs
 from components.workloads.definitions import project_folder, releases_of
@@ -45,7 +55,14 @@ class Deployment:
         self._probe_key = ProbeKey("probe-key", settings.rotation_trigger)
         # The providers of regions other than the stack's region.
         self._providers = ec2_lookups.providers(settings.fleets)
-        self._stores = releases.stores(settings.fleets, self._providers, self._release_of, settings.keep_releases)
+        self._cargo = {
+            each.name: triton_cargo.cargo(settings, each, project_folder(), triton_cargo.room())
+            for each in settings.fleets
+        }
+        self._stores = releases.stores(
+            settings.fleets, self._providers, self._release_of, settings.keep_releases, self._fetched_by_key()
+        )
+        self._uploads = self._uploaded()
         self.fleets = [self._fleet(each) for each in settings.fleets]
         call_rolls(self.fleets, existing.fleets, existing.uncounted)
 
@@ -68,6 +85,42 @@ class Deployment:
             found["directory"] = {"zone": directory.zone, "services": services}
         return found
 
+    def _fetched_by_key(self) -> list[str]:
+        """Return the workloads that Triton machines fetch from the stack's bucket with the key of an IAM user."""
+        fetched = {
+            release.digest
+            for fleet in self._settings.fleets
+            if self._settings.has_iam_user(fleet)
+            for release in self._cargo[fleet.name].fetched
+        }
+        return sorted(
+            {name for fleet in self._settings.fleets for name, digest in fleet.digests.items() if digest in fetched}
+        )
+
+    def _fetched(self) -> list[Release]:
+        """Return the releases that machines may fetch from a mirror, each once."""
+        found = {}
+        for fleet in self._settings.fleets:
+            in_ec2 = FLEETS[fleet.cloud].instance_role
+            own = [userdata.release(), *map(self._release_of, fleet.digests)] if in_ec2 else []
+            found.update({each.digest: each for each in (*own, *self._cargo[fleet.name].fetched)})
+        return [found[digest] for digest in sorted(found)]
+
+    def _uploaded(self) -> list[Mirror]:
+        """Create the mirrors that `up` fills."""
+        filled = [each for each in self._settings.mirrors if each.upload is not None]
+        releases = self._fetched() if filled else []
+        if releases and not pulumi.runtime.is_dry_run():
+            release_files.write(mirror_uploads.FOLDER, releases)
+        return [Mirror(each, [release_files.key_of(one.digest) for one in releases]) for each in filled]
+
+    def _store_of(self, fleet: FleetSettings) -> releases.ReleaseStore | None:
+        """Return the stack's store that the machines of a fleet read."""
+        if FLEETS[fleet.cloud].instance_role:
+            return self._stores[fleet.region]
+        by_key = self._cargo[fleet.name].fetched and self._settings.has_iam_user(fleet)
+        return self._stores[None] if by_key else None
+
     def _release_of(self, workload: str) -> Release:
         return releases_of(self._settings, [workload], project_folder())[0]
 
@@ -78,12 +131,21 @@ class Deployment:
         """
         kind = FLEETS[fleet.cloud]
         provider = self._providers.get(fleet.region) if kind.instance_role else None
-        store = self._stores[fleet.region] if kind.instance_role else None
+        store, cargo = self._store_of(fleet), self._cargo[fleet.name]
+        # A machine that carries all that it runs needs no mirror, and gets no key of one.
+        mirrored = self._settings.mirrors if kind.instance_role or cargo.fetched else ()
         grants, secrets = self._grants(fleet), self._secrets(fleet)
         workloads = self._settings.workloads_of(fleet)
-        shared = {PROBE_KEY: pulumi.Output.secret(self._probe_key.value), **workload_secrets.values_of(workloads)}
-        role = self._role(fleet, grants, {**shared, **secrets}, store, provider) if store else None
-        user = IamUser(fleet.name, grants, self._settings.rotation_trigger) if grants and not role else None
+        shared = {
+            PROBE_KEY: pulumi.Output.secret(self._probe_key.value),
+            **workload_secrets.values_of(workloads),
+            **mirrors.keys_of(mirrored),
+        }
+        role = None
+        if store and kind.instance_role:
+            role = self._role(fleet, grants, {**shared, **secrets}, store, provider)
+        objects = [store.object_of(each) for each in cargo.fetched] if store else []
+        user = IamUser(fleet.name, grants, self._settings.rotation_trigger, objects) if grants and not role else None
         args = FleetArgs(
             settings=fleet,
             memberships=[self._membership(fleet, join, role, user) for join in fleet.joins],
@@ -93,11 +155,13 @@ class Deployment:
                 *self._needs(fleet),
                 *(role.all_made if role else ()),
                 *(store.made if store else ()),
+                *(self._uploads if mirrored else ()),
                 *(user.all_made if user else ()),
             ],
             profile=role.profile if role else "",
-            store=store.setting if store else "",
-            workloads=[self._release_of(each) for each in fleet.digests],
+            store=(store.setting if role else store.setting_by_key) if store else "",
+            mirrors=mirrors.settings_of(mirrored, role.parameters if role else None),
+            workloads=cargo.carried,
             workload_secrets=workload_secrets.settings_of(
                 self._settings, fleet, self._probe_key.value, role.parameters if role else None
             ),

@@ -200,19 +200,29 @@ class InstanceRole(pulumi.ComponentResource):
 class IamUser(pulumi.ComponentResource):
     """An IAM user with the same limits, for machines that have no instance role.
 
-    `key` is `ACCESS_KEY_ID SECRET`, a secret. Another `rotation_trigger` makes another key.
+    `key` is `ACCESS_KEY_ID SECRET`, a secret. Another `rotation_trigger` makes another key. `objects` are the ARNs of the
+    releases that the machines fetch from the stack's bucket.
     """
 
     key: pulumi.Output[str]
 
     def __init__(
-        self, name: str, grants: Sequence[Grant], rotation_trigger: str = "", opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        grants: Sequence[Grant],
+        rotation_trigger: str = "",
+        objects: Sequence[pulumi.Input[str]] = (),
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("rollcall:index:IamUser", name, None, opts)
         mine = pulumi.ResourceOptions(parent=self)
         user = aws.iam.User(f"{name}-user", path="/rollcall/", opts=mine)
         policy = aws.iam.UserPolicy(
-            f"{name}-policy", name=POLICY, user=user.name, policy=_policy([], grants), opts=mine
+            f"{name}-policy",
+            name=POLICY,
+            user=user.name,
+            policy=_policy([], grants, pulumi.Output.all(*objects) if objects else ""),
+            opts=mine,
         )
         # A user may have two keys, so the new one exists before the old one is deleted.
         renewed = pulumi.ResourceOptions(parent=self, replacement_trigger=[rotation_trigger])
@@ -225,7 +235,7 @@ class IamUser(pulumi.ComponentResource):
 def _policy(
     parameters: Sequence[pulumi.Output[str]],
     grants: Sequence[Grant],
-    objects: pulumi.Input[str] = "",
+    objects: pulumi.Input[str] | pulumi.Output[list[str]] = "",
     claims: Sequence[pulumi.Input[str]] = (),
 ) -> pulumi.Output[str]:
     found = pulumi.Output.all(*parameters)
@@ -235,7 +245,10 @@ def _policy(
 
 
 def policy_document(
-    parameters: list[str], joins: Sequence[list[dict[str, object]]], objects: str = "", claims: Sequence[str] = ()
+    parameters: list[str],
+    joins: Sequence[list[dict[str, object]]],
+    objects: str | Sequence[str] = "",
+    claims: Sequence[str] = (),
 ) -> str:
     """Return a policy that allows to read these SSM parameters and S3 objects (ARNs), with all statements of `joins`.
 
@@ -258,11 +271,12 @@ def read_statements(parameters: list[str]) -> list[dict[str, object]]:
     return [{"Sid": "ReadOwnSecrets", "Effect": "Allow", "Action": "ssm:GetParameter", "Resource": resources}]
 
 
-def get_statements(objects: str) -> list[dict[str, object]]:
-    """Return statements that let a machine get the releases with this ARN, and neither list nor change them."""
+def get_statements(objects: str | Sequence[str]) -> list[dict[str, object]]:
+    """Return statements that let a machine get the releases with this ARN, or with these, and neither list nor change them."""
     if not objects:
         return []
-    return [{"Sid": "GetReleases", "Effect": "Allow", "Action": "s3:GetObject", "Resource": objects}]
+    resource = objects if isinstance(objects, str) else sorted(objects)
+    return [{"Sid": "GetReleases", "Effect": "Allow", "Action": "s3:GetObject", "Resource": resource}]
 
 
 def claim_statements(claims: Sequence[str]) -> list[dict[str, object]]:

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pulumi
 
 from components.aws.region import own_region
 from components.config.models import FleetSettings
+from components.config.secret_names import KEY
 from components.resources import aws_sdk as aws
 from components.resources.kept_releases import KeptReleases, setting_of
+from components.resources.release_files import FOLDER as FOLDER
+from components.resources.release_files import key_of as key_of
 from components.resources.userdata import release
 from components.workloads.release import Release
 
-FOLDER, CLAIMS = "releases", "before"
+CLAIMS = "before"
 # For how many days a bucket keeps what another client's change replaced, and the parts of an upload that broke off. An
 # object that the stack deletes is deleted with all of its versions.
 _KEEP_DAYS, _UPLOAD_DAYS = 30, 1
@@ -33,11 +36,12 @@ _KEEP_DAYS, _UPLOAD_DAYS = 30, 1
 class ReleaseStoreArgs:
     """The inputs of a ReleaseStore.
 
-    `workloads` are the operator's releases, by their names. Of each kind `keep` stay in the store. `region` is the
-    bucket's region, and `provider` its provider, if it is not the stack's region.
+    `release` is the agent's; None where no EC2 fleet is in the region. `workloads` are the operator's releases, by their
+    names. Of each kind `keep` stay in the store. `region` is the bucket's region, and `provider` its provider, if it is
+    not the stack's region.
     """
 
-    release: Release
+    release: Release | None
     region: str
     workloads: Mapping[str, Release] = field(default_factory=dict)
     keep: int = 5
@@ -47,8 +51,9 @@ class ReleaseStoreArgs:
 class ReleaseStore(pulumi.ComponentResource):
     """A bucket that only the stack's machines read, and the release in it.
 
-    `setting` is what a machine's settings say about the bucket. `objects` is the ARN of what machines may read. `made`
-    is what must exist before a machine boots, and until it is deleted.
+    `setting` is what a machine's settings say about the bucket, and `setting_by_key` the same for a machine that reads it
+    with the access key of an IAM user. `objects` is the ARN of what machines may read. `made` is what must exist before a
+    machine boots, and until it is deleted.
     """
 
     setting: pulumi.Output[str]
@@ -98,7 +103,7 @@ class ReleaseStore(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[versioned])),
         )
         companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, lifecycle]
-        named = {f"{name}-release": args.release}
+        named = {f"{name}-release": args.release} if args.release else {}
         named.update({f"{name}-workload-{each}": of for each, of in args.workloads.items()})
         objects = [
             aws.s3.BucketObjectv2(
@@ -126,8 +131,16 @@ class ReleaseStore(pulumi.ComponentResource):
         self.setting = bucket.id.apply(lambda made: setting_of(made, args.region))
         self.objects = bucket.arn.apply(lambda arn: f"{arn}/{FOLDER}/*")
         self._arn = bucket.arn
+        region = args.region
+        self.setting_by_key = bucket.id.apply(
+            lambda made: f"s3 endpoint=https://{made}.s3.{region}.{domain_of(region)} region={region} key={KEY}"
+        )
         self.made: list[pulumi.Resource] = [*companions, *objects]
         self.register_outputs({"setting": self.setting})
+
+    def object_of(self, release: Release) -> pulumi.Output[str]:
+        """Return the ARN of a release's object."""
+        return self._arn.apply(lambda arn: f"{arn}/{key_of(release.digest)}")
 
     def claims(self, workload: str) -> pulumi.Output[str]:
         """Return the ARN of the claims of a workload's hooks, one for each release (docs/decisions/0016)."""
@@ -139,9 +152,12 @@ def claims_of(bucket: str, workload: str) -> str:
     return f"{bucket}/{CLAIMS}/{workload}/*"
 
 
-def key_of(digest: str) -> str:
-    """Return a release's key in its bucket, as userdata/get_release.py asks for it."""
-    return f"{FOLDER}/{digest}.tar.bz2"
+def domain_of(region: str) -> str:
+    """Return the domain of AWS's services in a region.
+
+    https://docs.aws.amazon.com/general/latest/gr/s3.html
+    """
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
 
 
 def tls_only(bucket: str) -> str:
@@ -165,20 +181,22 @@ def stores(
     providers: Mapping[str | None, pulumi.ProviderResource],
     release_of: Callable[[str], Release],
     keep: int = 5,
+    fetched: Collection[str] = (),
 ) -> dict[str | None, ReleaseStore]:
-    """Create a store for each region that EC2 fleets are in, by the region as fleets name it. Return None where no fleet is on EC2.
+    """Create a store for each region that EC2 fleets are in, by the region as fleets name it.
 
-    `release_of` returns the release of a workload. `keep` releases of each workload stay in its store.
+    `release_of` returns the release of a workload. `keep` releases of each workload stay in its store. `fetched` are the
+    workloads that machines of another cloud fetch from the store of the stack's region.
     """
-    run: dict[str, set[str]] = {}
-    for each in fleets:
-        if each.cloud == "aws":
-            run.setdefault(each.region or "", set()).update(each.digests)
+    run: dict[str, set[str]] = {"": {*fetched}} if fetched else {}
+    in_ec2 = [each for each in fleets if each.cloud == "aws"]
+    for each in in_ec2:
+        run.setdefault(each.region or "", set()).update(each.digests)
     return {
         region or None: ReleaseStore(
             f"releases-{region}" if region else "releases",
             ReleaseStoreArgs(
-                release=release(),
+                release=release() if any((each.region or "") == region for each in in_ec2) else None,
                 region=region or own_region(pulumi.runtime.get_config),
                 provider=providers.get(region or None),
                 workloads={name: release_of(name) for name in sorted(run[region])},

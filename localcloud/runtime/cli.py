@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("spec", nargs="*", help="SERVICE[:METHOD][:PATH] ACTION[=VALUE] [times=N] [for=S] [p=P]")
     fault.add_argument("--clear", nargs="?", const="", metavar="SERVICE")
     fault.add_argument("--list", action="store_true")
-    publish = commands.add_parser("publish", help="serve a file to machines at an https address of a server of yours")
+    publish = commands.add_parser("publish", help="serve a file or a folder to machines at an https address")
     publish.add_argument("url", help="as https://releases.example.com/api-1")
     publish.add_argument("file", type=Path)
     commands.add_parser("partition", help="cut the clouds off from each other")
@@ -288,7 +288,13 @@ def _fault(state: Path, chosen: Any) -> int:
 
 
 def _publish(state: Path, chosen: Any) -> int:
-    """Print what the stack file says about the file."""
+    """Print what the stack file says about the file. Of a folder, each file is served below the address."""
+    if chosen.file.is_dir():
+        for each in sorted(path for path in chosen.file.rglob("*") if path.is_file()):
+            url = f"{chosen.url.rstrip('/')}/{each.relative_to(chosen.file).as_posix()}"
+            ask(state / "control.sock", "publish", url=url, file=str(each.absolute()))
+            print(url)
+        return 0
     digest = ask(state / "control.sock", "publish", url=chosen.url, file=str(chosen.file.absolute()))
     print(f"artifact: {chosen.url}\nsha256: {digest}")
     return 0

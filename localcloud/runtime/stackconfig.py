@@ -19,6 +19,7 @@ _PROVIDER_KEYS = ("aws:region", "aws:defaultTags")
 # Beside `config`: how the real stack's secrets are encrypted.
 _SECRETS = ("encryptionsalt", "encryptedkey", "secretsprovider")
 _OURS = "rollcall:"
+_MIRRORS = "rollcall:mirrors"
 _ACCOUNTS = {"rollcall:joyent": ("url", "account", "keyId")}
 
 
@@ -36,6 +37,9 @@ def sandboxed(text: str) -> tuple[dict[str, Any], list[str]]:
         plain = _without_secrets(value)
         if (not key.startswith(_OURS) and key not in _PROVIDER_KEYS) or plain is None:
             left.append(key)
+        elif key == _MIRRORS and isinstance(value, Mapping):
+            config[key] = {name: each for name, each in value.items() if not _is_store(each)}
+            left += [f"{key}.{name}" for name in value if name not in config[key]]
         elif key in _ACCOUNTS and isinstance(plain, Mapping):
             left += [f"{key}.{each}" for each in plain if each in _ACCOUNTS[key]]
             config[key] = {each: item for each, item in plain.items() if each not in _ACCOUNTS[key]}
@@ -43,6 +47,11 @@ def sandboxed(text: str) -> tuple[dict[str, Any], list[str]]:
             config[key] = plain
             left += [f"the secrets in {key}"] if plain != value else []
     return {"config": config}, sorted(left)
+
+
+def _is_store(mirror: Any) -> bool:
+    """Return whether a mirror is a store of the real stack, which `up` would write to. A web server is only read, by machines."""
+    return isinstance(mirror, Mapping) and "endpoint" in mirror
 
 
 def _without_secrets(value: Any) -> Any:

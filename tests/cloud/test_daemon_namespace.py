@@ -99,6 +99,17 @@ def test_a_published_file_is_at_its_address_and_what_is_not_published_is_not(clo
     assert clouds.curl(url) == (200, "another program")
 
 
+def test_a_published_folder_is_served_below_its_address(clouds: Inside, tmp_path: Path) -> None:
+    (tmp_path / "mirror/releases").mkdir(parents=True)
+    for name in ("a.tar.bz2", "b.tar.bz2"):
+        (tmp_path / "mirror/releases" / name).write_bytes(name.encode())
+    url = "https://mirror.shop.example/rollcall"
+    said = clouds("publish", f"{url}/", str(tmp_path / "mirror"))
+    assert said == f"{url}/releases/a.tar.bz2\n{url}/releases/b.tar.bz2\n"
+    assert clouds.curl(f"{url}/releases/b.tar.bz2") == (200, "b.tar.bz2")
+    assert clouds.curl(f"{url}/releases/c.tar.bz2")[0] == 404
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from components.compute import ec2
-from components.resources import releases, userdata
+from components.resources import release_files, releases, userdata
 from components.resources.dns_credentials import policy_document
 from localcloud.network.http import Server, listen
 from localcloud.runtime.fronts import imds
@@ -35,7 +35,7 @@ from tests.unit.test_boot_sh import Host
 pytestmark = pytest.mark.clouds
 BUCKET, OTHER = "rollcall-releases-1a2b3c4", "another-stacks-bucket"
 RELEASE = userdata.release()
-KEY = releases.key_of(RELEASE.digest)
+KEY = release_files.key_of(RELEASE.digest)
 
 
 class Store:
@@ -46,7 +46,7 @@ class Store:
         for name in (BUCKET, OTHER):
             self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
         self.s3.put_bucket_policy(Bucket=BUCKET, Policy=releases.tls_only(f"arn:aws:s3:::{BUCKET}"))
-        own = json.loads(policy_document([], [], f"arn:aws:s3:::{BUCKET}/{releases.FOLDER}/*"))
+        own = json.loads(policy_document([], [], f"arn:aws:s3:::{BUCKET}/{release_files.FOLDER}/*"))
         self.profile = cloud.role("machines", own)
         (self.instance,) = cloud.run(IamInstanceProfile={"Name": self.profile})
         ec2 = cloud.client("ec2")
@@ -441,5 +441,5 @@ def test_it_needs_nothing_but_the_standard_library(tmp_path: Path) -> None:
 
 
 def test_it_asks_for_the_key_that_the_program_gives_the_object(program: ModuleType) -> None:
-    assert program.key_of(RELEASE.digest) == releases.key_of(RELEASE.digest) == KEY
+    assert program.key_of(RELEASE.digest) == release_files.key_of(RELEASE.digest) == KEY
     assert hashlib.sha256(RELEASE.tar).hexdigest() in KEY

@@ -159,6 +159,8 @@ class TestWebServers:
         assert said.startswith("reason=store-failed release=") and said.count("reason=") == 2
         machine = machine_with(machine, store, b=f"https url={web}/good")
         machine.installs()
+        fetched = f"fetched release={RELEASE.digest[:12]} mirror=b after='reason=store-failed release="
+        assert fetched in machine.log and f" mirror=a {REASONS[answer]}" in machine.log
         # The loser has left nothing.
         assert sorted(each.name for each in (machine.root / "opt/rollcall/releases").iterdir()) == [RELEASE.digest]
         store.cloud.client("ec2").delete_tags(Resources=[store.instance], Tags=[{"Key": "rollcall-mirror-b"}])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from components.compute import ec2
-from components.resources import releases, userdata
+from components.resources import release_files, releases, userdata
 from components.resources.dns_credentials import policy_document
 from localcloud.machines.compute import Machine
 from localcloud.machines.image import SUITES
@@ -95,11 +95,11 @@ def stored(cloud: Cloud) -> dict[str, str]:
     release = userdata.release()
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
-    s3.put_object(Bucket=BUCKET, Key=releases.key_of(release.digest), Body=release.packed)
+    s3.put_object(Bucket=BUCKET, Key=release_files.key_of(release.digest), Body=release.packed)
     ssm = cloud.client("ssm")
     ssm.put_parameter(Name=PARAMETER, Type="SecureString", Value="a-secret-of-the-shop")
     parameter = ssm.get_parameter(Name=PARAMETER)["Parameter"]["ARN"]
-    policy = json.loads(policy_document([parameter], [], f"arn:aws:s3:::{BUCKET}/{releases.FOLDER}/*", [HOOKS]))
+    policy = json.loads(policy_document([parameter], [], f"arn:aws:s3:::{BUCKET}/{release_files.FOLDER}/*", [HOOKS]))
     (instance,) = cloud.run(IamInstanceProfile={"Name": cloud.role("machines", policy)})
     key, secret, token = cloud.credentials(instance)
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6 * 3600))

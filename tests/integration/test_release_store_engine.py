@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from components.resources.releases import key_of
+from components.resources.release_files import key_of
 from tests.integration.engine_harness import Trial, on_trial
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from components.config.models import BeforeSettings, CheckSettings, NginxSettings, WorkloadSettings
-from components.resources import releases, userdata
+from components.resources import release_files, releases, userdata
 from components.workloads.definitions import release_of
 from components.workloads.release import Release
 from localcloud.machines.image.build import ensure
@@ -164,7 +164,7 @@ def settings(packed: dict[str, Release], monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def put(cloud: Cloud, release: Release, body: bytes | None = None) -> None:
-    cloud.client("s3").put_object(Bucket=BUCKET, Key=releases.key_of(release.digest), Body=body or release.packed)
+    cloud.client("s3").put_object(Bucket=BUCKET, Key=release_files.key_of(release.digest), Body=body or release.packed)
 
 
 def guest(room: Room, cloud: str, packed: dict[str, Release], image: str = "debian-12") -> Guest:

@@ -17,7 +17,7 @@ GOLDEN = HERE / "golden"
 
 
 @pytest.mark.parametrize(
-    "cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads", "dynamic", "sites"]
+    "cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads", "dynamic", "sites", "mirrors"]
 )
 def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:
     found = graphs[cloud]["graph"]

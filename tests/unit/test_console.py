@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # What `python -m components.…` has beside them is not for people to call by this name.
 STACK = {
     each
-    for each in ("status", "adopt", "catalogue", "check", "review")
+    for each in ("status", "adopt", "catalogue", "check", "release", "review")
     if (ROOT / "components/commands" / f"{each}.py").is_file() or (ROOT / "components/commands" / each).is_dir()
 }
 

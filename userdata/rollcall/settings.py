@@ -25,6 +25,8 @@ WORKLOAD = "rollcall-workload-"
 SECRETS = "rollcall-secrets-"
 RELEASE = "rollcall-release"
 STORE = "rollcall-store"
+# This, and the name of a mirror, is the key for where it is (userdata/get_release.py).
+MIRROR = "rollcall-mirror-"
 # The major number of the settings' format; without it, 1. The program adds keys and words that an agent may ignore. It raises the number
 # for a change that an agent must not ignore (docs/decisions/0017).
 FORMAT = "rollcall-format"

@@ -23,7 +23,19 @@ from components.resources.membership import Membership
 from components.resources.tags import deployment
 from components.resources.workload_secrets import WorkloadSecrets
 from components.workloads.release import Release
-from rollcall.settings import FLEET, GENERATION, JOIN, MACHINE, PROBE, RELEASE, SECRETS, STACK, WORKLOAD, WORKLOADS
+from rollcall.settings import (
+    FLEET,
+    GENERATION,
+    JOIN,
+    MACHINE,
+    MIRROR,
+    PROBE,
+    RELEASE,
+    SECRETS,
+    STACK,
+    WORKLOAD,
+    WORKLOADS,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +47,9 @@ class FleetArgs:
     - `needs` is what must exist before a machine registers and until it has left.
     - `profile` is the profile of the machines' instance role, on a cloud that has instance roles.
     - `store` is what the machines' settings contain about the release store of their region.
-    - `workloads` are the releases that the machines run, and `workload_secrets` the settings for their secrets.
+    - `mirrors` are the machine settings for mirrors, by the mirrors' names.
+    - `workloads` are the releases that machines of a cloud without a store get with their boot script.
+    - `workload_secrets` are the settings for the secrets of workloads.
     - `network_ids` are the ids of the machines' networks, on Triton.
     - `drain_delay` is in seconds.
     - `by_hand` are machines of the state, by name, that must be replaced because Rollcall did not boot them.
@@ -51,6 +65,7 @@ class FleetArgs:
     needs: Sequence[pulumi.Resource] = field(default=())
     profile: pulumi.Input[str] = ""
     store: pulumi.Input[str] = ""
+    mirrors: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     workloads: Sequence[Release] = ()
     workload_secrets: Sequence[WorkloadSecrets] = ()
     network_ids: Sequence[str] = ()
@@ -144,6 +159,7 @@ class Fleet(pulumi.ComponentResource):
             PROBE: self.args.probe_key,
             RELEASE: self.agent_release().digest,
         }
+        keys.update({f"{MIRROR}{name}": words for name, words in self.args.mirrors.items()})
         keys.update({f"{WORKLOAD}{name}": digest for name, digest in self.settings.digests.items()})
         keys.update({f"{SECRETS}{each.workload}": each.words(index) for each in self.args.workload_secrets})
         for at, membership in enumerate(self.args.memberships):

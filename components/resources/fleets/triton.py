@@ -11,6 +11,7 @@ from components.resources.fleets.base import Fleet
 from components.resources.fleets.revision import VERSION
 from components.resources.tags import stack_tags
 from components.workloads.release import Release
+from rollcall.settings import STORE
 
 
 class JoyentFleet(Fleet):
@@ -44,7 +45,10 @@ class JoyentFleet(Fleet):
                         **(firewall.tags(self.name) if closed else {}),
                     },
                     firewall_enabled=closed,
-                    metadata=self.machine_settings(index, deregistration),
+                    metadata={
+                        **({STORE: self.args.store} if self.args.store else {}),
+                        **self.machine_settings(index, deregistration),
+                    },
                     secret_metadata=self.secrets(),
                     userdata=userdata.build(tuple(self.args.workloads)),
                     datacenter=datacenter,

@@ -152,5 +152,5 @@ def test_the_project_declares_the_keys_with_the_models_defaults() -> None:
     for name in KEYS:
         default = declared[f"rollcall:{name}"]["default"]
         assert plain(getattr(whole, snake(name))) == default or (
-            default == {} and name in ("sites", "serviceDiscovery", "fleets", "workloads", "joyent")
+            default == {} and name in ("sites", "serviceDiscovery", "fleets", "workloads", "mirrors", "joyent")
         )

@@ -29,6 +29,14 @@ TABLE: list[tuple[str, Any, Any]] = [
     ("cloudflare:apiToken", {"secure": "v1:abc"}, None),
     ("pulumi:disable-default-providers", ["aws"], None),
     ("rollcall:joyent", {"url": "https://cloudapi.example", "account": "me", "keyId": "SHA256:x"}, {}),
+    (
+        "rollcall:mirrors",
+        {
+            "r2": {"endpoint": "https://x.example", "bucket": "b", "secretKey": {"secure": "v1:abc"}},
+            "web": {"https": "https://m.example/x"},
+        },
+        {"web": {"https": "https://m.example/x"}},
+    ),
     ("rollcall:token", {"secure": "v1:abc"}, None),
     ("rollcall:sites", {"zone": "z.example", "token": {"secure": "v1:abc"}}, {"zone": "z.example"}),
 ]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.config.models import Settings
 from components.config.reader import read
+from components.preflight import policy_sizes
 from components.preflight.policy_sizes import MOST, document, faults, len_of
+from components.workloads.definitions import packed
 from tests.unit.graphs import Graphs
 from tests.unit.resource_graph import CONFIGS
 
@@ -28,7 +33,7 @@ def settings(cloud: str, shards: int, joins: list[str] | None = None, **more: An
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_text_is_the_one_that_the_program_writes(graphs: Graphs, config: str) -> None:
     """Of every fleet of every configuration, with the ARNs of the mocks in the places of AWS's."""
-    given, made = read("local", CONFIGS[config]), graphs[config]["graph"]
+    given, made = packed(read("local", CONFIGS[config]), Path())[0], graphs[config]["graph"]
     written: dict[str, str] = {}
     for name, inputs in made.items():
         token, _, resource = name.partition("::")
@@ -41,7 +46,8 @@ def test_the_text_is_the_one_that_the_program_writes(graphs: Graphs, config: str
         fleet = next(each for each in given.fleets if each.name == name or f"{each.name}-{each.region}" == name)
         region = f"-{fleet.region}" if fleet.region else ""
         objects = f"arn:rollcall-releases{region}/releases/*"
-        return document(given, fleet, arn, lambda short: f"arn:{name}-{short}", objects)
+        found = document(given, fleet, arn, lambda short: f"arn:{name}-{short}", objects)
+        return re.sub("releases/[0-9a-f]{64}", "releases/<digest>", found)
 
     assert {name: measured(name) for name in written} == written
 
@@ -53,6 +59,26 @@ def test_a_policy_that_does_not_fit_is_a_fault_with_what_to_do(cloud: str, owner
     (fault,) = faults(all_three, zone="Z" * 21, region="us-west-2")
     message = f"rollcall:fleets.web.joins: the fleet joins 300 SRV sets, so the policy of its IAM {owner} would have "
     assert fault.startswith(message) and f"and IAM takes {MOST[owner]}. Let it join fewer incarnations" in fault
+
+
+def test_releases_that_a_user_may_fetch_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_sizes, "project_folder", lambda: tmp_path)
+    workloads = {}
+    for number in range(6):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "start").write_bytes(os.urandom(20_000))
+        workloads[f"w{number}"] = {"files": str(number), "run": "./start"}
+    directory = {"zone": "unilans.net", "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}}}
+    fleet = {"cloud": "joyent", "size": "s", "image": "debian-12", "joins": ["theService/v1"], "runs": [*workloads]}
+    given = {"serviceDiscovery": directory, "workloads": workloads, "fleets": {"web": fleet}}
+    many = packed(read("local", given), tmp_path)[0]
+    (fault,) = faults(many, zone="Z" * 21, region="us-west-2")
+    assert fault.startswith(
+        "rollcall:fleets.web.runs: the fleet joins 3 SRV sets and fetches 6 workloads from the stack's bucket, so "
+    )
+    assert fault.endswith(f"and IAM takes {MOST['user']}. Make one workload of several, or split the fleet.")
+    fleet["runs"] = ["w1"]
+    assert faults(packed(read("local", given), tmp_path)[0], zone="Z" * 21, region="us-west-2") == []
 
 
 def test_the_limit_itself_fits_and_blanks_are_not_counted() -> None:

@@ -12,8 +12,9 @@ import pytest
 from components.config.models import FleetSettings, Settings
 from components.config.reader import read
 from components.joyent.machine_checks import LARGEST_BODY
-from components.preflight import checks
-from components.resources import userdata
+from components.preflight import checks, policy_sizes, single_stores
+from components.preflight.quotas import Found
+from components.resources import triton_cargo, userdata
 from components.resources.origin_tls import OriginKeyProvider
 from components.workloads import definitions
 from localcloud.cloudflare.certificates import OriginCa
@@ -48,13 +49,13 @@ def closed_sites(count: int, cloud: str = "joyent") -> Settings:
 def test_closed_sites_fit_the_request_that_makes_a_triton_machine_or_are_refused_beforehand() -> None:
     assert checks.size_faults(closed_sites(5)) == []
     room = userdata.workload_room(LARGEST_BODY, userdata.settings_room())
-    fits = checks._origins_size(*_of(closed_sites(10))) <= room
+    fits = triton_cargo.origins_size(*_of(closed_sites(10))) <= room
     assert bool(checks.size_faults(closed_sites(10))) is not fits
 
 
 def test_closed_sites_that_do_not_fit_are_an_error_with_what_is_left() -> None:
     """Each has a key and a certificate in the machine's metadata."""
-    ten, one = checks._origins_size(*_of(closed_sites(10))), checks._origins_size(*_of(closed_sites(1)))
+    ten, one = triton_cargo.origins_size(*_of(closed_sites(10))), triton_cargo.origins_size(*_of(closed_sites(1)))
     assert 9 * one < ten < 10 * one
     assert checks.closed_sites_faults(closed_sites(10), ten) == []
     assert checks.closed_sites_faults(closed_sites(10), ten - 1) == [
@@ -106,3 +107,119 @@ def test_secrets_take_room_beside_the_files(tmp_path: Path, monkeypatch: pytest.
     # EC2 has them in SSM.
     fleet["cloud"] = "aws"
     assert checks.carried_faults(definitions.packed(read("local", given), tmp_path)[0], 0) == []
+
+
+class TestStores:
+    """What does not fit is fetched, if the fleet has a store: a mirror, or the stack's bucket by the key of its IAM user."""
+
+    R2 = {"endpoint": "https://x.r2.example", "bucket": "releases", "accessKey": "a", "secretKey": "b"}
+
+    @pytest.fixture
+    def root(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        for name, size in (("large", 5000), ("small", 500)):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "a").write_bytes(os.urandom(size))
+        for module in (checks, policy_sizes):
+            monkeypatch.setattr(module, "project_folder", lambda: tmp_path)
+        return tmp_path
+
+    def settings(self, root: Path, *, joins: str = "site/www", **more: object) -> Settings:
+        fleet = {
+            "cloud": "joyent",
+            "size": "g1.micro",
+            "image": "debian-12",
+            "joins": [joins],
+            "runs": ["large", "small"],
+        }
+        given = {
+            **({"sites": {"www": {"zone": "s.example"}}} if joins == "site/www" or "fleets" in more else {}),
+            "serviceDiscovery": {
+                "zone": "u.example",
+                "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}},
+            },
+            "workloads": {name: {"files": name, "run": "./a"} for name in ("large", "small")},
+            "fleets": {"web": fleet},
+            **more,
+        }
+        settings, faults = definitions.packed(read("local", given), root)
+        assert faults == []
+        return settings
+
+    def names(self, settings: Settings, root: Path, room: int) -> tuple[list[str], list[str]]:
+        cargo = triton_cargo.cargo(settings, settings.fleets[0], root, room)
+        by_digest = {digest: name for name, digest in settings.fleets[0].digests.items()}
+        return [by_digest[each.digest] for each in cargo.carried], [by_digest[each.digest] for each in cargo.fetched]
+
+    def test_all_that_fits_is_carried_and_no_store_is_needed(self, root: Path) -> None:
+        mirrored = self.settings(root, mirrors={"r2": self.R2})
+        for each in (self.settings(root), mirrored, self.settings(root, joins="theService/v1")):
+            assert self.names(each, root, 10_000) == (["large", "small"], [])
+            assert checks.carried_faults(each, 10_000) == []
+
+    def test_without_a_store_what_does_not_fit_is_refused(self, root: Path) -> None:
+        (found,) = checks.carried_faults(self.settings(root), 4000)
+        assert found.startswith("rollcall:fleets.web.runs: large and small take ")
+        assert (
+            "and 4000 are left of the request that makes a Triton machine. Add a mirror (rollcall:mirrors), publish "
+            in found
+        )
+
+    @pytest.mark.parametrize(
+        "store",
+        [
+            pytest.param({"mirrors": {"web": {"https": "https://m.example/x"}}}, id="a web server"),
+            pytest.param({"mirrors": {"r2": R2}}, id="another store"),
+            pytest.param({"joins": "theService/v1"}, id="the bucket"),
+        ],
+    )
+    def test_with_a_store_the_smallest_are_carried_and_the_others_are_fetched(
+        self, root: Path, store: dict[str, object]
+    ) -> None:
+        settings = self.settings(root, **store)  # type: ignore[arg-type]
+        assert checks.carried_faults(settings, 4000) == []
+        assert self.names(settings, root, 4000) == (["small"], ["large"])
+        # The settings and keys of the stores take room too.
+        least = triton_cargo.stores_size(settings.mirrors)
+        assert self.names(settings, root, least) == ([], ["large", "small"])
+        assert checks.carried_faults(settings, least) == [] and len(checks.carried_faults(settings, least - 1)) == 1
+
+    def test_a_zone_of_the_operators_own_gives_no_key_for_the_bucket(self, root: Path) -> None:
+        directory = {
+            "zone": "u.example",
+            "provider": "rfc2136",
+            "server": "192.0.2.53",
+            "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}},
+        }
+        settings = self.settings(root, joins="theService/v1", serviceDiscovery=directory)
+        assert len(checks.carried_faults(settings, 4000)) == 1
+
+    def test_what_is_counted_for_stores_is_no_less_than_their_settings_and_keys(self, root: Path) -> None:
+        settings = self.settings(root, mirrors={"r2": {**self.R2, "accessKey": "a" * 90, "secretKey": "b" * 90}})
+        words = "s3 endpoint=https://x.r2.example bucket=releases region=auto key=mirror-r2"
+        own = {"metadata.rollcall-mirror-r2": words, "metadata.mirror-r2": f"{'a' * 90} {'b' * 90}"}
+        bucket = f"s3 endpoint=https://{'b' * 63}.s3.ap-southeast-4.amazonaws.com region=ap-southeast-4 key=route53-key"
+        own["metadata.rollcall-store"] = bucket
+        assert len(json.dumps(own)) <= triton_cargo.stores_size(settings.mirrors)
+
+    def test_a_preview_names_the_stores_that_have_no_mirror(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(triton_cargo, "room", lambda: 4000)
+        ec2 = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www"], "runs": ["small"]}
+        by_key = self.settings(root, joins="theService/v1")
+        found = single_stores.found(by_key, root, "us-west-2")
+        assert found.notes == () and found.warnings == (
+            "rollcall:fleets.web.runs: its machines fetch large from AWS only (the stack's bucket in us-west-2). Add a mirror outside AWS "
+            "(rollcall:mirrors, docs/workloads.md), so that new machines start while AWS does not answer.",
+        )
+        in_aws = {"https": "https://bucket.s3.eu-west-1.amazonaws.com/x"}
+        (warning,) = single_stores.found(self.settings(root, mirrors={"a": in_aws}), root, "us-west-2").warnings
+        assert "from AWS only (the mirror a)." in warning
+        for mirrors in ({"b": self.R2}, {"a": in_aws, "b": {"https": "https://m.example/x"}}):
+            settings = self.settings(root, joins="theService/v1", mirrors=mirrors, fleets={"web": ec2})
+            assert single_stores.found(settings, root, "us-west-2") == Found()
+        (note,) = single_stores.found(self.settings(root, fleets={"b": ec2, "a": ec2}), root, "us-west-2").notes
+        assert note == (
+            "rollcall:mirrors: machines of b and a fetch releases from the stack's bucket in us-west-2 only, which has no mirror. Add one "
+            "(rollcall:mirrors, docs/workloads.md), so that new machines start while S3 does not answer there."
+        )
+        monkeypatch.setattr(triton_cargo, "room", lambda: 20_000)
+        assert single_stores.found(by_key, root, "us-west-2") == Found()
