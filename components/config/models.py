@@ -935,7 +935,7 @@ class WorkloadSettings(Section):
         BeforeSettings | None,
         Field(
             description="a command that runs once for each release, on one machine, before the release starts on any machine:"
-            " `{run: ./migrate, timeout: 180}`; EC2 only ([before a release](workloads.md#before-a-release))"
+            " `{run: ./migrate, timeout: 180}` ([before a release](workloads.md#before-a-release))"
         ),
     ] = None
     user: Annotated[

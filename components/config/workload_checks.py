@@ -151,7 +151,10 @@ def _checks(key: str, definition: WorkloadSettings, add: Add) -> None:
 
 
 def _hooks(settings: Settings, faults: Faults, add: Add) -> None:
-    """Refuse a hook that machines could not claim: each region has a bucket, and a Triton machine has none."""
+    """Refuse a hook that machines could not claim in one bucket.
+
+    Each region has a bucket. Triton machines use the bucket of the stack's region, if they have the key of an IAM user.
+    """
     hooked = {
         each.name: each.before for each in settings.workloads if each.before and not _is_faulty(faults, each.name)
     }
@@ -162,14 +165,14 @@ def _hooks(settings: Settings, faults: Faults, add: Add) -> None:
             if name not in hooked:
                 continue
             first = regions.setdefault(name, fleet)
-            if fleet.cloud != "aws":
-                problem = f"has {name}. The `before` of {name} needs a bucket, and machines on {fleet.cloud} have none"
-                add(
-                    key,
-                    problem,
-                    "Let fleets on aws run it, or run the command before `pulumi up` and take `before` out",
+            if fleet.cloud != "aws" and not settings.has_iam_user(fleet):
+                problem = (
+                    f"has {name}. The `before` of {name} needs a bucket, and machines on {fleet.cloud} have the key of one only if their "
+                    "fleet joins a service in Route53"
                 )
-            elif (fleet.region, fleet.cloud) != (first.region, first.cloud):
+                fix = "Let it join one, let fleets on aws run it, or run the command before `pulumi up` and take `before` out"
+                add(key, problem, fix)
+            elif _bucket_of(fleet) != _bucket_of(first):
                 problem = (
                     f"has {name}. The `before` of {name} runs once, and fleet {first.name} runs it in another region"
                 )
@@ -178,6 +181,11 @@ def _hooks(settings: Settings, faults: Faults, add: Add) -> None:
             if fleet.timeout < least:
                 problem = f"is {fleet.timeout}, and the hook of {name} may take {hooked[name].timeout} seconds without progress"
                 add(f"{at(_FLEETS, fleet.name)}.timeout", problem, f"Set it to {least} or more")
+
+
+def _bucket_of(fleet: FleetSettings) -> str:
+    """Return the region of the bucket that the machines of a fleet use. An empty text is the stack's region."""
+    return fleet.region or "" if fleet.cloud == "aws" else ""
 
 
 def _runs(settings: Settings, fleet: FleetSettings, add: Add) -> None:

@@ -72,9 +72,9 @@ def document(
     sets, directory = _sets(settings, fleet), settings.service_discovery
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
     bucket = objects.partition("/")[0]
-    if fleet.cloud != "aws":
-        return policy_document([], joins, [f"{bucket}/{key_of(each)}" for each in _fetched(settings, fleet)])
     claims = [claims_of(bucket, each.name) for each in settings.workloads_of(fleet) if each.before is not None]
+    if fleet.cloud != "aws":
+        return policy_document([], joins, [f"{bucket}/{key_of(each)}" for each in _fetched(settings, fleet)], claims)
     return policy_document([parameter(each) for each in secrets], joins, objects, claims)
 
 

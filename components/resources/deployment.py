@@ -60,7 +60,7 @@ class Deployment:
             for each in settings.fleets
         }
         self._stores = releases.stores(
-            settings.fleets, self._providers, self._release_of, settings.keep_releases, self._fetched_by_key()
+            settings.fleets, self._providers, self._release_of, settings.keep_releases, self._stored_for_keys()
         )
         self._uploads = self._uploaded()
         self.fleets = [self._fleet(each) for each in settings.fleets]
@@ -85,17 +85,21 @@ class Deployment:
             found["directory"] = {"zone": directory.zone, "services": services}
         return found
 
-    def _fetched_by_key(self) -> list[str]:
-        """Return the workloads that Triton machines fetch from the stack's bucket with the key of an IAM user."""
-        fetched = {
-            release.digest
-            for fleet in self._settings.fleets
-            if self._settings.has_iam_user(fleet)
-            for release in self._cargo[fleet.name].fetched
-        }
-        return sorted(
-            {name for fleet in self._settings.fleets for name, digest in fleet.digests.items() if digest in fetched}
-        )
+    def _stored_for_keys(self) -> list[str]:
+        """Return the workloads for which Triton machines use the stack's bucket, with the key of an IAM user.
+
+        They fetch the workload, or claim its hook there.
+        """
+        found = set[str]()
+        for fleet in filter(self._settings.has_iam_user, self._settings.fleets):
+            fetched = {each.digest for each in self._cargo[fleet.name].fetched}
+            found.update(name for name, digest in fleet.digests.items() if digest in fetched)
+            found.update(self._hooked(fleet))
+        return sorted(found)
+
+    def _hooked(self, fleet: FleetSettings) -> list[str]:
+        """Return the workloads of a fleet that have a hook."""
+        return [each.name for each in self._settings.workloads_of(fleet) if each.before is not None]
 
     def _fetched(self) -> list[Release]:
         """Return the releases that machines may fetch from a mirror, each once."""
@@ -118,8 +122,8 @@ class Deployment:
         """Return the stack's store that the machines of a fleet read."""
         if FLEETS[fleet.cloud].instance_role:
             return self._stores[fleet.region]
-        by_key = self._cargo[fleet.name].fetched and self._settings.has_iam_user(fleet)
-        return self._stores[None] if by_key else None
+        uses = self._cargo[fleet.name].fetched or self._hooked(fleet)
+        return self._stores[None] if uses and self._settings.has_iam_user(fleet) else None
 
     def _release_of(self, workload: str) -> Release:
         return releases_of(self._settings, [workload], project_folder())[0]
@@ -145,7 +149,10 @@ class Deployment:
         if store and kind.instance_role:
             role = self._role(fleet, grants, {**shared, **secrets}, store, provider)
         objects = [store.object_of(each) for each in cargo.fetched] if store else []
-        user = IamUser(fleet.name, grants, self._settings.rotation_trigger, objects) if grants and not role else None
+        claims = [store.claims(name) for name in self._hooked(fleet)] if store else []
+        user = None
+        if grants and not role:
+            user = IamUser(fleet.name, grants, self._settings.rotation_trigger, objects, claims)
         args = FleetArgs(
             settings=fleet,
             memberships=[self._membership(fleet, join, role, user) for join in fleet.joins],
@@ -201,12 +208,11 @@ class Deployment:
         provider: aws.Provider | None,
     ) -> InstanceRole:
         """Create the role of a fleet's instances."""
-        hooked = [each.name for each in self._settings.workloads_of(fleet) if each.before is not None]
         args = InstanceRoleArgs(
             secrets=secrets,
             grants=grants,
             objects=store.objects,
-            claims=[store.claims(name) for name in hooked],
+            claims=[store.claims(name) for name in self._hooked(fleet)],
             region=fleet.region,
             provider=provider,
         )

@@ -201,7 +201,7 @@ class IamUser(pulumi.ComponentResource):
     """An IAM user with the same limits, for machines that have no instance role.
 
     `key` is `ACCESS_KEY_ID SECRET`, a secret. Another `rotation_trigger` makes another key. `objects` are the ARNs of the
-    releases that the machines fetch from the stack's bucket.
+    releases that the machines fetch from the stack's bucket, and `claims` are those of what they may also write there.
     """
 
     key: pulumi.Output[str]
@@ -212,6 +212,7 @@ class IamUser(pulumi.ComponentResource):
         grants: Sequence[Grant],
         rotation_trigger: str = "",
         objects: Sequence[pulumi.Input[str]] = (),
+        claims: Sequence[pulumi.Input[str]] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("rollcall:index:IamUser", name, None, opts)
@@ -221,7 +222,7 @@ class IamUser(pulumi.ComponentResource):
             f"{name}-policy",
             name=POLICY,
             user=user.name,
-            policy=_policy([], grants, pulumi.Output.all(*objects) if objects else ""),
+            policy=_policy([], grants, pulumi.Output.all(*objects) if objects else "", claims),
             opts=mine,
         )
         # A user may have two keys, so the new one exists before the old one is deleted.

@@ -29,10 +29,18 @@ def cloud() -> Iterator[Cloud]:
         yield made
 
 
-@pytest.fixture
-def claims(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> before.S3Claims:
-    """The claims as a machine reaches them that may run the workload `shop`, and no other."""
+@pytest.fixture(params=["role", "key"])
+def claims(request: pytest.FixtureRequest, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> before.S3Claims:
+    """The claims as a machine reaches them that may run the workload `shop`, and no other: by its role, or by the key of a user."""
     policy = policy_document([], [], f"arn:aws:s3:::{BUCKET}/releases/*", [claims_of(f"arn:aws:s3:::{BUCKET}", "shop")])
+    if request.param == "key":
+        iam = cloud.client("iam")
+        iam.create_user(UserName="fleet")
+        iam.put_user_policy(UserName="fleet", PolicyName="own", PolicyDocument=policy)
+        made = iam.create_access_key(UserName="fleet")["AccessKey"]
+        keys = {"route53-key": f"{made['AccessKeyId']} {made['SecretAccessKey']}"}
+        words = f"s3 endpoint={cloud.url} bucket={BUCKET} region=us-west-2 key=route53-key"
+        return before.S3Claims(words, keys.__getitem__)
     (instance,) = cloud.run(IamInstanceProfile={"Name": cloud.role("machines", json.loads(policy))})
     key, secret, token = cloud.credentials(instance)
 

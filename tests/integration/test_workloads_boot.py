@@ -13,13 +13,14 @@ from pydantic import SecretStr
 
 from components.config.models import BeforeSettings, CheckSettings, NginxSettings, WorkloadSettings
 from components.resources import release_files, releases, userdata
+from components.resources.dns_credentials import policy_document
 from components.workloads.definitions import release_of
 from components.workloads.release import Release
 from localcloud.machines.image.build import ensure
 from tests.cloud.aws_cloud import Cloud
 from tests.integration import test_boot
 from tests.integration.machine_room import Room, until
-from tests.integration.test_boot import BUCKET, CLOUD, PARAMETER, Guest
+from tests.integration.test_boot import BUCKET, CLOUD, HOOKS, PARAMETER, Guest
 
 pytestmark = [pytest.mark.machines, pytest.mark.skipif(os.geteuid() != 0, reason="machines take root")]
 room = test_boot.room
@@ -425,6 +426,37 @@ def test_a_hook_runs_on_one_of_two_machines_and_then_both_start(
         machine.heard.wait("running", "running")
         assert until(lambda machine=machine: machine.run(HEALTHZ) == "ok", 90), machine.log()  # type: ignore[misc]
     assert sorted(machine.run(RUNS) for machine in machines) == ["0", "1"]
+
+
+def test_a_hook_runs_once_for_machines_of_both_clouds(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Triton machine has the key of an IAM user, with the same rights in the bucket as the role of an EC2 machine."""
+    (tmp_path / "shop").mkdir()
+    for name, text in (("start", APP), ("migrate", MIGRATE.replace("VERDICT", "exit 0"))):
+        (tmp_path / "shop" / name).write_text(text)
+        (tmp_path / "shop" / name).chmod(0o755)
+    release = release_of(replace(VAULT, before=BeforeSettings(run="./migrate", timeout=30)), tmp_path)
+    put(CLOUD["aws"], release)
+    iam = CLOUD["aws"].client("iam")
+    iam.create_user(UserName="fleet")
+    iam.put_user_policy(UserName="fleet", PolicyName="own", PolicyDocument=policy_document([], [], "", [HOOKS]))
+    key = iam.create_access_key(UserName="fleet")["AccessKey"]
+    machines = []
+    for cloud in ("aws", "joyent"):
+        more = {SECRET: f"revision=r1 turn=0 prefix={PREFIX[cloud]}"}
+        if cloud == "joyent":
+            endpoint = f"https://{BUCKET}.s3.us-west-2.amazonaws.com"
+            more["rollcall-store"] = f"s3 endpoint={endpoint} region=us-west-2 key=route53-key"
+            more["route53-key"] = f"{key['AccessKeyId']} {key['SecretAccessKey']}"
+            more["shop.DATABASE_URL"] = "a-secret-of-the-shop"
+        told_of(monkeypatch, release, **more)
+        machines.append(guest(room, cloud, {"shop": release}))
+    for machine in machines:
+        assert until(lambda machine=machine: machine.run(HEALTHZ) == "ok", 90), machine.log()  # type: ignore[misc]
+    assert sorted(machine.run(RUNS) for machine in machines) == ["0", "1"]
+    for machine in machines:
+        assert machine.run("ls /var/lib/rollcall/before") == f"shop-{release.digest}"
 
 
 def test_a_hook_that_fails_starts_the_release_nowhere_until_its_claim_is_deleted(

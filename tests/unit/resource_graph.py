@@ -285,6 +285,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "workloads": {
             "large": {"files": str(_LARGE), "run": "./start"},
             "small": {"run": "python3 -m http.server 8080"},
+            "hooked": {"run": "python3 -m http.server 8081", "before": {"run": "python3 -m migrate"}},
         },
         "mirrors": {
             "r2": {
@@ -299,7 +300,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "fleets": {
             "here": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "runs": ["large"]},
             "by-key": {
-                **{"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "runs": ["small", "large"]},
+                **{"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "runs": ["small", "large", "hooked"]},
                 "joins": ["theService/v1"],
             },
             "there": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "runs": ["large"]},

@@ -949,7 +949,7 @@ def keep_secrets(agent: Agent) -> None:
     """
     try:
         cloud = detect()
-        keeper = WorkloadSecrets(cloud, agent.others, before=Hooks(cloud.keys, cloud.instance).waits)
+        keeper = WorkloadSecrets(cloud, agent.others, before=Hooks(cloud.keys, cloud.instance, cloud.secret).waits)
         agent.secret_faults = lambda: keeper.faults
         while True:
             keeper.step((*agent.secrets, *hooked(agent.workloads)))

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
-from rollcall.aws import AwsClient, AwsRefusedError, InstanceRole
+from rollcall.aws import AccessKey, AwsClient, AwsRefusedError, InstanceRole
 from rollcall.command_checks import Run, failure, run_command, shown
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.files import write_whole
@@ -65,14 +66,22 @@ class Claims(Protocol):
 
 
 class S3Claims:
-    """Claims in the stack's bucket. `store` is the machine setting for it: `s3 bucket=… region=…`."""
+    """Claims in the stack's bucket. `store` is the machine setting for it (userdata/get_release.py, `Store`).
 
-    def __init__(self, store: str) -> None:
+    `secret` returns the access key of a machine that has no instance role.
+    """
+
+    def __init__(self, store: str, secret: Callable[[str], str] = lambda name: "") -> None:
         kind, *words = store.split() or [""]
         found = dict(each.partition("=")[::2] for each in words)
-        if kind != "s3" or {*found} != {"bucket", "region"}:
+        by_key = {"endpoint", "region", "key"}
+        if kind != "s3" or {*found} not in ({"bucket", "region"}, by_key, {*by_key, "bucket"}):
             raise FatalError(f"reason=no-claim-store key=rollcall-store value={store[:80]!r}")
-        self._bucket, self._region = found["bucket"], found["region"]
+        self._region, self._url = found["region"], found.get("endpoint", "")
+        self._key, self._secret = found.get("key", ""), secret
+        # Without `bucket`, the endpoint is the bucket's own: https://BUCKET.s3.REGION.amazonaws.com
+        bucket = found.get("bucket") or (urlsplit(self._url).hostname or "").partition(".")[0]
+        self._bucket, self._folder = bucket, f"/{bucket}" if self._url and "bucket" in found else ""
         self.where = f"s3://{self._bucket}"
 
     def create(self, key: str, text: str) -> bool:
@@ -98,17 +107,25 @@ class S3Claims:
         return True
 
     def _call(self, method: str, key: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        metadata = InstanceMetadata()
-        domain = "" if endpoint else metadata.get("services/domain", missing="amazonaws.com")
-        url = endpoint or f"https://{self._bucket}.s3.{self._region}.{domain}"
-        client = AwsClient("s3", self._region, InstanceRole(metadata), url, _STORE_WITHIN_S)
-        path = f"{'/' + self._bucket if endpoint else ''}/{key}"
+        client, folder = self._client()
+        path = f"{folder}/{key}"
         signed = {**(headers or {}), "X-Amz-Content-Sha256": hashlib.sha256(body).hexdigest()}
         try:
             return client.call(method, path, body=body, headers=signed)
         finally:
             client.close()
+
+    def _client(self) -> tuple[AwsClient, str]:
+        """Return a client for the bucket, and what is before the keys in a path."""
+        if self._url:
+            key = AccessKey(self._secret(self._key))
+            return AwsClient("s3", self._region, key, self._url, _STORE_WITHIN_S), self._folder
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        metadata = InstanceMetadata()
+        domain = "" if endpoint else metadata.get("services/domain", missing="amazonaws.com")
+        url = endpoint or f"https://{self._bucket}.s3.{self._region}.{domain}"
+        role = InstanceRole(metadata)
+        return AwsClient("s3", self._region, role, url, _STORE_WITHIN_S), f"/{self._bucket}" if endpoint else ""
 
 
 class Hook:
@@ -232,8 +249,13 @@ class Hook:
 class Hooks:
     """The hooks of this machine's workloads."""
 
-    def __init__(self, settings: Callable[[], Mapping[str, str]], machine: Callable[[], str]) -> None:
-        self._settings, self._machine = settings, machine
+    def __init__(
+        self,
+        settings: Callable[[], Mapping[str, str]],
+        machine: Callable[[], str],
+        secret: Callable[[str], str] = lambda name: "",
+    ) -> None:
+        self._settings, self._machine, self._secret = settings, machine, secret
         self._hooks: dict[str, Hook] = {}
 
     def waits(self, workload: str, definition: Mapping[str, Any], digest: str) -> str:
@@ -242,7 +264,7 @@ class Hooks:
             return ""
         hook = self._hooks.get(workload)
         if hook is None or hook.digest != digest:
-            claims = S3Claims(self._settings().get("rollcall-store", ""))
+            claims = S3Claims(self._settings().get("rollcall-store", ""), self._secret)
             hook = Hook(workload, digest, definition["before"]["timeout"], claims, self._machine())
             self._hooks[workload] = hook
         try:

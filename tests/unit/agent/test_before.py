@@ -239,12 +239,18 @@ def test_a_claim_that_cannot_be_read_runs_nothing(machines: tuple[Machine, Machi
     assert machines[0].runs == 0
 
 
-@pytest.mark.parametrize("setting", ["", "s3 bucket=x", "gcs bucket=x region=y", "s3 bucket=x region=y more=z"])
+@pytest.mark.parametrize(
+    "setting",
+    ["", "s3 bucket=x", "gcs bucket=x region=y", "s3 bucket=x region=y more=z", "s3 endpoint=https://x region=y"],
+)
 def test_a_machine_without_a_bucket_says_so(setting: str) -> None:
     with pytest.raises(FatalError, match="reason=no-claim-store key=rollcall-store"):
         Hooks(lambda: {"rollcall-store": setting}, lambda: "i-1").waits("shop", {"before": {"timeout": 1}}, DIGEST)
     assert Hooks(dict, str).waits("shop", {}, DIGEST) == ""
     assert S3Claims("s3 bucket=x region=y").where == "s3://x"
+    own = "s3 endpoint=https://rollcall-releases-1a.s3.us-west-2.amazonaws.com region=us-west-2 key=route53-key"
+    assert S3Claims(own).where == "s3://rollcall-releases-1a"
+    assert S3Claims("s3 endpoint=https://s3.example bucket=b region=auto key=k").where == "s3://b"
 
 
 def test_the_unit_of_a_hook_is_confined_as_the_workload_and_the_agent_starts_both(tmp_path: Path) -> None:

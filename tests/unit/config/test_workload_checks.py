@@ -275,10 +275,21 @@ def test_a_hook_needs_one_bucket_for_all_machines() -> None:
         "rollcall:fleets.more.runs: has shop. The `before` of shop runs once, and fleet shop runs it in another region."
         " Let fleets of one region run it.",
     )
-    config["fleets"]["more"] = {**config["fleets"]["shop"], "cloud": "joyent"}
+    # A Triton fleet that joins a service in Route53 has a key for the bucket of the stack's region. It has no region of AWS.
+    config["fleets"]["more"] = {**config["fleets"]["shop"], "cloud": "joyent", "region": "us-east-2"}
+    assert faults(config) == ()
+    config["fleets"]["shop"]["region"] = "eu-west-1"
     (found,) = faults(config)
     assert found.startswith(
-        "rollcall:fleets.more.runs: has shop. The `before` of shop needs a bucket, and machines on joyent"
+        "rollcall:fleets.more.runs: has shop. The `before` of shop runs once, and fleet shop runs it in"
+    )
+    del config["fleets"]["shop"]["region"]
+    config["fleets"]["more"]["joins"] = ["site/www"]
+    (found,) = faults(config)
+    assert found == (
+        "rollcall:fleets.more.runs: has shop. The `before` of shop needs a bucket, and machines on joyent have the key of one only if "
+        "their fleet joins a service in Route53. Let it join one, let fleets on aws run it, or run the command before `pulumi up` and "
+        "take `before` out."
     )
 
 
