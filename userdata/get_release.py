@@ -86,8 +86,10 @@ def stores_of(
         return [("", carried)]
     mirrors = sorted(each for each in settings if each.startswith(MIRROR))
     found: list[tuple[str, Carried | Store]] = [
-        (key[len(MIRROR) :], Store(key, settings[key], secret)) for key in (STORE, *mirrors) if key in settings
+        (key.removeprefix(MIRROR), Store(key, settings[key], secret)) for key in mirrors
     ]
+    if STORE in settings:
+        found.insert(0, ("", Store(STORE, settings[STORE], secret)))
     return found or [("", carried)]
 
 
@@ -187,8 +189,8 @@ def access_key(text: str) -> dict[str, str]:
 def own_settings() -> tuple[dict[str, str], Callable[[str], str]]:
     """Return the settings of an EC2 machine for its release and its stores, and what reads its secrets."""
     ec2 = Ec2()
-    names = [RELEASE, STORE, *(each for each in ec2.names() if each.startswith(MIRROR))]
-    return {name: ec2.setting(name) for name in names}, ec2.secret
+    names = [RELEASE, *(each for each in ec2.names() if each == STORE or each.startswith(MIRROR))]
+    return {STORE: "", **{name: ec2.setting(name) for name in names}}, ec2.secret
 
 
 class Ec2:

@@ -189,6 +189,18 @@ class TestWebServers:
         machine.installs()
         assert Mirror.asked == []
 
+    def test_a_machine_without_the_setting_of_its_store_asks_a_mirror(
+        self, store: Store, web: str, mirrored: Callable[..., Mirrored]
+    ) -> None:
+        store.cloud.client("ec2").delete_tags(Resources=[store.instance], Tags=[{"Key": "rollcall-store"}])
+        machine = mirrored(a=f"https url={web}/404")
+        said = machine.is_refused("mirror=a reason=release-missing release=")
+        assert said.startswith("reason=unknown-store key=rollcall-store value=''")
+        machine_with(machine, store, b=f"https url={web}/good").installs()
+        # It needs neither of them where the release is on its disk.
+        store.cloud.client("ec2").delete_tags(Resources=[store.instance], Tags=[{"Key": "rollcall-mirror-b"}])
+        machine.installs()
+
 
 def machine_with(machine: Mirrored, store: Store, **mirrors: str) -> Mirrored:
     """Give the same machine more mirrors."""
