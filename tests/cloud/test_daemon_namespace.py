@@ -104,8 +104,8 @@ def test_a_published_folder_is_served_below_its_address(clouds: Inside, tmp_path
     for name in ("a.tar.bz2", "b.tar.bz2"):
         (tmp_path / "mirror/releases" / name).write_bytes(name.encode())
     url = "https://mirror.shop.example/rollcall"
-    said = clouds("publish", f"{url}/", str(tmp_path / "mirror"))
-    assert said == f"{url}/releases/a.tar.bz2\n{url}/releases/b.tar.bz2\n"
+    output = clouds("publish", f"{url}/", str(tmp_path / "mirror"))
+    assert output == f"{url}/releases/a.tar.bz2\n{url}/releases/b.tar.bz2\n"
     assert clouds.curl(f"{url}/releases/b.tar.bz2") == (200, "b.tar.bz2")
     assert clouds.curl(f"{url}/releases/c.tar.bz2")[0] == 404
 

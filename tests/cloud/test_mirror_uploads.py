@@ -114,7 +114,7 @@ def test_what_is_deleted_by_hand_is_a_difference_and_comes_back(store: Store) ->
 
 
 @pytest.mark.parametrize("fault", ["s3 status=503", "s3 status=403", "s3 drop"])
-def test_a_store_that_does_not_answer_is_no_difference(store: Store, fault: str) -> None:
+def test_a_store_that_does_not_answer_makes_no_difference(store: Store, fault: str) -> None:
     provider = MirrorProvider()
     made = provider.create(store.props(*KEYS)).outs or {}
     store.cloud.faults.add(fault)
@@ -142,10 +142,10 @@ def test_an_upload_that_fails_says_where_and_what_to_do_and_never_the_key(
     props = store.props(*KEYS, **given)
     with pytest.raises(MirrorError) as failed:
         MirrorProvider().create(props)
-    said = str(failed.value)
-    assert said.startswith(f"rollcall:mirrors.r2: {KEYS[0]} could not be written to the bucket {props['bucket']} (")
-    assert said.endswith("Correct rollcall:mirrors.r2.upload, or run `pulumi up` again when the store answers.")
-    assert props["secret_key"] not in said + caplog.text
+    error = str(failed.value)
+    assert error.startswith(f"rollcall:mirrors.r2: {KEYS[0]} could not be written to the bucket {props['bucket']} (")
+    assert error.endswith("Correct rollcall:mirrors.r2.upload, or run `pulumi up` again when the store answers.")
+    assert props["secret_key"] not in error + caplog.text
 
 
 def test_a_file_with_another_content_is_not_uploaded(store: Store) -> None:

@@ -37,11 +37,11 @@ class Mirror(BaseHTTPRequestHandler):
     """A web server that answers below each folder in another way."""
 
     over = threading.Event()
-    asked: ClassVar[list[str]] = []
+    requests: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         folder, _, key = self.path.strip("/").partition("/")
-        self.asked.append(folder)
+        self.requests.append(folder)
         with contextlib.suppress(OSError):
             if key == KEY and self.headers["User-Agent"] == "rollcall":
                 ANSWERS[folder](self)
@@ -99,7 +99,7 @@ def web() -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     Mirror.over.clear()
-    Mirror.asked.clear()
+    Mirror.requests.clear()
     yield f"http://127.0.0.1:{server.server_port}"
     Mirror.over.set()
     server.shutdown()
@@ -155,8 +155,8 @@ class TestWebServers:
     ) -> None:
         store.cloud.faults.add("s3 status=503")
         machine = mirrored(a=f"https url={web}/{answer}")
-        said = machine.is_refused(f"mirror=a {REASONS[answer]}")
-        assert said.startswith("reason=store-failed release=") and said.count("reason=") == 2
+        error = machine.is_refused(f"mirror=a {REASONS[answer]}")
+        assert error.startswith("reason=store-failed release=") and error.count("reason=") == 2
         machine = machine_with(machine, store, b=f"https url={web}/good")
         machine.installs()
         fetched = f"fetched release={RELEASE.digest[:12]} mirror=b after='reason=store-failed release="
@@ -172,9 +172,9 @@ class TestWebServers:
         machine = mirrored(
             a=f"https url={web}/404", b=f"https url={web}/half", c=f"https url={dead()}/x", d="gopher host=x"
         )
-        said = machine.is_refused("mirror=d reason=unknown-store key=rollcall-mirror-d value='gopher host=x'")
+        error = machine.is_refused("mirror=d reason=unknown-store key=rollcall-mirror-d value='gopher host=x'")
         digest = RELEASE.digest[:12]
-        first, *rest = said.split(" mirror=")
+        first, *rest = error.split(" mirror=")
         assert first.startswith(f"reason=another-release release={digest} found=")
         assert rest[0] == f"a reason=release-missing release={digest} host={web[7:]} status=404"
         assert rest[1].startswith(f"b reason=release-damaged release={digest} bytes={len(HALF)}")
@@ -187,15 +187,15 @@ class TestWebServers:
         machine.installs()
         store.cloud.faults.add("s3 status=503")
         machine.installs()
-        assert Mirror.asked == []
+        assert Mirror.requests == []
 
     def test_a_machine_without_the_setting_of_its_store_asks_a_mirror(
         self, store: Store, web: str, mirrored: Callable[..., Mirrored]
     ) -> None:
         store.cloud.client("ec2").delete_tags(Resources=[store.instance], Tags=[{"Key": "rollcall-store"}])
         machine = mirrored(a=f"https url={web}/404")
-        said = machine.is_refused("mirror=a reason=release-missing release=")
-        assert said.startswith("reason=unknown-store key=rollcall-store value=''")
+        error = machine.is_refused("mirror=a reason=release-missing release=")
+        assert error.startswith("reason=unknown-store key=rollcall-store value=''")
         machine_with(machine, store, b=f"https url={web}/good").installs()
         # It needs neither of them where the release is on its disk.
         store.cloud.client("ec2").delete_tags(Resources=[store.instance], Tags=[{"Key": "rollcall-mirror-b"}])
@@ -287,8 +287,8 @@ class TestCompatibleStores:
     ) -> None:
         store.cloud.faults.add("s3 status=500")
         store.cloud.client("ssm").put_parameter(Name=PARAMETER, Value=value, Overwrite=True)
-        said = mirrored(r2=with_key.words).is_refused(f"mirror=r2 {reason}")
-        assert value.split()[-1] not in said
+        error = mirrored(r2=with_key.words).is_refused(f"mirror=r2 {reason}")
+        assert value.split()[-1] not in error
 
     def test_another_bucket_of_it_is_not_for_this_key(
         self, store: Store, mirrored: Callable[..., Mirrored], with_key: Elsewhere
@@ -323,9 +323,9 @@ class TestTriton:
         words = f"s3 endpoint={store.cloud.url} bucket={BUCKET} region=us-west-2 key=route53-key"
         self.metadata = {"rollcall-store": words, "rollcall-mirror-a": f"https url={web}/good"}
         keys = {"route53-key": f"{key['AccessKeyId']} {key['SecretAccessKey']}"}
-        assert self.tar(keys.__getitem__) == RELEASE.tar and Mirror.asked == []
+        assert self.tar(keys.__getitem__) == RELEASE.tar and Mirror.requests == []
         store.cloud.faults.add("s3 status=503")
-        assert self.tar(keys.__getitem__) == RELEASE.tar and Mirror.asked == ["good"]
+        assert self.tar(keys.__getitem__) == RELEASE.tar and Mirror.requests == ["good"]
 
     def test_one_without_any_store_says_what_it_has_asked(self) -> None:
         with pytest.raises(get_release.ReleaseError, match=r"^reason=release-missing release=\w{12} from=user-script$"):
@@ -350,4 +350,4 @@ class TestTriton:
     def test_what_the_user_script_has_needs_no_store(self, web: str) -> None:
         self.script.write_text(userdata.build((userdata.release(),)))
         self.metadata = {"rollcall-mirror-a": f"https url={web}/good"}
-        assert self.tar() == RELEASE.tar and Mirror.asked == []
+        assert self.tar() == RELEASE.tar and Mirror.requests == []

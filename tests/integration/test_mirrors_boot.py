@@ -19,6 +19,7 @@ from tests.integration.deployed import Deployed
 from tests.integration.log_inspection import config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
+FROM_MIRROR = "mirror=web after='reason=store-failed release="
 MIRROR = "https://mirror.shop.example/rollcall"
 OUTAGE = ("s3 status=503", "ssm status=503", "route53 status=503", "iam status=503", "sts status=503", "ec2 status=503")
 STACK = """\
@@ -32,15 +33,22 @@ config:
 MIRRORS = f"  rollcall:mirrors: {{ web: {{ https: {MIRROR} }} }}\n"
 FLEET = "{ cloud: joyent, count: 1, size: g1.micro, image: debian-12, runs: [shop], joins: [JOINS] }"
 PLAIN = f"  rollcall:fleets:\n    plain: {FLEET.replace('JOINS', 'site/www')}\n"
-KEYED = f"""\
+BOTH = f"""\
   rollcall:serviceDiscovery: {{ zone: unilans.net, services: {{ theService: {{ port: 80, ttl: 5, incarnations: {{ v1: {{}} }} }} }} }}
 {PLAIN}    keyed: {FLEET.replace("JOINS", "site/www, theService/v1")}
+    web: {{ cloud: aws, count: 1, size: t3.micro, image: debian-12, runs: [shop], joins: [site/www] }}
 """
 
 
 class Shop(Deployed):
     files: Path
     config: Path
+
+    def log(self, name: str) -> str:
+        """The log of a machine's boot; empty while it does not run."""
+        with contextlib.suppress(SandboxError, AssertionError):
+            return self.inside(self.machine(name)["id"], "cat", "/var/log/rollcall.log")
+        return ""
 
     def describe(self, text: str) -> None:
         """Set what the next `up` deploys."""
@@ -97,8 +105,8 @@ def large(shop: Shop) -> str:
 
 
 def test_without_a_mirror_a_workload_that_does_not_fit_is_refused_and_nothing_is_made(shop: Shop) -> None:
-    said = shop.refusal()
-    assert "rollcall:fleets.plain.runs: shop take " in said and "Add a mirror (rollcall:mirrors)" in said, said
+    output = shop.refusal()
+    assert "rollcall:fleets.plain.runs: shop take " in output and "Add a mirror (rollcall:mirrors)" in output, output
     assert shop.machines("") == []
 
 
@@ -111,28 +119,33 @@ def test_a_triton_machine_boots_and_registers_in_cloudflare_while_all_of_aws_fai
     shop.sandbox.ask("clear")
 
 
-def test_one_that_reads_the_bucket_boots_from_the_mirror_while_the_bucket_fails(shop: Shop, tmp_path: Path) -> None:
-    shop.describe(KEYED)
-    said = shop.refusal()
-    assert "rollcall:fleets.plain.runs: " in said and "rollcall:fleets.keyed.runs" not in said, said
-    shop.describe(MIRRORS + KEYED)
+def test_machines_that_read_the_bucket_start_from_the_mirror_while_the_bucket_fails(shop: Shop, tmp_path: Path) -> None:
+    shop.describe(BOTH)
+    output = shop.refusal()
+    assert "rollcall:fleets.plain.runs: " in output and "rollcall:fleets.keyed.runs" not in output, output
+    shop.describe(BOTH.replace(PLAIN, "  rollcall:fleets:\n"))
+    output = shop.sandbox.pulumi("preview", "--stack", "local", capture=True).stdout
+    assert (
+        "rollcall:fleets.keyed.runs: its machines fetch shop from AWS only (the stack's bucket in us-west-2)." in output
+    )
+    assert "rollcall:mirrors: machines of web fetch releases from the stack's bucket in us-west-2 only" in output
+    shop.describe(MIRRORS + BOTH)
+    assert len(shop.fill_mirror(tmp_path / "mirror")) == 2
+    shop.outage(("s3:GET:/releases/ status=503",))
     shop.up()
+    for name, fetched in (("keyed-0", 1), ("web-0", 2)):
+        assert shop.served(name) == large(shop)
+        assert shop.log(name).count(FROM_MIRROR) == fetched, shop.log(name)
+    shop.sandbox.ask("clear")
+
+
+def test_a_machine_of_which_nothing_is_left_registers_in_cloudflare_while_all_of_aws_fails(shop: Shop) -> None:
+    """Its own store is in AWS, and so is one of its registrations."""
     keyed = shop.machine("keyed-0")["id"]
-    assert shop.served("keyed-0") == large(shop)
-    assert "fetched release=" not in shop.inside(keyed, "cat", "/var/log/rollcall.log"), "it was in the bucket"
     shop.outage()
-    shop.inside(keyed, "rm", "-rf", "/opt/rollcall/workloads", "/opt/rollcall/releases", "/opt/rollcall/current")
+    shop.inside(keyed, "sh", "-c", "rm -rf /opt/rollcall/* /var/lib/rollcall /var/log/rollcall.log")
     shop.inside(keyed, "sh", "-c", "systemctl reboot --no-block || true")
-
-    def fetched() -> bool:
-        # It does not run for a moment.
-        with contextlib.suppress(SandboxError, AssertionError):
-            return "mirror=web after='reason=store-failed release=" in shop.inside(
-                keyed, "cat", "/var/log/rollcall.log"
-            )
-        return False
-
-    wait_until("the machine has asked the mirror", fetched, 120)
+    wait_until("the machine has asked the mirror", lambda: FROM_MIRROR in shop.log("keyed-0"), 120)
     wait_until("the machine is in DNS", lambda: shop.has_record("keyed-0"), 60)
     assert shop.served("keyed-0") == large(shop)
     shop.sandbox.ask("clear")

@@ -23,12 +23,12 @@ from components.config.models import MirrorSettings, MirrorUploadSettings
 from components.resources import mirror_uploads, release_files
 from components.workloads.release import Release
 
-told = {"releases": ["one"]} | json.loads(os.environ["TRIAL"])
-tars = [each.encode() for each in told["releases"]]
+chosen = {"releases": ["one"]} | json.loads(os.environ["TRIAL"])
+tars = [each.encode() for each in chosen["releases"]]
 made = [Release(digest=hashlib.sha256(tar).hexdigest(), tar=tar) for tar in tars]
 if not pulumi.runtime.is_dry_run():
     release_files.write(mirror_uploads.FOLDER, made)
-upload = MirrorUploadSettings(access_key=SecretStr(told["id"]), secret_key=SecretStr(told["secret"]))
+upload = MirrorUploadSettings(access_key=SecretStr(chosen["id"]), secret_key=SecretStr(chosen["secret"]))
 mirror = MirrorSettings(name="r2", endpoint=os.environ["AWS_ENDPOINT_URL"], bucket="mirror", region="us-west-2", upload=upload)
 mirror_uploads.Mirror(mirror, [release_files.key_of(each.digest) for each in made])
 """
@@ -53,7 +53,7 @@ def test_up_uploads_what_the_bucket_lacks_and_the_state_has_no_key_in_plain_text
         assert "unchanged" in trial.run("preview", "--expect-no-changes", **given)
         printed += trial.up(releases=["one", "two"], **given)
         assert objects() == {key_of(digest("one")), key_of(digest("two"))}
-        # Somebody deletes one: a preview shows it, and `up` puts it back.
+        # After an object is deleted, a preview shows it, and `up` uploads it again.
         s3.delete_object(Bucket=BUCKET, Key=key_of(digest("one")))
         shown = trial.run("preview", "--diff", releases=["one", "two"], **given)
         assert "mirror-r2" in shown and "update" in shown, shown

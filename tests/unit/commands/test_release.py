@@ -51,10 +51,10 @@ def test_the_releases_that_machines_may_fetch_are_written_under_their_digests(
     digests = {digest_of_shop(project)} | ({userdata.release().digest} if cloud == "aws" else set())
     files = [each for each in Path("out").rglob("*") if each.is_file()]
     assert {str(each.relative_to("out")) for each in files} == {get_release.key_of(each) for each in digests}
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for digest in digests:
         packed = (Path("out") / get_release.key_of(digest)).read_bytes()
-        assert get_release.checked(packed, digest) and f"{digest}.tar.bz2  {len(packed)} bytes" in said
+        assert get_release.checked(packed, digest) and f"{digest}.tar.bz2  {len(packed)} bytes" in output
     # The former ones stay, and a second run writes the same.
     (Path("out/releases") / "former").touch()
     assert release.main(["export", "out", "--stack", "org/rollcall/prod"]) == 0
@@ -64,8 +64,8 @@ def test_the_releases_that_machines_may_fetch_are_written_under_their_digests(
 def test_a_wrong_configuration_writes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "Pulumi.prod.yaml").write_text(CONFIG.replace("CLOUD", "aws").replace("files: shop", "files: absent"))
     assert release.main(["export", "out"]) == 1
-    said = capsys.readouterr().err
-    assert "prod: nothing was written." in said and "rollcall:workloads.shop.files: absent is not a folder" in said
+    output = capsys.readouterr().err
+    assert "prod: nothing was written." in output and "rollcall:workloads.shop.files: absent is not a folder" in output
     assert not Path("out").exists()
     assert release.main(["export", "out", "--stack", "none"]) == 2
 

@@ -64,7 +64,7 @@ def test_what_the_manual_shows_is_read_and_becomes_a_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "where", "said"),
+    ("path", "value", "where", "message"),
     [
         ("Web", {"https": "https://a.example/"}, "Web", NAME),
         ("a" * 21, {"https": "https://a.example/"}, "a" * 21, NAME),
@@ -125,9 +125,9 @@ def test_what_the_manual_shows_is_read_and_becomes_a_setting() -> None:
         ),
     ],
 )
-def test_a_wrong_value_is_an_error_with_its_fix(path: str, value: object, where: str, said: str) -> None:
+def test_a_wrong_value_is_an_error_with_its_fix(path: str, value: object, where: str, message: str) -> None:
     found = errors(changed(path, value))
-    assert found[0].startswith(f"{KEY}.{where}: ") and found[0].endswith(said)
+    assert found[0].startswith(f"{KEY}.{where}: ") and found[0].endswith(message)
     assert "hush" not in "".join(found)
 
 
@@ -163,7 +163,7 @@ def file(*secrets: tuple[str | int, ...], **r2: Any) -> StackFile:
 
 
 @pytest.mark.parametrize(
-    ("given", "is_secret", "said"),
+    ("given", "is_secret", "message"),
     [
         (file(*PATHS, **SECURE, upload=SECURE), True, []),
         # An environment or another file has it.
@@ -202,6 +202,8 @@ def file(*secrets: tuple[str | int, ...], **r2: Any) -> StackFile:
         ),
     ],
 )
-def test_the_keys_are_encrypted_and_nothing_else_is(given: StackFile | None, is_secret: bool, said: list[str]) -> None:
+def test_the_keys_are_encrypted_and_nothing_else_is(
+    given: StackFile | None, is_secret: bool, message: list[str]
+) -> None:
     found = faults(read("local", GOOD), given, is_secret=is_secret)
-    assert found == said and "hush" not in str(found)
+    assert found == message and "hush" not in str(found)

@@ -193,7 +193,7 @@ class TestStores:
         settings = self.settings(root, joins="theService/v1", serviceDiscovery=directory)
         assert len(checks.carried_faults(settings, 4000)) == 1
 
-    def test_what_is_counted_for_stores_is_no_less_than_their_settings_and_keys(self, root: Path) -> None:
+    def test_settings_and_keys_of_stores_take_at_most_what_is_counted_for_them(self, root: Path) -> None:
         settings = self.settings(root, mirrors={"r2": {**self.R2, "accessKey": "a" * 90, "secretKey": "b" * 90}})
         words = "s3 endpoint=https://x.r2.example bucket=releases region=auto key=mirror-r2"
         own = {"metadata.rollcall-mirror-r2": words, "metadata.mirror-r2": f"{'a' * 90} {'b' * 90}"}
