@@ -59,8 +59,8 @@ def imports() -> Row:
         n=f"{ROUNDS} rounds",
         goal=f"≤ {IMPORT_GOAL} ×",
         met=ratio <= IMPORT_GOAL,
-        why="Cloudflare's SDK is the largest of the four. The program imports only the modules of it that it uses, and only if the stack"
-        " has a site.",
+        why="Cloudflare's SDK is the largest of the four. Of its modules, the program imports only those that it uses, and only if the"
+        " stack has a site.",
     )
 
 

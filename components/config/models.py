@@ -468,10 +468,10 @@ class IncarnationSettings(Section):
             strict=True,
             ge=1,
             le=100,
-            description="the number of SRV record sets, `v1-1` to `v1-N`, which the client merges. Use it for more than 300 machines."
-            " Choose it before machines join. If you change it later, machines move to other record sets. A client that has the PTR"
-            " records of the service in a cache then finds no machine until they expire (`ttl` of `serviceDiscovery`). To avoid this"
-            " gap, make another incarnation with the new number, and fleets that join it",
+            description="the number of SRV record sets, `v1-1` to `v1-N`, which the client merges. Use it if all machines, with the largest"
+            " fleet counted twice, are more than 400. Choose it before machines join. If you change it later, machines move to other record"
+            " sets. A client that has the PTR records of the service in a cache then finds no machine until they expire (`ttl` of"
+            " `serviceDiscovery`). To avoid this gap, make another incarnation with the new number, and fleets that join it",
         ),
     ] = 1
 

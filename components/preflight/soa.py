@@ -29,7 +29,8 @@ def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str
     return (
         f"rollcall:serviceDiscovery.zone: by the SOA of {settings.zone} resolvers remember for {seconds} s that a name does not exist. "
         f"If a client asks for an incarnation before its first machine has registered, it may find this machine up to {seconds} s late. "
-        f"Set rollcall:serviceDiscovery.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to {_LIMIT_S} or less.",
+        f"Set rollcall:serviceDiscovery.manageSoa to true. Or set the TTL of the zone's SOA record, or the last number in this record, to "
+        f"{_LIMIT_S} or less.",
     )
 
 

@@ -228,11 +228,14 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
         )
     if leave:
         drain_delay = max((fleet.drain_delay for fleet in fleets if fleet.goes or fleet.replaced), default=0)
+        one = leave == 1
         steps.append(
-            f"{leave} machine{' is' if leave == 1 else 's are'} asked to leave DNS. When their records are gone, they serve "
-            f"for one TTL more, {drain_delay} s at most."
+            f"{leave} machine{' is' if one else 's are'} asked to leave DNS. When {'its' if one else 'their'} records are gone, "
+            f"{'it serves' if one else 'they serve'} for one TTL more, but for {drain_delay} s at most."
         )
-        steps.append("They are deleted, and their leftover records are removed.")
+        steps.append(
+            f"{'It is deleted, and its' if one else 'They are deleted, and their'} leftover records are removed."
+        )
     if not steps:
         steps.append("Machines read their new settings within 10 s. None is created and none leaves.")
     return [f"{number}. {text}" for number, text in enumerate(steps, 1)]

@@ -30,7 +30,8 @@ def test_a_preview_names_the_zone_and_the_seconds_and_what_to_do() -> None:
     assert message == (
         "rollcall:serviceDiscovery.zone: by the SOA of unilans.net resolvers remember for 900 s that a name does not exist. If a client "
         "asks for an incarnation before its first machine has registered, it may find this machine up to 900 s late. Set "
-        "rollcall:serviceDiscovery.manageSoa to true, or the TTL of the zone's SOA record, or its last number, to 60 or less."
+        "rollcall:serviceDiscovery.manageSoa to true. Or set the TTL of the zone's SOA record, or the last number in this record, to "
+        "60 or less."
     )
 
 
