@@ -216,12 +216,15 @@ def is_of_another(record: DnsRecord, machines: Iterable[Instance]) -> bool:
     Such a mark was copied: some tools keep one comment for a record set and write one machine's mark on all of its records. The record
     is never removed. The agent of the machine that has the address writes its own mark on it.
     """
-    return not record.alone and any(
-        each.running
-        and record.value in each.addresses
-        and (record.owner is None or each.instance != record.owner.instance)
-        for each in machines
-    )
+    return other_at(record, machines) is not None
+
+
+def other_at(record: DnsRecord, machines: Iterable[Instance]) -> Instance | None:
+    """Return the running machine that has the address in this record, if the ownership mark names another machine."""
+    if record.alone:
+        return None
+    here = (each for each in machines if each.running and record.value in each.addresses)
+    return next((each for each in here if record.owner is None or each.instance != record.owner.instance), None)
 
 
 def is_safe_delete(total: int, removed: int) -> bool:

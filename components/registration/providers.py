@@ -41,6 +41,7 @@ from components.registration.diff import (
     acknowledgement,
     find_drift,
     is_of_another,
+    other_at,
 )
 from components.registration.draining import POLL_S, drain_members, wait_for_caches, withdraw
 from components.registration.inventory import RESOLVERS, Registries
@@ -242,6 +243,7 @@ class DeregistrationProvider(_Provider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         engine = Engine()
         stack, generation = _props["stack"], _props["generation"]
+        gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
         what = self._what(_props, "stack", "cloud", "places")
 
         def take() -> DepartureSnapshot:
@@ -249,11 +251,10 @@ class DeregistrationProvider(_Provider):
                 what,
                 lambda: DepartureSnapshot(self._registries(_props), stack),
                 SNAPSHOT_AGE_S,
-                lambda last: not last.running(generation),
+                lambda last: not last.running(generation) and not _at_leavers(gone, last),
             )
 
-        snapshot = _wait_until_gone(take, _props, engine)
-        gone = Owner(stack, _props["fleet"], _props["machine"], generation, "unknown")
+        snapshot = _wait_for_leavers(take, gone, _wait_until_gone(take, _props, engine), engine)
         left = _left_of(gone, snapshot.dns_records(), snapshot.instances)
         if left:
             # Other machines may have changed it since, so remove what is there now.
@@ -280,17 +281,44 @@ def _left_of(gone: Owner, records: Iterable[DnsRecord], machines: Sequence[Insta
 
     A record with its mark and the address of another one of `machines` is not returned.
     """
-    identity = (gone.stack, gone.fleet, gone.generation)
-    return [
-        each
-        for each in records
-        if each.dead
-        or (
-            each.owner
-            and (each.owner.stack, each.owner.fleet, each.owner.generation) == identity
-            and not is_of_another(each, machines)
+    return [each for each in records if each.dead or (_is_of(gone, each) and not is_of_another(each, machines))]
+
+
+def _is_of(gone: Owner, record: DnsRecord) -> bool:
+    """Return whether a record has the mark of a machine of this generation, with any instance."""
+    owner = record.owner
+    return owner is not None and (owner.stack, owner.fleet, owner.generation) == (
+        gone.stack,
+        gone.fleet,
+        gone.generation,
+    )
+
+
+def _at_leavers(gone: Owner, snapshot: DepartureSnapshot) -> list[tuple[DnsRecord, Instance]]:
+    """Return the records with the mark of `gone` at the address of another running machine that was asked to leave, with that machine."""
+    found = ((each, other_at(each, snapshot.instances)) for each in snapshot.dns_records() if _is_of(gone, each))
+    return [(record, machine) for record, machine in found if machine is not None and machine.drained]
+
+
+def _wait_for_leavers(
+    take: Callable[[], DepartureSnapshot], gone: Owner, snapshot: DepartureSnapshot, engine: Engine
+) -> DepartureSnapshot:
+    """Return the snapshot in which no machine that leaves too runs at the address of a record of `gone`.
+
+    That machine will not write its own mark, and its own Deregistration removes only records with that mark. So a record that stays now
+    stays in DNS after a `destroy`. If the machine still runs after the time-out, the record stays, with a warning.
+    """
+    end = time.monotonic() + GONE_LIMIT_S
+    while (there := _at_leavers(gone, snapshot)) and time.monotonic() <= end:
+        engine.sleep(POLL_S)
+        snapshot = take()
+    for record, machine in there:
+        engine.say(
+            f"{gone.fleet}-{gone.machine}: {record.value} at {record.key} has its mark and the address of "
+            f"{machine.fleet}-{machine.machine}, which still runs; it is left as it is",
+            warning=True,
         )
-    ]
+    return snapshot
 
 
 def _wait_until_gone(

@@ -1314,9 +1314,9 @@ class TestNameServers:
 class TestAMarkThatWasCopied:
     """A tool that keeps one comment for a record set has written one machine's mark on the records of all."""
 
-    def copied(self, world: World, index: int, instance: str) -> None:
+    def copied(self, world: World, index: int, instance: str, generation: str = "aaaaaa") -> None:
         """The record of machine `index` has the mark of `instance` now."""
-        owner = Owner("local", "web", "1", "aaaaaa", instance)
+        owner = Owner("local", "web", "1", generation, instance)
         address = f"198.51.100.{10 + index}"
         world.records = [replace(each, owner=owner) if each.value == address else each for each in world.records]
 
@@ -1339,6 +1339,47 @@ class TestAMarkThatWasCopied:
         world.seen_.pop(gone)
         DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
         assert [each.value for each in world.records] == ["198.51.100.10"]
+
+    @pytest.mark.parametrize("drained", [True, False])
+    def test_a_deregistration_waits_for_a_machine_that_leaves_too_and_has_the_records_address(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, drained: bool
+    ) -> None:
+        """A `destroy` ends both. No later roll call would remove a record that this one leaves."""
+        monkeypatch.setattr("components.registration.providers.time.monotonic", lambda: world.now)
+        going, gone = world.machine(0)["instance"], world.machine(1, generation="bbbbbb", registered=False)["instance"]
+        self.copied(world, 0, gone, "bbbbbb")
+        world.seen_.pop(gone)
+        world.seen_[going] = replace(world.seen_[going], drained=drained)
+        # Its agent does not run.
+        world.stuck.add(going)
+        sleep = world.sleep
+
+        def ends(seconds: float) -> None:
+            sleep(seconds)
+            if world.now >= 20:
+                world.seen_.pop(going, None)
+
+        world.sleep = ends  # type: ignore[method-assign]
+        DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
+        assert [each.value for each in world.records] == ([] if drained else ["198.51.100.10"])
+        assert world.now == (20 if drained else 0)
+
+    def test_a_deregistration_leaves_the_record_of_a_drained_machine_that_does_not_end(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("components.registration.providers.time.monotonic", lambda: world.now)
+        going, gone = world.machine(0)["instance"], world.machine(1, generation="bbbbbb", registered=False)["instance"]
+        self.copied(world, 0, gone, "bbbbbb")
+        world.seen_.pop(gone)
+        world.seen_[going] = replace(world.seen_[going], drained=True)
+        world.stuck.add(going)
+        DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
+        assert [each.value for each in world.records] == ["198.51.100.10"]
+        assert world.now == pytest.approx(providers.GONE_LIMIT_S, abs=2)
+        assert world.messages == [
+            "web-1: 198.51.100.10 at www.scalability.expert A has its mark and the address of web-0, which still runs; "
+            "it is left as it is"
+        ]
 
     def test_a_record_of_a_live_member_outlives_the_leave_of_the_marks_machine(
         self, world: World, monkeypatch: pytest.MonkeyPatch
