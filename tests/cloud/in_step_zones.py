@@ -16,6 +16,7 @@ from localcloud.aws.route53.records import Change, RecordSet
 from localcloud.aws.wire import AwsError
 from localcloud.cloudflare import Cloudflare, RateLimit
 from localcloud.cloudflare.errors import ApiError
+from localcloud.cloudflare.model import Record
 from localcloud.network.faults import Faults
 from rollcall.cloudflare import CloudflareStore
 from rollcall.host_label import HostLabels, generation_of
@@ -138,12 +139,18 @@ class CloudflareZone:
     def twice(self, records: Iterable[OwnedRecord]) -> bool:
         return len(list(records)) > 1
 
+    def address_of(self, record: OwnedRecord) -> str:
+        return record[1]
+
+    def records(self) -> tuple[Record, ...]:
+        return tuple(self._zone.data.records.values())
+
     # What a user does by hand
 
     def ids(self, ours: bool) -> list[str]:
         """Of the records that are (not) ours, in an order that does not depend on random ids."""
         found = []
-        for record in self._zone.data.records.values():
+        for record in self.records():
             owner = Owner.parse(record.fields.comment or "")
             if (owner is not None and owner.stack == "local") is ours and ".c." not in record.fields.name:
                 found.append(record)
@@ -284,6 +291,9 @@ class Route53Zone:
     def twice(self, records: Iterable[OwnedRecord]) -> bool:
         places = [record[:2] for record in records if record[0] != "TXT"]
         return len(places) != len(set(places))
+
+    def address_of(self, record: OwnedRecord) -> str:
+        return ""
 
     # What a user does by hand
 

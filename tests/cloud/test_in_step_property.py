@@ -7,6 +7,7 @@ Each example is one zone of a local cloud; `World` judges it after each step of 
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import time
 from collections import Counter
@@ -492,6 +493,99 @@ def test_a_value_that_leads_to_a_host_of_another_writer_stays(
         assert {box.owner for box in machine.world.boxes} <= machine.world.judged.records.keys()
     finally:
         machine.teardown()
+
+
+@contextlib.contextmanager
+def on_cloudflare(make: Callable[[], Zone], *addresses: str) -> Iterator[Any]:
+    """Machines 0, 1 and 2 of a site. Rules pick the newest machine first, and the records of a site by their address."""
+    machine = type("OnCloudflare", (OnCloudflare,), {"make_zone": staticmethod(make), "seen": Counter()})()
+    try:
+        machine.three_machines(list(addresses or OURS[:3]))
+        yield machine
+    finally:
+        machine.teardown()
+
+
+def _addresses_of(machine: Any, box: Box) -> set[str]:
+    return {each[1] for each in machine.world.judged.records.get(box.owner, ())}
+
+
+def test_a_record_that_a_user_moved_to_the_address_of_a_later_machine_keeps_every_byte(
+    cloudflare: Callable[[], Zone],
+) -> None:
+    with on_cloudflare(cloudflare) as machine:
+        machine.user_changes(pick=0, ours=True, comment="")
+        machine.user_changes_content(pick=0, ours=False, content=OURS[5])
+        moved = list(machine.world.judged.foreign.values())
+        machine.ask_for_a_machine(name="3", address=OURS[5])
+        machine.time_passes(seconds=60, fault="", times=1)
+        assert [
+            json.dumps(each.body(), sort_keys=True) for each in machine.zone.records() if not each.fields.comment
+        ] == moved
+        assert not _addresses_of(machine, machine.world.boxes[-1]), "a foreign record has its address"
+        machine.user_deletes(pick=0, ours=False)
+        machine.time_passes(seconds=60, fault="", times=1)
+        machine.time_passes(seconds=60, fault="", times=1)
+        assert _addresses_of(machine, machine.world.boxes[-1]) == {OURS[5]}
+
+
+def test_a_machine_takes_over_a_record_that_a_user_moved_to_its_address(cloudflare: Callable[[], Zone]) -> None:
+    with on_cloudflare(cloudflare) as machine:
+        machine.user_changes_content(pick=2, ours=True, content=OURS[5])
+        machine.ask_for_a_machine(name="3", address=OURS[5])
+        # The owner of the record writes its own record again first.
+        machine.kill_the_agent(pick=0, again=False)
+        machine.time_passes(seconds=10, fault="", times=1)
+        assert _addresses_of(machine, machine.world.boxes[2]) == {OURS[2], OURS[5]}
+        machine.kill_the_agent(pick=0, again=True)
+        machine.time_passes(seconds=10, fault="", times=1)
+        assert [_addresses_of(machine, each) for each in machine.world.boxes] == [
+            {each} for each in (*OURS[:3], OURS[5])
+        ]
+
+
+def test_a_record_that_a_user_moved_to_the_address_of_a_machine_that_has_left_goes(
+    cloudflare: Callable[[], Zone],
+) -> None:
+    """That machine answers no probe of the site, because it is not a member."""
+    with on_cloudflare(cloudflare) as machine:
+        machine.drain_or_not(pick=0)
+        machine.time_passes(seconds=10, fault="", times=1)
+        machine.user_changes_content(pick=0, ours=True, content=OURS[2])
+        machine.time_passes(seconds=10, fault="", times=1)
+        assert _addresses_of(machine, machine.world.boxes[0]) == {OURS[0], OURS[2]}
+        machine.time_passes(seconds=60, fault="", times=1)
+        assert _addresses_of(machine, machine.world.boxes[0]) == {OURS[0]}
+
+
+def test_a_drained_machine_removes_a_record_that_a_user_moved_to_its_address(cloudflare: Callable[[], Zone]) -> None:
+    with on_cloudflare(cloudflare) as machine:
+        machine.drain_or_not(pick=0)
+        machine.time_passes(seconds=10, fault="", times=1)
+        machine.user_changes_content(pick=0, ours=True, content=OURS[2])
+        machine.time_passes(seconds=10, fault="", times=1)
+        machine.kill_the_agent(pick=0, again=True)
+        machine.time_passes(seconds=2, fault="", times=1)
+        assert _addresses_of(machine, machine.world.boxes[0]) == {OURS[0]}
+
+
+def test_a_record_of_a_deregistered_machine_at_the_address_of_one_that_runs_goes_with_the_next_up(
+    cloudflare: Callable[[], Zone],
+) -> None:
+    """Its mark may be a copy. The machine that has the address does not join, because its agent does not run."""
+    with on_cloudflare(cloudflare) as machine:
+        machine.user_changes_content(pick=2, ours=True, content=OURS[5])
+        machine.ask_for_a_machine(name="3", address=OURS[5])
+        machine.kill_the_agent(pick=0, again=False)
+        machine.give_up_a_machine(name="3")
+        machine.destroy(fault="")
+        gone = machine.world.boxes[2]
+        machine.end_a_leaver(pick=1, graceful=False, fault="")
+        machine.deregister(pick=0, fault="")
+        assert gone.deregistered and _addresses_of(machine, gone) == {OURS[5]}
+        machine.end_a_leaver(pick=0, graceful=False, fault="")
+        machine.up(safe_deletes=False, fault="", times=1)
+        assert not machine.world.judged.records
 
 
 @pytest.mark.parametrize("least", [FEW, pytest.param(6_000, marks=pytest.mark.prove)])
