@@ -474,7 +474,10 @@ class World:
         writes its own mark as it joins, and a roll call fails until the record is gone.
         """
         records = [
-            record for owner, each in now.records.items() if owner.generation == gone.owner.generation for record in each
+            record
+            for owner, each in now.records.items()
+            if owner.generation == gone.owner.generation
+            for record in each
         ]
         return {each[-1] for each in records for box in self.boxes if self._is_at_own_address(box, each)}
 
