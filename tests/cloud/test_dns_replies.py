@@ -84,10 +84,10 @@ def ask(server: Served, name: str, rtype: str = "SRV", payload: int = 4096, *, d
 def first_value(server: Served, name: str, rtype: str) -> str:
     """The first value of an answer. The rest of the reply is left unread, which takes most of the time of many queries."""
     query = dns.message.make_query(name, rtype, use_edns=0, payload=4096)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        asked.settimeout(5)
-        asked.sendto(query.to_wire(), ("127.0.0.1", server.port))
-        reply = dns.wire.Parser(asked.recv(4096))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.sendto(query.to_wire(), ("127.0.0.1", server.port))
+        reply = dns.wire.Parser(client.recv(4096))
     there, _, questions, answers, *_ = reply.get_struct("!HHHHHH")
     assert (there, questions) == (query.id, 1) and answers
     reply.get_name()
