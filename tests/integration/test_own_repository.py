@@ -47,6 +47,7 @@ class Own:
         (folder / "site").mkdir()
         (folder / "site/index.html").write_text("<h1>Our shop</h1>")
         (folder / "Pulumi.yaml").write_text(PROJECT)
+        (folder / ".venv").symlink_to("vendor/rollcall/.venv")
         (folder / "Pulumi.mine.yaml").write_text(STACK)
 
     def run(self, *words: str) -> str:
@@ -126,6 +127,6 @@ def test_every_block_of_the_page_works_as_it_says(reader: tuple[Reader, Path]) -
     changed = typist.type("git status --porcelain --untracked-files=all").splitlines()
     workflows = [f".github/workflows/{each}.yml" for each in ("deploy", "drift", "preview")]
     assert {each for each in changed if each.startswith("??")} == {
-        f"?? {each}" for each in (*workflows, "Pulumi.mine.yaml", "Pulumi.yaml", "site/index.html")
+        f"?? {each}" for each in (*workflows, ".venv", "Pulumi.mine.yaml", "Pulumi.yaml", "site/index.html")
     }
     assert [each for each in changed if not each.startswith("??")] == ["A  .gitmodules", "A  vendor/rollcall"]
