@@ -18,6 +18,7 @@ OTHERS = {
     "tests/cloud/test_secondary.py",
     "tests/unit/localcloud/test_named.py",
     "tests/unit/test_provider_page.py",
+    "tests/unit/workloads/test_carried.py",
 }
 
 
