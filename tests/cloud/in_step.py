@@ -289,10 +289,12 @@ class World:
             {**self.props(self.state, safe_deletes), "drained": self.drained},
             self.props(desired, safe_deletes),
         )
-        try:
-            with self.acting("engine"):
-                self.drained = RollCallProvider().update("", olds, news).outs.get("drained", [])
-        except (RollCallError, RollcallError):
+        succeeded = False
+        # One that fails is judged too.
+        with self.acting("engine"), contextlib.suppress(RollCallError, RollcallError):
+            self.drained = RollCallProvider().update("", olds, news).outs.get("drained", [])
+            succeeded = True
+        if not succeeded:
             return False
         self.state = desired
         # A roll call ends only where no leftover record is, whatever address it has.
