@@ -211,7 +211,8 @@ def plain(sandbox: Sandbox, dynamic: int, others: int, extra: dict[str, str]) ->
 USER_DATA_KB = round(len(userdata.gzipped_base64()) / 1000)
 PREVIEW_WHY = (
     "a preview of Rollcall first asks both clouds, DNS and the quotas of the accounts. For this it starts boto3 in two processes,"
-    " and imports the EC2 part of the SDK. With 3 machines, this takes most of the time. Then the SDK and the engine work longer for"
+    " and imports the EC2 part of the SDK. With 3 machines, this takes most of the time. With more machines there is a"
+    " second reason: the SDK and the engine work longer for"
     " a resource with more inputs, outputs and dependencies. A plain resource has almost no input and no dependency. The user data of"
     f" an EC2 instance have {USER_DATA_KB} KB, and the engine writes them into its log each time that it passes the instance on"
 )

@@ -41,8 +41,8 @@ WHY = (
     "A machine writes its host and the record set in two requests, because two statements of its policy allow them. So at least"
     " {calls:.0f} calls are needed: one for the host of each machine, and a read and a write for each record set. At this rate they"
     " take {least:.1f} s, which is {ratio:.1f} × the floor (one write each). If one write for each machine fits into what the account may"
-    " send at once, these writes do not wait. Then each further call makes the ratio much larger. The rest of the time is back-off with"
-    " jitter, and reads by machines that DNS does not show yet"
+    " send at once, these writes take almost no time, and the floor is very small. So each further call makes the ratio much larger. The"
+    " rest of the time is back-off with jitter, and reads by machines that DNS does not show yet"
 )
 
 
