@@ -51,7 +51,7 @@ PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 # These wait little: three workers keep two processors busy, and each more collects all tests and imports the SDKs once more.
 test-fast: WORKERS = 3
-test-fast: prepare ## what needs no machine and no engine: unit tests and local clouds (3 minutes)
+test-fast: prepare ## what needs no machine and no engine: unit tests and local clouds (5 minutes)
 	@$(PYTEST) -m "not machines and not engine and not prove"
 
 test: prepare check ## all tests but those of `prove`: unit, local clouds, booted machines, the real engine
