@@ -29,20 +29,26 @@ from rollcall.escaping import escaped_lines
 
 def errors(root: Path, stack: str) -> list[str]:
     """Return every error of a stack's configuration, in the words of `pulumi preview`. Raises StackFileError."""
+    return checked(root, stack)[1]
+
+
+def checked(root: Path, stack: str) -> tuple[Settings, list[str]]:
+    """Return the settings of a stack, with defaults instead of faulty values, and every error. Raises StackFileError."""
     file = stack_file.read(root, stack)
     keys = sorted({*file.texts, *(str(path[0]) for path in file.secrets)})
     settings, found = _settings(file, keys, stack)
     found = [*stack_file.faults(root, stack), *namespaces.misspelt(keys), *found]
     if not file.is_partial and "aws:region" not in keys and settings.uses_aws:
         found.append(namespaces.region_missing(keys))
-    return list(dict.fromkeys([*found, *_of_providers(file)]))
+    return settings, list(dict.fromkeys([*found, *_of_providers(file)]))
 
 
-def settings_of(root: Path, stack: str) -> Settings:
-    """Return the settings of a stack, with defaults instead of faulty values. Raises StackFileError."""
-    file = stack_file.read(root, stack)
-    keys = sorted({*file.texts, *(str(path[0]) for path in file.secrets)})
-    return _settings(file, keys, stack)[0]
+def chosen_stacks(root: Path, named: str, command: str) -> list[str]:
+    """Return the named stack, or every stack that has a file. If none has one, say so on stderr."""
+    names = [named.rpartition("/")[2]] if named else stack_file.stacks(root)
+    if not names:
+        print(f"{command}: no stack has a file here. `pulumi stack init NAME` makes one.", file=sys.stderr)
+    return names
 
 
 def _settings(file: StackFile, keys: Sequence[str], stack: str) -> tuple[Settings, list[str]]:
@@ -90,9 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
 
     root = Path.cwd()
-    names = [chosen.stack.rpartition("/")[2]] if chosen.stack else stack_file.stacks(root)
+    names = chosen_stacks(root, chosen.stack, "rollcall check")
     if not names:
-        print("rollcall check: no stack has a file here. `pulumi stack init NAME` makes one.", file=sys.stderr)
         return 2
     try:
         found = {name: errors(root, name) for name in names}

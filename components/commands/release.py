@@ -16,8 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.commands.check import errors, settings_of
-from components.config import stack_file
+from components.commands.check import checked, chosen_stacks
 from components.config.models import Settings
 from components.config.stack_file import StackFileError
 from components.resources import release_files, userdata
@@ -56,15 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
 
     root = Path.cwd()
-    names = [chosen.stack.rpartition("/")[2]] if chosen.stack else stack_file.stacks(root)
+    names = chosen_stacks(root, chosen.stack, "rollcall release")
     if not names:
-        print("rollcall release: no stack has a file here. `pulumi stack init NAME` makes one.", file=sys.stderr)
         return 2
     code = 0
     for name in names:
         try:
-            faults = errors(root, name)
-            found, unpacked = exported(settings_of(root, name), root)
+            settings, faults = checked(root, name)
+            found, unpacked = exported(settings, root)
             if not (faults := [*faults, *unpacked]):
                 release_files.write(chosen.folder, found.values())
         except (StackFileError, OSError) as wrong:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ from tests.cloud import test_get_release
 from tests.cloud.aws_cloud import Cloud, allow, running
 from tests.cloud.test_get_release import BUCKET, KEY, RELEASE, Machine, Store, tar_of
 from tests.packed_program import changed_program
+from tests.replies import Replying
 
 pytestmark = pytest.mark.clouds
 shared, store = test_get_release.shared, test_get_release.store
@@ -33,7 +34,7 @@ OTHER = Packed(digest="", tar=tar_of("agent.py"))
 HALF = RELEASE.packed[: len(RELEASE.packed) // 2]
 
 
-class Mirror(BaseHTTPRequestHandler):
+class Mirror(Replying):
     """A web server that answers below each folder in another way."""
 
     over = threading.Event()
@@ -48,21 +49,10 @@ class Mirror(BaseHTTPRequestHandler):
             else:
                 self.reply(410)
 
-    def reply(self, code: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
     def trickle(self) -> None:
         self.reply(200, length=len(RELEASE.packed))
         while not self.over.wait(0.2):
             self.wfile.write(b"B")
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 ANSWERS: dict[str, Callable[[Mirror], object]] = {

@@ -11,7 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,11 +20,12 @@ import pytest
 from get_release import ReleaseError
 from rollcall import workload_units, workloads
 from tests.integration.cloud_stubs import self_signed
+from tests.replies import Replying
 
 PROGRAM = b"#!/bin/sh\necho served\n" * 400
 
 
-class Store(BaseHTTPRequestHandler):
+class Store(Replying):
     """What an artifact's host answers: for each path what is done with the request."""
 
     answers: ClassVar[dict[str, Callable[[Store], None]]] = {}
@@ -33,23 +34,12 @@ class Store(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self.answers[self.path](self)
 
-    def reply(self, code: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
     def trickle(self) -> None:
         self.reply(200, length=len(PROGRAM))
         for at in range(0, len(PROGRAM), 100):
             self.wfile.write(PROGRAM[at : at + 100])
             self.wfile.flush()
             time.sleep(0.05)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 def packed(**files: bytes) -> bytes:
