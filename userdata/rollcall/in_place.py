@@ -91,10 +91,10 @@ FAILED = "failed"
 class WorkloadReport:
     """The release of one workload on a machine.
 
-    `runs` is the digest that `current` leads to; empty if there is none. `kept` are all digests on the disk. `rollout` and `wanted`
-    are those of the setting that this report answers. `step` is one of STEPS, or FAILED. For a failure `failed_step` is the step that failed,
-    `reason` has words like `reason=check-failed check=http:8080:/healthz`, and `log` the last lines of the workload's log. `waits` has the
-    reason why the current step does not go on (a store that does not answer).
+    `runs` is the digest that `current` leads to; empty if there is none. `kept` are all digests on the disk. `rollout` and `wanted` are
+    those of the setting that this report answers. `step` is one of STEPS, or FAILED. For a failure `failed_step` is the step that
+    failed, `reason` has words like `reason=check-failed check=http:8080:/healthz`, and `log` the last lines of the workload's log.
+    `waits` has the reason why the current step does not go on (a store that does not answer).
     """
 
     wanted: str
