@@ -39,12 +39,12 @@ This page is for engineers who want to know how fast Rollcall is. `make bench` m
 
 Each row is the answer to one question. The file in `bench/` with the name of the section, for example `bench/join.py`, says in its
 first lines how the rows are measured, and explains their words. Both sides of a ratio were measured in turn, in one run on one
-machine. The benches were not all run on the same day. A row without a goal is only for information.
+machine, except where the column N says otherwise. The benches were not all run on the same day. A row without a goal is only for information.
 
 | column | what it has |
 |---|---|
 | ours | the result of Rollcall |
-| beside it | the result of what Rollcall is compared with: another tool, or the least that is possible (the floor) |
+| beside it | the result of what Rollcall is compared with: another tool, or the least that is possible (on this page: the floor) |
 | ratio | ours, divided by the result beside it |
 | N | how often it was measured |
 """
@@ -73,7 +73,9 @@ def table() -> str:
             cells = (row["question"], row["ours"], row["other"], ratio, row["n"], row["goal"], met)
             lines.append("| " + " | ".join(each.replace("|", "\\|") for each in cells) + " |")
             if row["met"] is False:
-                missed.setdefault(row["why"] or "not explained yet", []).append(f"{name}: {row['question']}")
+                # A row may have figures of its own after the reason that it shares with others.
+                why, _, figures = (row["why"] or "not explained yet").partition("\n")
+                missed.setdefault(why, []).append(f"{name}: {row['question']}{f': {figures}' if figures else ''}")
         notes = [
             f"- {row['question']}: {row['why']}" for row in found["rows"] if row["why"] and row["met"] is not False
         ]
@@ -84,8 +86,9 @@ def table() -> str:
 
 
 def way(why: str, questions: list[str]) -> str:
-    """Return one reason, and the questions that missed their goal because of it."""
-    return f"- {'; '.join(questions)}.\n  {why[:1].upper()}{why[1:]}"
+    """Return one reason, and below it the questions that missed their goal because of it."""
+    lines = [f"{why[:1].upper()}{why[1:]}:\n", *(f"- {each}" for each in questions)]
+    return "\n".join(lines) + "\n"
 
 
 def run(name: str) -> str:

@@ -31,11 +31,13 @@ def test_every_bench_that_is_run_is_there() -> None:
 def test_a_missed_goal_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (rows, benches):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
-    missed = Row(question="q", ours="3 s", other="1 s", ratio=3.0, n="1", goal="≤ 2 ×", met=False, why="too far away")
+    missed = Row(
+        question="q", ours="3 s", other="1 s", ratio=3.0, n="1", goal="≤ 2 ×", met=False, why="too far away\n9 s"
+    )
     assert report("client", [missed, Row(question="k", ours="1", n="1", goal="1", met=True)]) == 1
     assert json.loads((tmp_path / "client.json").read_text())["repeat"] == "make bench-client"
     text = benches.table()
-    assert "- client: q.\n  Too far away" in text and "| q | 3 s | 1 s | 3 × | 1 | ≤ 2 × | **no** |" in text
+    assert "Too far away:\n\n- client: q: 9 s\n" in text and "| q | 3 s | 1 s | 3 × | 1 | ≤ 2 × | **no** |" in text
     assert "| k | 1 |  |  | 1 | 1 | yes |" in text
 
 
