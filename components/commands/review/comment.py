@@ -231,7 +231,7 @@ def _order(fleets: Sequence[Fleet]) -> Iterable[str]:
         one = leave == 1
         steps.append(
             f"{leave} machine{' is' if one else 's are'} asked to leave DNS. When {'its' if one else 'their'} records are gone, "
-            f"{'it serves' if one else 'they serve'} for one TTL more, but for {drain_delay} s at most."
+            f"{'it serves' if one else 'they serve'} for the TTL or for `drainDelay` ({drain_delay} s), whichever is shorter."
         )
         steps.append(
             f"{'It is deleted, and its' if one else 'They are deleted, and their'} leftover records are removed."
