@@ -44,7 +44,10 @@ WHY = (
     " machines that DNS does not show yet"
 )
 # What differs from row to row, after the reason.
-FIGURES = "at least {calls:.0f} calls (one for each host, and a read and a write for each record set): {least:.1f} s, {ratio:.1f} × the floor"
+FIGURES = (
+    "at least {calls:.0f} calls (one for each host, and a read and a write for each record set):"
+    " {least:.1f} s, {ratio:.1f} × the floor"
+)
 
 
 def least(limits: Limits, calls: int) -> float:

@@ -168,7 +168,8 @@ def main() -> int:
                 other=f"{name}: {usual[side]:.1f} s, {calls[side]:.0f} calls",
                 ratio=usual["ours"] / usual[side],
                 n="1" if ROUNDS == 1 else f"{ROUNDS} rounds in turn",
-                why=f"{name}: {LARGE} machines would take {usual[side] * LARGE / COUNT:.0f} s (scaled, not measured). Rollcall takes {whole:.0f} s.",
+                why=f"{name}: {LARGE} machines would take {usual[side] * LARGE / COUNT:.0f} s (scaled, not measured)."
+                f" Rollcall takes {whole:.0f} s.",
             )
         )
     return report("joyent", rows)

@@ -211,7 +211,8 @@ def measured(storm: Storm) -> list[Row]:
         ),
         Row(
             question="failed requests after a power cut",
-            ours=f"{len(crash.failed)} of {len(crash.seen)}{f' during {lasted:.1f} s' if crash.failed else ''}; the record was removed after {took:.1f} s",
+            ours=f"{len(crash.failed)} of {len(crash.seen)}{f' during {lasted:.1f} s' if crash.failed else ''};"
+            f" the record was removed after {took:.1f} s",
             n=f"{len(crash.seen)} requests",
             why=", ".join(f"{count} {text}" for text, count in Counter(text for _, text in crash.failed).items()),
         ),
