@@ -697,7 +697,7 @@ class FleetSettings(Section):
         Field(
             description="names of `rollcall:workloads`, or of the samples `site` and `the-service`",
             examples=[["site"]],
-            json_schema_extra={"shown": "the samples of what it joins"},
+            json_schema_extra={"shown": "`site` for a site, `the-service` for a service"},
         ),
     ] = ()
     region: Annotated[

@@ -27,9 +27,9 @@ def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str
     if seconds <= _LIMIT_S:
         return ()
     return (
-        f"rollcall:serviceDiscovery.zone: by the SOA of {settings.zone} resolvers remember for {seconds} s that a name does not exist. "
-        f"If a client asks for an incarnation before its first machine has registered, it may find this machine up to {seconds} s late. "
-        f"Set rollcall:serviceDiscovery.manageSoa to true. Or set the TTL of the zone's SOA record, or the last number in this record, to "
+        f"rollcall:serviceDiscovery.zone: the SOA record of {settings.zone} makes resolvers remember for {seconds} s that a name does not "
+        f"exist. If a client asks for an incarnation before its first machine has registered, it may find this machine up to {seconds} s "
+        f"late. Set rollcall:serviceDiscovery.manageSoa to true. Or set the TTL of the zone's SOA record, or the last number in this record, to "
         f"{_LIMIT_S} or less.",
     )
 

@@ -54,7 +54,7 @@ def test_a_zone_that_is_not_there_is_named_unless_it_is_to_be_made(cloud: Cloud)
 def test_what_the_zones_soa_costs_is_reported_until_it_is_changed(cloud: Cloud) -> None:
     route53, zone = cloud.client("route53"), cloud.aws.add_zone("unilans.net")
     (message,) = soa.warnings(directory(), route53_zones.sets_of(route53, zone))
-    assert "by the SOA of unilans.net resolvers remember for 900 s" in message
+    assert "the SOA record of unilans.net makes resolvers remember for 900 s" in message
     found = route53_zones.sets_of(route53, zone)("unilans.net.")["SOA"]
     change = {"Action": "UPSERT", "ResourceRecordSet": {**found, "TTL": 60}}
     route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": [change]})

@@ -28,8 +28,8 @@ def test_the_lesser_of_its_ttl_and_its_minimum_counts(ttl: int, minimum: int, se
 def test_a_preview_names_the_zone_and_the_seconds_and_what_to_do() -> None:
     (message,) = soa.warnings(DIRECTORY, lambda name: {"SOA": answered()} if name == "unilans.net." else {})
     assert message == (
-        "rollcall:serviceDiscovery.zone: by the SOA of unilans.net resolvers remember for 900 s that a name does not exist. If a client "
-        "asks for an incarnation before its first machine has registered, it may find this machine up to 900 s late. Set "
+        "rollcall:serviceDiscovery.zone: the SOA record of unilans.net makes resolvers remember for 900 s that a name does not exist. If a "
+        "client asks for an incarnation before its first machine has registered, it may find this machine up to 900 s late. Set "
         "rollcall:serviceDiscovery.manageSoa to true. Or set the TTL of the zone's SOA record, or the last number in this record, to "
         "60 or less."
     )
