@@ -39,7 +39,7 @@ This page is for engineers who want to know how fast Rollcall is. `make bench` m
 
 Each row is the answer to one question. The file in `bench/` with the name of the section, for example `bench/join.py`, says in its
 first lines how the rows are measured, and explains their words. Both sides of a ratio were measured in turn, in one run on one
-machine, except where the column N says otherwise. The benches were not all run on the same day. A row without a goal is only for
+machine, except where the column N says `not measured`. The benches were not all run on the same day. A row without a goal is only for
 information.
 
 | column | what it has |

@@ -214,7 +214,7 @@ PREVIEW_WHY = (
     " and imports the EC2 part of the SDK. With 3 machines, this takes most of the time. With more machines there is a"
     " second reason: the SDK and the engine work longer for"
     " a resource with more inputs, outputs and dependencies. A plain resource has almost no input and no dependency. The user data of"
-    f" an EC2 instance have {USER_DATA_KB} KB, and the engine writes them into its log each time that it passes the instance on"
+    f" an EC2 instance have {USER_DATA_KB} KB, and the engine writes them into its log each time that it sends the instance to a plugin"
 )
 FILE_WHY = (
     "the engine writes the whole state twice for each resource. So if the state is in a file or a bucket (here: a compressed file),"
@@ -334,7 +334,8 @@ def growth(verb: str, suffix: str, times: dict[int, Times], why: str) -> list[Ro
         Row(
             question=f"`{verb}`{suffix}: time for each further machine, between {some} and {many} machines",
             ours=f"{then:.3f} s",
-            other=f"between {few} and {some}: {first:.3f} s (plain resources: {plain_first:.3f} s, then {plain_then:.3f} s)",
+            other=f"between {few} and {some}: {first:.3f} s"
+            f" (plain resources: {plain_first:.3f} s, and {plain_then:.3f} s between {some} and {many})",
             ratio=then / first,
             n="1",
             goal="linear: ≤ 1.2 ×",

@@ -38,14 +38,14 @@ from tests.unit.agent.contention import LATENCY, Contest, Outcome, Scheduler
 SEEDS = range(10)
 REAL = 20
 WHY = (
-    "IAM allows the host of a machine and the record set in two statements, and Route53 refuses a batch that needs both. So a machine sends"
-    " two requests. If one write for each machine fits into what the account may send at once, these writes take almost no time, and the"
-    " floor is very small. Then each further call makes the ratio much larger. The rest of the time is back-off with jitter, and reads by"
-    " machines that DNS does not show yet"
+    "The IAM policy has one statement for the host of a machine and another one for the record set. IAM refuses a batch that needs both. So"
+    " a machine sends two requests. An account may send some requests at once without a wait. If one write for each machine is not more"
+    " than that, the floor is almost zero, and each further call makes the ratio much larger. The rest of the time is back-off with jitter,"
+    " and reads by machines that DNS does not show yet"
 )
 # What differs from row to row, after the reason.
 FIGURES = (
-    "at least {calls:.0f} calls (one for each host, and a read and a write for each record set):"
+    "at least {calls:.0f} calls (one for each host, and a read and a write for each record set) are needed, which take"
     " {least:.1f} s, {ratio:.1f} × the floor"
 )
 

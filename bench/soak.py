@@ -534,7 +534,7 @@ def main() -> int:
                 n=f"{done.total()} operations",
                 goal="none",
                 met=not broken,
-                why=f"{counted}. {soak.comparisons} comparisons of foreign bytes. {request_counts}, all of"
+                why=f"{counted}. {soak.comparisons} checks that the foreign records did not change by a byte. {request_counts}, all of"
                 f" them after a crash, a hang, a partition or a failed workload."
                 f" The records of each crashed machine were removed after {gone:.0f} s or less."
                 if not broken

@@ -183,7 +183,7 @@ def measured(storm: Storm) -> list[Row]:
     quiet = Load(storm.url, rate, before.seen + after.seen)
     busy = Load(storm.url, rate, busy_before.seen + busy_after.seen)
     ratio = graceful.quantile(0.99) / busy.quantile(0.99)
-    at = f"{rate:.0f} requests a second, {SHARE:.0%} of a ceiling of {most:.0f}"
+    at = f"{rate:.0f} requests a second; the sandbox can do {most:.0f}"
     if rate == MOST:
         at = f"{rate:.0f} requests a second, the bound; the ceiling is {most:.0f}"
     reasons = Counter(text for _, text in graceful.failed)

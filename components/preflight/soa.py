@@ -29,8 +29,8 @@ def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str
     return (
         f"rollcall:serviceDiscovery.zone: the SOA record of {settings.zone} makes resolvers remember for {seconds} s that a name does not "
         f"exist. If a client asks for an incarnation before its first machine has registered, it may find this machine up to {seconds} s "
-        f"late. Set rollcall:serviceDiscovery.manageSoa to true. Or set the TTL of the zone's SOA record, or the last number in this record, to "
-        f"{_LIMIT_S} or less.",
+        f"late. Set rollcall:serviceDiscovery.manageSoa to true. Or set the TTL of the zone's SOA record, or the last number in this "
+        f"record, to {_LIMIT_S} or less.",
     )
 
 
