@@ -23,6 +23,7 @@ import shutil
 import ssl
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
@@ -35,6 +36,7 @@ RELEASE, STORE = "rollcall-release", "rollcall-store"
 MIRROR = "rollcall-mirror-"
 PLACEHOLDER = "\n#FILES\n"
 PACKED_LIMIT, TAR_LIMIT = 4 << 20, 16 << 20
+_CHUNK = 1 << 20
 CONNECT_TIMEOUT_S, FETCH_LIMIT_S, METADATA_TIMEOUT_S = 10.0, 60.0, 3.0
 # https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html , feature-ss-endpoints.html
 IMDS = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254")
@@ -94,13 +96,23 @@ def stores_of(
 
 
 def tar_from(
-    stores: Iterable[tuple[str, Carried | Store]], digest: str, limit: int = PACKED_LIMIT, tar_limit: int = TAR_LIMIT
-) -> bytes:
-    """Return the decompressed tar from the first store that has it. Raises ReleaseError with the reason of each store."""
+    stores: Iterable[tuple[str, Carried | Store]],
+    digest: str,
+    limit: int = PACKED_LIMIT,
+    tar_limit: int = TAR_LIMIT,
+    folder: Path | None = None,
+) -> IO[bytes]:
+    """Return the decompressed tar from the first store that has it. Raises ReleaseError with the reason of each store.
+
+    It is a file without a name in `folder`, or in the folder for temporary files.
+    """
     reasons: list[str] = []
     for name, store in stores:
         try:
-            tar = checked(store.packed(digest, limit), digest, tar_limit)
+            with tempfile.TemporaryFile(dir=folder) as packed:
+                store.fetch(digest, packed, limit)
+                packed.seek(0)
+                tar = checked(packed, digest, tar_limit, folder)
         except ReleaseError as fault:
             reason = str(fault)
         except (OSError, ValueError, LookupError) as fault:
@@ -135,11 +147,11 @@ class Carried:
     def has(self, digest: str) -> bool:
         return digest in self._texts
 
-    def packed(self, digest: str, limit: int = PACKED_LIMIT) -> bytes:
+    def fetch(self, digest: str, to: IO[bytes], limit: int = PACKED_LIMIT) -> None:
         if digest not in self._texts:
             raise ReleaseError(f"reason=release-missing release={digest[:12]} from=user-script")
         try:
-            return base64.b85decode(self._texts[digest])
+            to.write(base64.b85decode(self._texts[digest]))
         except ValueError as damaged:
             raise ReleaseError(f"reason=release-damaged release={digest[:12]} from=user-script") from damaged
 
@@ -156,14 +168,16 @@ class Store:
     def __init__(self, key: str, words: str, secret: Callable[[str], str]) -> None:
         self._key, self._words, self._secret = key, words.split(), secret
 
-    def packed(self, digest: str, limit: int = PACKED_LIMIT) -> bytes:
+    def fetch(self, digest: str, to: IO[bytes], limit: int = PACKED_LIMIT) -> None:
+        """Write the packed release to a file. Raises ReleaseError."""
         found = dict(each.partition("=")[::2] for each in self._words[1:])
         kind = " ".join([*self._words[:1], *sorted(found)])
         path = f"/{key_of(digest)}"
         if kind == "https url":
             url = found["url"]
             path = f"{urlsplit(url).path.rstrip('/')}{path}"
-            return fetched(url, path, {"user-agent": "rollcall"}, digest, limit)
+            fetch(url, path, {"user-agent": "rollcall"}, digest, to, limit)
+            return
         if kind == "s3 bucket region":
             ec2 = Ec2()
             keys = ec2.keys()
@@ -175,7 +189,7 @@ class Store:
             path = f"/{found['bucket']}{path}" if "bucket" in found else path
         else:
             raise ReleaseError(f"reason=unknown-store key={self._key} value={' '.join(self._words)[:80]!r}")
-        return fetched(url, path, signed(urlsplit(url).netloc, path, found["region"], keys), digest, limit)
+        fetch(url, path, signed(urlsplit(url).netloc, path, found["region"], keys), digest, to, limit)
 
 
 def access_key(text: str) -> dict[str, str]:
@@ -303,9 +317,9 @@ def connected(url: str) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(at.netloc, timeout=CONNECT_TIMEOUT_S)
 
 
-def fetched(url: str, path: str, headers: dict[str, str], digest: str, limit: int = PACKED_LIMIT) -> bytes:
-    """Download a release from the store. Size and time are limited, even if the store answers slowly."""
-    at, began = urlsplit(url), time.monotonic()
+def fetch(url: str, path: str, headers: dict[str, str], digest: str, to: IO[bytes], limit: int = PACKED_LIMIT) -> None:
+    """Download a release to a file. Size and time are limited: FETCH_LIMIT_S, and a second for each further MiB."""
+    at, began, size = urlsplit(url), time.monotonic(), 0
     which = f"release={digest[:12]} host={at.netloc}"
     connection = connected(url)
     try:
@@ -313,14 +327,13 @@ def fetched(url: str, path: str, headers: dict[str, str], digest: str, limit: in
         reply = connection.getresponse()
         if reply.status != 200:
             raise ReleaseError(_refusal(reply.status, reply.read(4096), which))
-        found = b""
         while part := reply.read1(65536):
-            found += part
-            if len(found) > limit:
+            to.write(part)
+            size += len(part)
+            if size > limit:
                 raise ReleaseError(f"reason=release-too-large {which} limit={limit}")
-            if time.monotonic() - began > FETCH_LIMIT_S:
-                raise ReleaseError(f"reason=store-too-slow {which} bytes={len(found)} seconds={FETCH_LIMIT_S:.0f}")
-        return found
+            if (seconds := time.monotonic() - began) > FETCH_LIMIT_S + (size >> 20):
+                raise ReleaseError(f"reason=store-too-slow {which} bytes={size} seconds={seconds:.0f}")
     except (OSError, http.client.HTTPException) as failed:
         raise ReleaseError(f"reason=store-unreachable {which} error={type(failed).__name__}") from failed
     finally:
@@ -343,30 +356,40 @@ def _refusal(status: int, body: bytes, which: str) -> str:
 # What arrived.
 
 
-def checked(packed: bytes, digest: str, limit: int = TAR_LIMIT) -> bytes:
-    """Return the decompressed tar, if it has this digest."""
-    coder, tar = bz2.BZ2Decompressor(), b""
-    try:
-        tar = coder.decompress(packed, limit + 1)
-    except (OSError, ValueError, EOFError) as damaged:
-        raise ReleaseError(f"reason=release-damaged release={digest[:12]} bytes={len(packed)}") from damaged
-    if len(tar) > limit:
-        raise ReleaseError(f"reason=release-too-large release={digest[:12]} limit={limit}")
-    if not coder.eof:
-        raise ReleaseError(f"reason=release-damaged release={digest[:12]} bytes={len(packed)} said='it ends too early'")
-    found = hashlib.sha256(tar).hexdigest()
-    if found != digest:
-        raise ReleaseError(f"reason=another-release release={digest[:12]} found={found[:12]}")
+def checked(packed: IO[bytes], digest: str, limit: int = TAR_LIMIT, folder: Path | None = None) -> IO[bytes]:
+    """Return a file with the decompressed tar, if it has this digest."""
+    coder, found, size = bz2.BZ2Decompressor(), hashlib.sha256(), 0
+    with contextlib.ExitStack() as on_failure:
+        tar = on_failure.enter_context(tempfile.TemporaryFile(dir=folder))
+        while not coder.eof:
+            given = packed.read(_CHUNK) if coder.needs_input else b""
+            if coder.needs_input and not given:
+                raise ReleaseError(
+                    f"reason=release-damaged release={digest[:12]} bytes={packed.tell()} said='it ends too early'"
+                )
+            try:
+                part = coder.decompress(given, _CHUNK)
+            except (OSError, ValueError, EOFError) as damaged:
+                raise ReleaseError(f"reason=release-damaged release={digest[:12]} bytes={packed.tell()}") from damaged
+            size += len(part)
+            if size > limit:
+                raise ReleaseError(f"reason=release-too-large release={digest[:12]} limit={limit}")
+            found.update(part)
+            tar.write(part)
+        if found.hexdigest() != digest:
+            raise ReleaseError(f"reason=another-release release={digest[:12]} found={found.hexdigest()[:12]}")
+        tar.seek(0)
+        on_failure.pop_all()
     return tar
 
 
-def contents(tar: bytes) -> dict[str, bytes]:
+def contents(tar: IO[bytes]) -> dict[str, bytes]:
     """Return the files of a release by their paths. Raises ReleaseError for a member of another kind and for a path outside the folder.
 
     tarfile's own filters came with Python 3.12, and Debian 12 has 3.11: https://peps.python.org/pep-0706/
     """
     found: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as archive:
+    with tarfile.open(fileobj=tar, mode="r:") as archive:
         for member in archive:
             if not member.isreg():
                 raise ReleaseError(f"reason=unsafe-release member={member.name!r} said='it is not a plain file'")
@@ -388,7 +411,7 @@ def is_there(home: Path, digest: str) -> bool:
     return (home / "releases" / digest).is_dir()
 
 
-def unpack(home: Path, digest: str, tar: bytes) -> None:
+def unpack(home: Path, digest: str, tar: IO[bytes]) -> None:
     files = contents(tar)
 
     def write(partial: Path) -> None:

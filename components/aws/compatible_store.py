@@ -6,6 +6,7 @@ Importing this takes as long as importing boto3, so import it where it is needed
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -26,7 +27,32 @@ class StoreError(Exception):
     """The store refuses, or does not answer. The message has no key."""
 
 
-class CompatibleStore:
+class Bucket:
+    """A bucket that boto3's `client` for S3 reaches."""
+
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+
+    def put(self, key: str, file: Path) -> None:
+        """Write a file to an object. Raises StoreError."""
+        try:
+            with file.open("rb") as body:
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/x-tar")
+        except (BotoCoreError, ClientError) as refused:
+            raise StoreError(str(refused)) from refused
+
+    def lacks(self, key: str) -> bool:
+        """Return whether the store says that it does not have an object. A store that does not answer, or refuses, does not say so."""
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=key)
+        except ClientError as refused:
+            return str(refused.response.get("Error", {}).get("Code")) in ("404", "NoSuchKey", "NotFound")
+        except BotoCoreError:
+            return False
+        return False
+
+
+class CompatibleStore(Bucket):
     """A bucket of a store at `endpoint`."""
 
     def __init__(self, *, endpoint: str, bucket: str, region: str, access_key: str, secret_key: str) -> None:
@@ -41,7 +67,7 @@ class CompatibleStore:
             read_timeout=60,
             retries={"total_max_attempts": 3, "mode": "standard"},
         )
-        self._client = boto3.session.Session(botocore_session=botocore.session.Session(_NO_PROFILE)).client(
+        client = boto3.session.Session(botocore_session=botocore.session.Session(_NO_PROFILE)).client(
             "s3",
             endpoint_url=endpoint,
             region_name=region,
@@ -49,21 +75,4 @@ class CompatibleStore:
             aws_secret_access_key=secret_key,
             config=config,
         )
-        self._bucket = bucket
-
-    def put(self, key: str, body: bytes) -> None:
-        """Write an object. Raises StoreError."""
-        try:
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/x-tar")
-        except (BotoCoreError, ClientError) as refused:
-            raise StoreError(str(refused)) from refused
-
-    def lacks(self, key: str) -> bool:
-        """Return whether the store says that it does not have an object. A store that does not answer, or refuses, does not say so."""
-        try:
-            self._client.head_object(Bucket=self._bucket, Key=key)
-        except ClientError as refused:
-            return str(refused.response.get("Error", {}).get("Code")) in ("404", "NoSuchKey", "NotFound")
-        except BotoCoreError:
-            return False
-        return False
+        super().__init__(client, bucket)

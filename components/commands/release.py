@@ -21,6 +21,7 @@ from components.config.models import Settings
 from components.config.stack_file import StackFileError
 from components.resources import release_files, userdata
 from components.workloads.definitions import packed, releases_of
+from components.workloads.packing import PackingError
 from components.workloads.release import Release
 from rollcall.escaping import escaped_lines
 
@@ -39,10 +40,8 @@ def exported(settings: Settings, root: Path) -> tuple[dict[str, Release], list[s
 
 def shown(found: Mapping[str, Release], folder: Path) -> str:
     """Return a line for each file that was written."""
-    return "\n".join(
-        f"  {folder / release_files.key_of(each.digest)}  {len(each.packed)} bytes  {name}"
-        for name, each in found.items()
-    )
+    paths = {name: folder / release_files.key_of(each.digest) for name, each in found.items()}
+    return "\n".join(f"  {path}  {path.stat().st_size} bytes  {name}" for name, path in paths.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found, unpacked = exported(settings, root)
             if not (faults := [*faults, *unpacked]):
                 release_files.write(chosen.folder, found.values())
-        except (StackFileError, OSError) as wrong:
+        except (StackFileError, PackingError, OSError) as wrong:
             print(escaped_lines(f"rollcall release: {wrong}."), file=sys.stderr)
             return 2
         if faults:

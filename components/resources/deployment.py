@@ -12,9 +12,9 @@ from components.config.site_zones import zones_of
 from components.resources import aws_sdk as aws
 from components.resources import (
     ec2_lookups,
-    mirror_uploads,
     mirrors,
     release_files,
+    release_uploads,
     releases,
     triton_cargo,
     userdata,
@@ -115,7 +115,7 @@ class Deployment:
         filled = [each for each in self._settings.mirrors if each.upload is not None]
         releases = self._fetched() if filled else []
         if releases and not pulumi.runtime.is_dry_run():
-            release_files.write(mirror_uploads.FOLDER, releases)
+            release_files.write(release_uploads.FILES, releases)
         return [Mirror(each, [release_files.key_of(one.digest) for one in releases]) for each in filled]
 
     def _store_of(self, fleet: FleetSettings) -> releases.ReleaseStore | None:

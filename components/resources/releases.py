@@ -22,7 +22,9 @@ from components.config.secret_names import KEY
 from components.resources import aws_sdk as aws
 from components.resources.kept_releases import KeptReleases, setting_of
 from components.resources.release_files import FOLDER as FOLDER
+from components.resources.release_files import clean_up, write
 from components.resources.release_files import key_of as key_of
+from components.resources.release_uploads import FILES, ReleaseUploads
 from components.resources.userdata import release
 from components.workloads.release import Release
 
@@ -105,7 +107,8 @@ class ReleaseStore(pulumi.ComponentResource):
         companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, lifecycle]
         named = {f"{name}-release": args.release} if args.release else {}
         named.update({f"{name}-workload-{each}": of for each, of in args.workloads.items()})
-        objects = [
+        ready = pulumi.ResourceOptions(depends_on=companions, retain_on_delete=True)
+        objects: list[pulumi.Resource] = [
             aws.s3.BucketObjectv2(
                 title,
                 bucket=bucket.id,
@@ -114,12 +117,25 @@ class ReleaseStore(pulumi.ComponentResource):
                 content_type="application/x-tar",
                 # An object takes ten tags, and the provider would give it all of `aws:defaultTags`.
                 override_provider={"default_tags": {"tags": {}}},
-                opts=pulumi.ResourceOptions.merge(
-                    mine, pulumi.ResourceOptions(depends_on=companions, retain_on_delete=True)
-                ),
+                opts=pulumi.ResourceOptions.merge(mine, ready),
             )
             for title, release in named.items()
+            if not release.is_large
         ]
+        large = {key_of(release.digest): release for release in named.values() if release.is_large}
+        if large:
+            if not pulumi.runtime.is_dry_run():
+                write(FILES, large.values())
+                clean_up(FILES, large)
+            objects.append(
+                ReleaseUploads(
+                    f"{name}-large",
+                    bucket=bucket.id,
+                    region=args.region,
+                    named=sorted(large),
+                    opts=pulumi.ResourceOptions(parent=self, depends_on=companions),
+                )
+            )
         KeptReleases(
             f"{name}-kept",
             bucket=bucket.id,

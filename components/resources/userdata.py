@@ -20,7 +20,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from components.workloads.release import Release
+from components.workloads.release import LARGE, Release
 
 HOME = Path(__file__).resolve().parents[2] / "userdata"
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
@@ -175,7 +175,9 @@ def workload_room(limit: int, settings: int) -> int:
 
 
 def carried_size(workload: Release) -> int:
-    """Return how many bytes of that request a workload's release takes."""
+    """Return how many bytes of that request a workload's release takes: too many, if it is large."""
+    if workload.is_large:
+        return LARGE
     return len(json.dumps(_carried(workload))) - 2
 
 

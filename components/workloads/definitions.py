@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
-import tarfile
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from components.config.errors import at
 from components.config.models import CONFINEMENTS, CheckSettings, Settings, WorkloadSettings
 from components.config.stack_file import project_of
-from components.workloads.packing import FILES, PackingError, pack
+from components.workloads.packing import PackingError, files_of, pack
 from components.workloads.release import Release
 from rollcall.settings import DEFINITION_FORMAT
 from rollcall.unit_files import UnitFileError, read_unit
@@ -110,7 +109,7 @@ def packed(settings: Settings, root: Path) -> tuple[Settings, list[str]]:
         except PackingError as wrong:
             faults.append(f"{at(_WORKLOADS, each.name)}.files: {each.files} {wrong}.")
         else:
-            faults += _unit_faults(each, release_of(each, root))
+            faults += _unit_faults(each, root)
     fleets = (
         replace(fleet, digests={name: digests[name] for name in fleet.runs if name in digests})
         for fleet in settings.fleets
@@ -118,15 +117,13 @@ def packed(settings: Settings, root: Path) -> tuple[Settings, list[str]]:
     return replace(settings, fleets=tuple(fleets)), faults
 
 
-def _unit_faults(workload: WorkloadSettings, release: Release) -> list[str]:
+def _unit_faults(workload: WorkloadSettings, root: Path) -> list[str]:
     """Return why a workload's unit file is refused. A machine checks that of an artifact, when it has the artifact."""
     if workload.unit is None or workload.files is None:
         return []
     where = f"{at(_WORKLOADS, workload.name)}.unit: {workload.unit}"
     try:
-        with tarfile.open(fileobj=io.BytesIO(release.tar)) as archive:
-            file = archive.extractfile(f"{FILES}/{workload.unit}")
-            read_unit(file.read().decode() if file else "")
+        read_unit(_unit_text(root / workload.files, workload.exclude, workload.unit))
     except KeyError:
         return [
             f"{where} is not among the packed files of {workload.files}. Name a file that is there and not excluded."
@@ -136,6 +133,15 @@ def _unit_faults(workload: WorkloadSettings, release: Release) -> list[str]:
     except UnitFileError as wrong:
         return [f"{where} {wrong}."]
     return []
+
+
+def _unit_text(folder: Path, exclude: tuple[str, ...], unit: str) -> str:
+    """Return the text of a packed file. Raises KeyError if it is not packed."""
+    packed = dict(files_of(folder, exclude))
+    file = packed[unit]
+    if file.is_symlink():
+        file = packed[os.path.normpath(Path(unit).parent / file.readlink())]
+    return file.read_text(encoding="utf-8")
 
 
 def releases_of(settings: Settings, names: Iterable[str], root: Path) -> list[Release]:

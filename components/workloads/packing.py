@@ -7,20 +7,23 @@ that is not a plain file, is refused here as on the machine (userdata/rollcall/w
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import os
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from components.workloads.release import Release
+from components.workloads.release import LARGE, Release
 from rollcall.safe_paths import link_stays
 
-# The same limit when packing and when unpacking.
-PACKED_LIMIT, UNPACKED_LIMIT, MOST_MEMBERS = 8 << 20, 64 << 20, 50_000
+# The same limits when packing and when unpacking. https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html takes 5 GiB.
+UNPACKED_LIMIT, MOST_MEMBERS = 512 << 20, 50_000
+_MEMBER = 2_048
 DEFINITION, FILES = "workload.json", "files"
 # Files that many folders have and that must not get to a machine. A line of `exclude` may include one again: `!.env`.
 EXCLUDED = (
@@ -55,42 +58,73 @@ def pack(definition: Mapping[str, Any], folder: Path | None = None, exclude: Seq
 
     `folder` has its files, without those that the lines of a .gitignore in `exclude` name.
     """
+    text = json.dumps(definition, sort_keys=True, indent=1, ensure_ascii=True) + "\n"
+    files = tuple(files_of(folder, exclude)) if folder else ()
+    # With what a tar needs for a member: two headers, and the rest of a block.
+    size = sum(_MEMBER + (0 if file.is_symlink() else file.stat().st_size) for _, file in files)
+    if size > UNPACKED_LIMIT or len(files) >= MOST_MEMBERS:
+        raise PackingError(
+            f"has more than {UNPACKED_LIMIT >> 20} MiB or {MOST_MEMBERS} files",
+            "Exclude what no machine needs (exclude), or publish it as an artifact",
+        )
+    if size > LARGE:
+        hashed = _Hashed()
+        _write(text, files, cast("IO[bytes]", hashed))
+        digest = hashed.digest()
+        return Release(digest=digest, rewrite=functools.partial(_rewrite, text, files, digest))
     found = io.BytesIO()
+    _write(text, files, found)
+    return Release(digest=hashlib.sha256(found.getvalue()).hexdigest(), tar=found.getvalue())
+
+
+class _Hashed:
+    """A file that only keeps the SHA-256 of what is written to it."""
+
+    def __init__(self, to: IO[bytes] | None = None) -> None:
+        self._hash, self._to, self._size = hashlib.sha256(), to, 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self._size += len(data)
+        return self._to.write(data) if self._to else len(data)
+
+    def tell(self) -> int:
+        return self._size
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _rewrite(text: str, files: Sequence[tuple[str, Path]], digest: str, to: IO[bytes]) -> None:
+    """Write the tar with this digest again. Raises PackingError if a file has changed since."""
+    hashed = _Hashed(to)
+    try:
+        _write(text, files, cast("IO[bytes]", hashed))
+    except OSError as unread:
+        raise PackingError(
+            f"cannot be read any more ({unread.strerror}: {unread.filename})", "Run it again"
+        ) from unread
+    if hashed.digest() != digest:
+        raise PackingError("has changed while it was packed", "Run it again")
+
+
+def _write(text: str, files: Sequence[tuple[str, Path]], to: IO[bytes]) -> None:
     # GNU's format allows names of any length and contains nothing that differs from builder to builder.
-    with tarfile.open(fileobj=found, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive:
-        text = json.dumps(definition, sort_keys=True, indent=1, ensure_ascii=True) + "\n"
-        _add(archive, DEFINITION, text.encode())
-        for count, (path, file) in enumerate(_files(folder, exclude) if folder else (), start=2):
-            size = 0 if file.is_symlink() else file.stat().st_size
-            if found.tell() + size > UNPACKED_LIMIT or count > MOST_MEMBERS:
-                raise _too_large()
+    with tarfile.open(fileobj=to, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive:
+        _add(archive, DEFINITION, io.BytesIO(text.encode()), len(text.encode()))
+        for path, file in files:
             if file.is_symlink():
                 _add_link(archive, path, file)
             else:
-                mode = 0o755 if file.stat().st_mode & 0o100 else 0o644
-                _add(archive, f"{FILES}/{path}", file.read_bytes(), mode)
-    if found.tell() > UNPACKED_LIMIT:
-        raise _too_large()
-    release = Release(digest=hashlib.sha256(found.getvalue()).hexdigest(), tar=found.getvalue())
-    if len(release.packed) > PACKED_LIMIT:
-        raise PackingError(
-            f"has {len(release.packed)} bytes when packed, and a release may have {PACKED_LIMIT}",
-            "Exclude what no machine needs (exclude), or publish it as an artifact",
-        )
-    return release
+                with file.open("rb") as opened:
+                    found = os.fstat(opened.fileno())
+                    _add(archive, f"{FILES}/{path}", opened, found.st_size, 0o755 if found.st_mode & 0o100 else 0o644)
 
 
-def _too_large() -> PackingError:
-    return PackingError(
-        f"has more than {UNPACKED_LIMIT >> 20} MiB or {MOST_MEMBERS} files",
-        "Exclude what no machine needs (exclude), or publish it as an artifact",
-    )
-
-
-def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
+def _add(archive: tarfile.TarFile, name: str, file: IO[bytes], size: int, mode: int = 0o644) -> None:
     member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), mode
-    archive.addfile(member, io.BytesIO(data))
+    member.size, member.mode = size, mode
+    archive.addfile(member, file)
 
 
 def _add_link(archive: tarfile.TarFile, path: str, file: Path) -> None:
@@ -105,7 +139,7 @@ def _add_link(archive: tarfile.TarFile, path: str, file: Path) -> None:
     archive.addfile(member)
 
 
-def _files(folder: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Path]]:
+def files_of(folder: Path, exclude: Sequence[str]) -> Iterator[tuple[str, Path]]:
     """Yield each plain file and link below a folder with its path there, sorted by the bytes of the path."""
     import pathspec
 

@@ -139,6 +139,10 @@ def tar_of(*members: tarfile.TarInfo | str, data: bytes = b"x") -> bytes:
     return found.getvalue()
 
 
+def unpack(program: ModuleType, home: Path, digest: str, tar: bytes) -> None:
+    program.unpack(home, digest, io.BytesIO(tar))
+
+
 class TestFetch:
     def test_a_machine_gets_its_release_with_its_role(self, machine: Machine) -> None:
         done = machine.boots()
@@ -324,7 +328,7 @@ class TestUnsafe:
         self, program: ModuleType, tmp_path: Path, unsafe: tarfile.TarInfo | str
     ) -> None:
         with pytest.raises(program.ReleaseError, match=r"^reason=unsafe-release "):
-            program.unpack(tmp_path / "opt/rollcall", "d" * 64, tar_of("a", unsafe))
+            unpack(program, tmp_path / "opt/rollcall", "d" * 64, tar_of("a", unsafe))
         assert list(tmp_path.rglob("*")) == []
 
     @pytest.mark.parametrize("tar", [tar_of(), tar_of("a", "a"), tar_of("a", "a/b")], ids=["none", "twice", "both"])
@@ -332,11 +336,11 @@ class TestUnsafe:
         self, program: ModuleType, tmp_path: Path, tar: bytes
     ) -> None:
         with pytest.raises((program.ReleaseError, OSError)):
-            program.unpack(tmp_path / "opt/rollcall", "d" * 64, tar)
+            unpack(program, tmp_path / "opt/rollcall", "d" * 64, tar)
         assert not program.is_there(tmp_path / "opt/rollcall", "d" * 64)
 
     def test_no_file_may_be_run_as_another_user(self, program: ModuleType, tmp_path: Path) -> None:
-        program.unpack(tmp_path, "d" * 64, tar_of(tar_member("a", mode=0o6777, uid=12, gid=12)))
+        unpack(program, tmp_path, "d" * 64, tar_of(tar_member("a", mode=0o6777, uid=12, gid=12)))
         found = (tmp_path / "releases" / ("d" * 64) / "a").stat()
         assert (found.st_mode & 0o7777, found.st_uid) == (0o644, os.getuid())
 
@@ -375,7 +379,7 @@ class TestPowerCut:
 
         def install(home: Path, digest: str, tar: bytes) -> None:
             if not program.is_there(home, digest):
-                program.unpack(home, digest, tar)
+                unpack(program, home, digest, tar)
             program.switch(home, digest)
 
         steps = self.steps(program, monkeypatch, 0, lambda: install(tmp_path / "whole", "b" * 64, new))
@@ -399,7 +403,7 @@ class TestPowerCut:
         home = tmp_path / "home"
         for digest, kept in (("a", "a"), ("b", "ab"), ("b", "ab"), ("c", "bc"), ("b", "bc"), ("d", "bd")):
             if not program.is_there(home, digest * 64):
-                program.unpack(home, digest * 64, tar_of("rollcall/a.py"))
+                unpack(program, home, digest * 64, tar_of("rollcall/a.py"))
             (home / "releases/.e.partial").mkdir()
             assert program.switch(home, digest * 64) == (not (home / "releases/.e.partial").exists())
             shutil.rmtree(home / "releases/.e.partial", ignore_errors=True)
@@ -429,7 +433,7 @@ class TestPowerCut:
         monkeypatch.setattr(os, "fsync", fsync)
         monkeypatch.setattr(Path, "rename", rename)
         monkeypatch.setattr(Path, "replace", replace)
-        program.unpack(tmp_path / "home", "b" * 64, tar_of("rollcall/a.py", "units/a.service", "workloads/x/y"))
+        unpack(program, tmp_path / "home", "b" * 64, tar_of("rollcall/a.py", "units/a.service", "workloads/x/y"))
         program.switch(tmp_path / "home", "b" * 64)
         assert len(names["release"]) == 8 and synced[-1] == tmp_path / "home"
 

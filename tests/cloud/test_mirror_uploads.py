@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ from typing import Any
 import pytest
 
 from components.resources import release_files
-from components.resources.mirror_uploads import FOLDER, MirrorError, MirrorProvider
+from components.resources.mirror_uploads import MirrorProvider
+from components.resources.release_uploads import FILES as FOLDER
+from components.resources.release_uploads import BucketUploadProvider, UploadError
 from components.workloads.release import Release
-from tests.cloud.aws_cloud import Cloud, allow, running
+from tests.cloud.aws_cloud import Cloud, allow, point_shell_at, running
 
 pytestmark = pytest.mark.clouds
 BUCKET = "mirror"
@@ -140,7 +144,7 @@ def test_an_upload_that_fails_says_where_and_what_to_do_and_never_the_key(
     if fault:
         store.cloud.faults.add(fault)
     props = store.props(*KEYS, **given)
-    with pytest.raises(MirrorError) as failed:
+    with pytest.raises(UploadError) as failed:
         MirrorProvider().create(props)
     error = str(failed.value)
     assert error.startswith(f"rollcall:mirrors.r2: {KEYS[0]} could not be written to the bucket {props['bucket']} (")
@@ -150,6 +154,28 @@ def test_an_upload_that_fails_says_where_and_what_to_do_and_never_the_key(
 
 def test_a_file_with_another_content_is_not_uploaded(store: Store) -> None:
     (FOLDER / KEYS[0]).write_bytes(TWO.packed)
-    with pytest.raises(MirrorError, match="has another content than its name says"):
+    with pytest.raises(UploadError, match="had another content than its name says"):
         MirrorProvider().create(store.props(KEYS[0]))
     assert store.puts == []
+
+
+def test_large_releases_go_to_the_stacks_bucket_with_the_operators_credentials(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_shell_at(store.cloud, monkeypatch)
+    provider = BucketUploadProvider()
+    props = {"bucket": BUCKET, "region": "us-west-2", "named": [KEYS[0]], "present": None}
+    made = provider.create(props).outs or {}
+    assert store.body(KEYS[0]) == ONE.packed and not provider.diff("", made, props).changes
+    store.s3.delete_object(Bucket=BUCKET, Key=KEYS[0])
+    seen = provider.read("id", made).outs or {}
+    assert provider.diff("", seen, props).changes
+    assert (provider.update("", seen, props).outs or {})["present"] == [KEYS[0]]
+    assert store.body(KEYS[0]) == ONE.packed
+
+
+def test_old_files_of_other_releases_are_deleted_and_young_ones_stay(store: Store) -> None:
+    for key, age in zip(KEYS, (90_000.0, 3_600.0), strict=True):
+        os.utime(FOLDER / key, (time.time() - age,) * 2)
+    release_files.clean_up(FOLDER, [])
+    assert [(FOLDER / key).exists() for key in KEYS] == [False, True]

@@ -300,7 +300,8 @@ class TestTriton:
 
     def tar(self, secret: Callable[[str], str] = lambda name: "") -> bytes:
         stores = get_release.stores_of(str(self.script), self.metadata, secret, RELEASE.digest)
-        return get_release.tar_from(stores, RELEASE.digest, workloads.PACKED_LIMIT, workloads.UNPACKED_LIMIT)
+        with get_release.tar_from(stores, RELEASE.digest, workloads.PACKED_LIMIT, workloads.UNPACKED_LIMIT) as tar:
+            return tar.read()
 
     def test_the_bucket_of_the_stack_is_asked_first_with_the_key_of_the_fleet_and_then_a_mirror(
         self, store: Store, web: str

@@ -44,7 +44,7 @@ from rollcall.workload_secrets import REVISION
 from rollcall.workload_units import DEFINITION, WAIT, agent_starts, units
 
 FILES = "files"
-PACKED_LIMIT, UNPACKED_LIMIT = 8 << 20, 64 << 20
+PACKED_LIMIT, UNPACKED_LIMIT = 576 << 20, 512 << 20
 ARTIFACT_LIMIT, ARTIFACT_UNPACKED_LIMIT, MOST_MEMBERS = 512 << 20, 1 << 30, 50_000
 ARTIFACT_S, TIMEOUT_S = 600.0, 30.0
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -75,8 +75,9 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
     home = Path(f"{root}/opt/rollcall/workloads/{name}")
     if not get_release.is_there(home, digest):
         stores = get_release.stores_of(script, settings, secrets_of(cloud), digest)
-        tar = get_release.tar_from(stores, digest, PACKED_LIMIT, UNPACKED_LIMIT)
-        get_release.place(home, digest, lambda partial: unpack_release(tar, partial))
+        home.mkdir(parents=True, exist_ok=True)
+        with get_release.tar_from(stores, digest, PACKED_LIMIT, PACKED_LIMIT, home) as tar:
+            get_release.place(home, digest, lambda partial: unpack_release(tar, partial))
     definition = json.loads((home / "releases" / digest / DEFINITION).read_text())
     check_format(str(definition.get("format", 1)), DEFINITION_FORMAT, f"workload={name}")
     changed = get_release.switch(home, digest)
@@ -134,9 +135,9 @@ def own_unit(definition: dict[str, Any], files: Path) -> UnitFile | None:
         raise ReleaseError(f"reason=unit-refused unit={path} said={str(wrong)[:300]!r}") from wrong
 
 
-def unpack_release(tar: bytes, to: Path) -> None:
+def unpack_release(tar: IO[bytes], to: Path) -> None:
     """Unpack a workload's release, and its artifact if it has one."""
-    unpack(io.BytesIO(tar), to, UNPACKED_LIMIT)
+    unpack(tar, to, UNPACKED_LIMIT)
     definition = json.loads((to / DEFINITION).read_text())
     (to / FILES).mkdir(exist_ok=True)
     if "artifact" not in definition:

@@ -333,11 +333,12 @@ def test_any_value_at_any_key_is_read_or_named_by_its_key(data: st.DataObject) -
     found = faults(config)
     for each in ConfigurationError(found).faults:
         assert SHAPE.fullmatch(each), each
-    # A mistake in a service may be reported for a fleet that joins it.
+    # A mistake in a service may be reported for a fleet that joins it, and too many machines of a fleet for the service.
     named = {
         plain(str(path[0])).replace("\x00", r"\0"),
         *(("fleets",) if path[0] in ("sites", "serviceDiscovery") else ()),
         *(("sites",) if path[0] in ("fleets", "serviceDiscovery") else ()),
+        *(("serviceDiscovery",) if path[0] == "fleets" else ()),
     }
     assert all(each.startswith(tuple(f"rollcall:{name}" for name in named)) for each in found), (path, found)
 

@@ -85,7 +85,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         each.server_close()
 
 
-def release(url: str, sha256: str) -> bytes:
+def release(url: str, sha256: str) -> io.BytesIO:
     """A workload's release as the program packs it, with nothing but an artifact."""
     text = json.dumps({"artifact": url, "sha256": sha256, "run": "./api"}).encode()
     found = io.BytesIO()
@@ -93,7 +93,8 @@ def release(url: str, sha256: str) -> bytes:
         member = tarfile.TarInfo(workload_units.DEFINITION)
         member.size = len(text)
         archive.addfile(member, io.BytesIO(text))
-    return found.getvalue()
+    found.seek(0)
+    return found
 
 
 def sha256(data: bytes) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import get_release
+from components.resources import release_files
 from components.workloads import packing
 from components.workloads.packing import PackingError, pack
 from components.workloads.release import Release
@@ -50,7 +51,7 @@ def names(release: Release) -> list[str]:
 
 
 def landed(release: Release, to: Path) -> Path:
-    workloads.unpack_release(release.tar, to)
+    workloads.unpack_release(io.BytesIO(release.tar), to)
     return to / "files"
 
 
@@ -114,22 +115,45 @@ def test_a_link_that_leads_out_or_a_special_file_is_refused_unless_excluded(
 
 
 def test_too_much_is_refused_with_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "noise").write_bytes(os.urandom(3000))
-    monkeypatch.setattr(packing, "PACKED_LIMIT", 1000)
-    with pytest.raises(PackingError, match=r"bytes when packed, and a release may have 1000. Exclude"):
-        pack(DEFINITION, folder)
     monkeypatch.setattr(packing, "UNPACKED_LIMIT", 1000)
     with pytest.raises(PackingError, match=r"has more than 0 MiB or 50000 files\. Exclude"):
         pack(DEFINITION, folder)
 
 
 def test_the_unpacked_release_equals_the_packed_one() -> None:
-    assert (workloads.PACKED_LIMIT, workloads.UNPACKED_LIMIT, workloads.MOST_MEMBERS, workload_units.DEFINITION) == (
-        packing.PACKED_LIMIT,
+    assert workloads.PACKED_LIMIT > packing.UNPACKED_LIMIT
+    assert (workloads.UNPACKED_LIMIT, workloads.MOST_MEMBERS, workload_units.DEFINITION) == (
         packing.UNPACKED_LIMIT,
         packing.MOST_MEMBERS,
         packing.DEFINITION,
     )
+
+
+def test_a_large_release_has_the_same_bytes_and_is_not_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "noise").write_bytes(os.urandom(3000))
+    small = pack(DEFINITION, folder)
+    monkeypatch.setattr(packing, "LARGE", 1000)
+    large = pack(DEFINITION, folder)
+    assert large.digest == small.digest and large.is_large and not large.tar and not small.is_large
+    found = io.BytesIO()
+    large.pack_into(found)
+    found.seek(0)
+    with get_release.checked(found, large.digest) as tar:
+        assert tar.read() == small.tar
+
+
+def test_a_large_release_that_changes_before_its_upload_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "LARGE", 0)
+    large = pack(DEFINITION, folder)
+    (folder / "start").write_text("#!/bin/bash\n")
+    with pytest.raises(PackingError, match=r"has changed while it was packed\. Run it again"):
+        release_files.write(tmp_path / "store", [large])
+    (folder / "start").unlink()
+    with pytest.raises(PackingError, match="cannot be read any more"):
+        release_files.write(tmp_path / "store", [large])
+    assert [each for each in (tmp_path / "store").rglob("*") if each.is_file()] == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -230,7 +254,9 @@ def test_a_power_cut_at_any_step_leaves_the_old_release_or_the_new_one(
 
     def put(release: Release) -> None:
         if not get_release.is_there(home, release.digest):
-            get_release.place(home, release.digest, lambda partial: workloads.unpack_release(release.tar, partial))
+            get_release.place(
+                home, release.digest, lambda partial: workloads.unpack_release(io.BytesIO(release.tar), partial)
+            )
         get_release.switch(home, release.digest)
 
     first = pack(DEFINITION, folder)
