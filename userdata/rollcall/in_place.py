@@ -16,15 +16,47 @@ from rollcall.settings import LONGEST_VALUE, SettingsError
 
 # This, and the name of a workload, is the key for the release that a machine should run. The roll-out is its only writer.
 WANTED = "rollcall-wanted-"
-# A machine with this setting leaves DNS and stays out until the setting is gone. Its value is the reason.
+# A machine with this setting leaves DNS and stays out until the setting is gone. Its value is the text of a `Hold`.
 HOLD = "rollcall-hold"
+# `rollcall patch` keeps here what is left to do on a machine (components/patching). The agent does not read it.
+PATCH = "rollcall-patch"
 # The prefixes of settings that the program writes to running machines. The engine must not see them (`ignoreTags` of the AWS provider).
-LIVE = (WANTED, HOLD)
+LIVE = (WANTED, HOLD, PATCH)
 REPORT_FORMAT = 1
 # The last lines of a workload's log that a failure reports, and the longest of them.
 LOG_LINES, LONGEST_LINE = 20, 300
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ROLLOUT = re.compile(r"[0-9a-f]{8}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+# EC2 allows more letters than these in a tag, but a reason is printed on terminals and in logs.
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions
+_REASON = re.compile(r"[A-Za-z0-9 _.:/=+@-]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """Why a machine is kept out of DNS, and since when (UTC, `2026-11-30T19:00:00Z`; empty: not known)."""
+
+    since: str
+    reason: str
+
+    def words(self) -> str:
+        """Return the value of the setting. Raises SettingsError if EC2 would not accept it."""
+        text = f"{self.since} {self.reason}"
+        if len(text) > LONGEST_VALUE or not (_TIME.fullmatch(self.since) and _REASON.fullmatch(self.reason)):
+            most = LONGEST_VALUE - len("2026-11-30T19:00:00Z ")
+            raise SettingsError(
+                f"{HOLD}: {self.reason!r} cannot be a reason. Use up to {most} letters, digits, spaces and _.:/=+@-"
+            )
+        return text
+
+
+def parse_hold(text: str) -> Hold:
+    """Return the hold from the text of a setting. Every text is a hold, because an operator may have written the tag by hand."""
+    since, _, reason = text.partition(" ")
+    if not _TIME.fullmatch(since):
+        since, reason = "", text
+    return Hold(since=since, reason=reason or "no reason given")
 
 
 @dataclass(frozen=True, kw_only=True)

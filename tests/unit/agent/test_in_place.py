@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 
 from rollcall.in_place import (
+    HOLD,
+    LIVE,
     LOG_LINES,
+    PATCH,
+    Hold,
     ReleaseReport,
     WantedRelease,
     WorkloadReport,
+    parse_hold,
     parse_report,
     parse_wanted,
 )
@@ -76,3 +81,30 @@ def test_a_report_has_at_most_the_last_lines_of_a_log() -> None:
     assert read is not None
     assert len(read.workloads["www"].log) == LOG_LINES
     assert read.workloads["www"].log[-1] == "98"
+
+
+def test_a_hold_is_read_back_from_its_setting() -> None:
+    hold = Hold(since="2026-11-30T19:00:00Z", reason="disk errors: see OPS-12")
+    assert hold.words() == "2026-11-30T19:00:00Z disk errors: see OPS-12" and parse_hold(hold.words()) == hold
+
+
+@pytest.mark.parametrize(
+    ("text", "since", "reason"),
+    [
+        ("", "", "no reason given"),
+        ("broken fan", "", "broken fan"),
+        ("2026-11-30T19:00:00Z", "2026-11-30T19:00:00Z", "no reason given"),
+    ],
+)
+def test_any_text_of_a_hold_that_somebody_wrote_by_hand_is_a_hold(text: str, since: str, reason: str) -> None:
+    assert parse_hold(text) == Hold(since=since, reason=reason)
+
+
+@pytest.mark.parametrize("reason", ["", "a\nb", "\x1b[2J", "x" * 236, "50% off"])
+def test_a_reason_that_a_tag_or_a_terminal_would_not_take_is_refused(reason: str) -> None:
+    with pytest.raises(SettingsError, match=r"rollcall-hold: .* Use up to 235 letters"):
+        Hold(since="2026-11-30T19:00:00Z", reason=reason).words()
+
+
+def test_the_engine_ignores_what_operators_write_to_running_machines() -> None:
+    assert HOLD in LIVE and PATCH in LIVE
