@@ -10,7 +10,7 @@ import pytest
 
 from components.resources.dns_credentials import policy_document
 from components.resources.releases import claims_of
-from rollcall import before
+from rollcall import before, bucket
 from rollcall.aws import AwsRefusedError
 from rollcall.sigv4 import Credentials
 from tests.cloud.aws_cloud import Cloud, running
@@ -53,7 +53,7 @@ def claims(request: pytest.FixtureRequest, cloud: Cloud, monkeypatch: pytest.Mon
         def renew(self) -> bool:
             return False
 
-    monkeypatch.setattr(before, "InstanceRole", Role)
+    monkeypatch.setattr(bucket, "InstanceRole", Role)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", cloud.url)
     return before.S3Claims(STORE)
 

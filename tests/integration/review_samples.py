@@ -110,6 +110,9 @@ class Machine:
     def tell(self, status: str) -> None:
         pass
 
+    def report(self, text: str) -> None:
+        pass
+
 
 class Agents(threading.Thread):
     """Each machine that runs, on either cloud, has an agent."""

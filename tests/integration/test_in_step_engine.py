@@ -63,6 +63,9 @@ class Instance:
     def tell(self, status: str) -> None:
         pass
 
+    def report(self, text: str) -> None:
+        pass
+
 
 class Agents(Ticking):
     """Each machine that runs has an agent; one that does not has none, without a leave."""

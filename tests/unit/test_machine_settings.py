@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollcall.in_place import GATE, HOLD, WantedRelease
 from rollcall.settings import CloudflareJoin, MachineSettings, Route53Join, SettingsError, format_join, parse_join
 from tests.unit.agent.settings_fixtures import as_keys
 
@@ -32,6 +33,13 @@ EC2_IMDS_KEY = re.compile(r"[A-Za-z0-9+=.,_:@-]{1,128}")
 def test_machine_settings_are_read_back() -> None:
     assert MachineSettings.from_keys(as_keys(SETTINGS)) == SETTINGS
     assert MachineSettings.from_keys(as_keys(replace(SETTINGS, drain=True))).drain
+
+
+def test_the_live_settings_are_read_with_the_others() -> None:
+    wanted = WantedRelease(workload="www", digest="a" * 64, rollout="0a1b2c3d")
+    keys = {**as_keys(SETTINGS), wanted.key: wanted.words(), HOLD: "disk full", f"{GATE}www": "x"}
+    assert MachineSettings.from_keys(keys) == replace(SETTINGS, wanted=(wanted,), hold="disk full")
+    assert MachineSettings.from_keys({**as_keys(SETTINGS), HOLD: ""}).hold == "no reason given"
 
 
 def test_keys_and_values_fit_ec2_tags_as_imds_shows_them() -> None:

@@ -15,13 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-from rollcall.aws import AccessKey, AwsClient, AwsRefusedError, InstanceRole
+from rollcall.aws import AwsRefusedError
+from rollcall.bucket import Bucket
 from rollcall.command_checks import Run, failure, run_command, shown
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.files import write_whole
-from rollcall.imds import InstanceMetadata
 from rollcall.settings import Secrets
 
 DEFINITIONS = Path("/opt/rollcall/workloads")
@@ -29,7 +28,7 @@ DONE = Path("/var/lib/rollcall/before")
 # A hook ends after its timeout. So a claim that is the same for this much longer belongs to a machine that has crashed.
 MARGIN_S = 60.0
 ASK_S = 10.0
-_SYSTEMD_S, _STORE_WITHIN_S = 30.0, 20.0
+_SYSTEMD_S = 30.0
 _LINES, _LINE_CHARS = 3, 120
 log = logging.getLogger("rollcall")
 
@@ -65,30 +64,14 @@ class Claims(Protocol):
         """Replace a claim if it is still `old`. Return whether this machine has done it."""
 
 
-class S3Claims:
-    """Claims in the stack's bucket. `store` is the machine setting for it (userdata/get_release.py, `Store`).
-
-    `secret` returns the access key of a machine that has no instance role.
-    """
-
-    def __init__(self, store: str, secret: Callable[[str], str] = lambda name: "") -> None:
-        kind, *words = store.split() or [""]
-        found = dict(each.partition("=")[::2] for each in words)
-        by_key = {"endpoint", "region", "key"}
-        if kind != "s3" or {*found} not in ({"bucket", "region"}, by_key, {*by_key, "bucket"}):
-            raise FatalError(f"reason=no-claim-store key=rollcall-store value={store[:80]!r}")
-        self._region, self._url = found["region"], found.get("endpoint", "")
-        self._key, self._secret = found.get("key", ""), secret
-        # Without `bucket`, the endpoint is the bucket's own: https://BUCKET.s3.REGION.amazonaws.com
-        bucket = found.get("bucket") or (urlsplit(self._url).hostname or "").partition(".")[0]
-        self._bucket, self._folder = bucket, f"/{bucket}" if self._url and "bucket" in found else ""
-        self.where = f"s3://{self._bucket}"
+class S3Claims(Bucket):
+    """Claims in the stack's bucket."""
 
     def create(self, key: str, text: str) -> bool:
         return self._put(key, text, {"If-None-Match": "*"})
 
     def read(self, key: str) -> str:
-        return self._call("GET", key).decode(errors="replace")
+        return self.call("GET", key).decode(errors="replace")
 
     def change(self, key: str, old: str, new: str) -> bool:
         # The ETag of an object with S3's own encryption is its MD5:
@@ -98,34 +81,13 @@ class S3Claims:
 
     def _put(self, key: str, text: str, condition: dict[str, str]) -> bool:
         try:
-            self._call("PUT", key, text.encode(), {**condition, "Content-Type": "application/json"})
+            self.call("PUT", key, text.encode(), {**condition, "Content-Type": "application/json"})
         except AwsRefusedError as refused:
             # 409: another write is under way, or the object has just been deleted. 404: it was deleted.
             if refused.status in (404, 409, 412):
                 return False
             raise
         return True
-
-    def _call(self, method: str, key: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
-        client, folder = self._client()
-        path = f"{folder}/{key}"
-        signed = {**(headers or {}), "X-Amz-Content-Sha256": hashlib.sha256(body).hexdigest()}
-        try:
-            return client.call(method, path, body=body, headers=signed)
-        finally:
-            client.close()
-
-    def _client(self) -> tuple[AwsClient, str]:
-        """Return a client for the bucket, and what is before the keys in a path."""
-        if self._url:
-            key = AccessKey(self._secret(self._key))
-            return AwsClient("s3", self._region, key, self._url, _STORE_WITHIN_S), self._folder
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        metadata = InstanceMetadata()
-        domain = "" if endpoint else metadata.get("services/domain", missing="amazonaws.com")
-        url = endpoint or f"https://{self._bucket}.s3.{self._region}.{domain}"
-        role = InstanceRole(metadata)
-        return AwsClient("s3", self._region, role, url, _STORE_WITHIN_S), f"/{self._bucket}" if endpoint else ""
 
 
 class Hook:

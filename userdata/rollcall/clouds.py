@@ -1,7 +1,7 @@
 """The clouds, as a machine asks them about itself. Each cloud is one small class; another cloud is one more class in CLOUDS.
 
 All of them answer the same five questions: the instance's id, its public addresses, its settings (`rollcall-*` tags or metadata), a secret
-by name, and the AWS region if there is one.
+by name, and the AWS region if there is one. And all of them take the machine's status and its report.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rollcall import mdata
-from rollcall.aws import AwsClient, InstanceRole
+from rollcall.aws import AwsClient, AwsRefusedError, InstanceRole
+from rollcall.bucket import Bucket
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.imds import IMDS, InstanceMetadata
-from rollcall.settings import STATUS
+from rollcall.in_place import CARRIED, REPORT, report_key
+from rollcall.settings import FLEET, STATUS, STORE
 
 _SECRET_WITHIN_S = 30.0
 # RFC 1918, RFC 6598, loopback, link-local and unique local addresses. `is_private` would refuse documentation addresses too.
@@ -50,6 +52,9 @@ class Cloud(Protocol):
     def tell(self, status: str) -> None:
         """Write one line where the operator can see it, if this cloud has such a place. Never raises."""
 
+    def report(self, text: str) -> None:
+        """Write the report of the releases in place (rollcall.in_place) where the program reads it."""
+
 
 def is_public(address: str) -> bool:
     try:
@@ -72,6 +77,7 @@ class Ec2:
         return cls(url)
 
     def __init__(self, url: str = IMDS) -> None:
+        self._url = url
         self._metadata = InstanceMetadata(url)
         self._meta = self._metadata.get
 
@@ -111,6 +117,15 @@ class Ec2:
         # An instance may not tag itself, but EC2 shows its console.
         print(f"rollcall: {status}", flush=True)
 
+    def report(self, text: str) -> None:
+        """Write the report to the stack's bucket. The instance role may write only this object (components/resources/dns_credentials.py)."""
+        store, fleet = (self._meta(f"tags/instance/{name}", missing="") for name in (STORE, FLEET))
+        headers = {"Content-Type": "application/json"}
+        try:
+            Bucket(store, metadata=self._url).call("PUT", report_key(fleet, self.instance()), text.encode(), headers)
+        except AwsRefusedError as refused:
+            raise TransientError(f"reason=report-refused {refused}") from refused
+
 
 class Joyent:
     """The metadata of a Triton machine, by the guest tools `mdata-get`, `mdata-list` and `mdata-put`, or over `socket` if there is one.
@@ -146,8 +161,7 @@ class Joyent:
 
     def keys(self) -> dict[str, str]:
         with self._metadata() as ask:
-            listed = [name for name in ask("mdata-list").split() if name.startswith("rollcall-") and name != STATUS]
-            return {name: ask("mdata-get", name) for name in listed}
+            return {name: ask("mdata-get", name) for name in ask("mdata-list").split() if _is_setting(name)}
 
     def region(self) -> str:
         return ""
@@ -162,12 +176,21 @@ class Joyent:
         except RollcallError:
             return
 
+    def report(self, text: str) -> None:
+        with self._metadata() as ask:
+            ask("mdata-put", REPORT, text)
+
     def _get(self, key: str) -> str:
         with self._metadata() as ask:
             return ask("mdata-get", key)
 
     def _metadata(self) -> AbstractContextManager[mdata.Ask]:
         return mdata.socket_at(self._socket) if self._socket else nullcontext(mdata.ask_tool)
+
+
+def _is_setting(key: str) -> bool:
+    """Return whether a key of a Triton machine is a setting. The agent itself writes two others, and a release is large."""
+    return key.startswith("rollcall-") and key not in (STATUS, REPORT) and not key.startswith(CARRIED)
 
 
 class File:
@@ -204,6 +227,10 @@ class File:
     def tell(self, status: str) -> None:
         if self._under is not None:
             self._under.tell(status)
+
+    def report(self, text: str) -> None:
+        if self._under is not None:
+            self._under.report(text)
 
     def _read(self, key: str) -> Any:
         found = self._all()

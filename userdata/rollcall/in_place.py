@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rollcall.settings import LONGEST_VALUE, SettingsError
+from rollcall.setting_values import LONGEST_VALUE, SettingsError
 
 # This, and the name of a workload, is the key for the release that a machine should run. The roll-out is its only writer.
 WANTED = "rollcall-wanted-"
@@ -20,8 +20,16 @@ WANTED = "rollcall-wanted-"
 HOLD = "rollcall-hold"
 # `rollcall patch` keeps here what is left to do on a machine (components/patching). The agent does not read it.
 PATCH = "rollcall-patch"
+# This, and the name of a workload, is the key for the gate of a canary. The agent does not read it.
+GATE = "rollcall-gate-"
 # The prefixes of settings that the program writes to running machines. The engine must not see them (`ignoreTags` of the AWS provider).
-LIVE = (WANTED, HOLD, PATCH)
+LIVE = (WANTED, HOLD, PATCH, GATE)
+# On Triton, this and a digest is the key for a release in a machine's metadata, as base 85 text.
+CARRIED = "rollcall-carried-"
+# On Triton, the key for the machine's report.
+REPORT = "rollcall-report"
+# The reports of EC2 machines are below this folder of the stack's bucket.
+REPORTS = "machines"
 REPORT_FORMAT = 1
 # The last lines of a workload's log that a failure reports, and the longest of them.
 LOG_LINES, LONGEST_LINE = 20, 300
@@ -57,6 +65,11 @@ def parse_hold(text: str) -> Hold:
     if not _TIME.fullmatch(since):
         since, reason = "", text
     return Hold(since=since, reason=reason or "no reason given")
+
+
+def report_key(fleet: str, instance: str) -> str:
+    """Return the key of a machine's report in the stack's bucket."""
+    return f"{REPORTS}/{fleet}/{instance}.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, TypeVar, get_type_hints
 
+from rollcall.in_place import HOLD, WANTED, WantedRelease, parse_wanted
 from rollcall.ownership import Owner
+from rollcall.setting_values import LONGEST_VALUE as LONGEST_VALUE
+from rollcall.setting_values import SettingsError as SettingsError
 
 STACK = "rollcall-stack"
 FLEET = "rollcall-fleet"
@@ -39,13 +42,8 @@ PROBE = "rollcall-probe"
 JOIN = "rollcall-join-"
 # The hosts of a service's machines are below this label of the zone.
 HOSTS_LABEL = "rc"
-LONGEST_VALUE = 256
 # With a check every two seconds, a fault that ends within 8 s removes no machine from DNS (docs/agents.md).
 FALL = 5
-
-
-class SettingsError(ValueError):
-    """A setting that the machine cannot use. The message names the key and what it should be."""
 
 
 class Join:
@@ -395,6 +393,7 @@ class MachineSettings:
 
     `drain` asks it to leave DNS and stay out while it continues to serve. `probe` names the secret with the key of probes, by which
     machines of the stack ask each other whether they run. Without it this machine watches no other. `secrets` are those of its workloads.
+    `wanted` are the releases that it should run, in a fleet with `release: in-place`, and `hold` is the reason to stay out of DNS.
     """
 
     stack: str
@@ -406,6 +405,8 @@ class MachineSettings:
     drain: bool = False
     probe: str = ""
     secrets: tuple[Secrets, ...] = ()
+    wanted: tuple[WantedRelease, ...] = ()
+    hold: str = ""
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], instance: str = "") -> MachineSettings:
@@ -432,6 +433,8 @@ class MachineSettings:
             drain=keys.get(DRAIN, "").lower() == "true",
             probe=keys.get(PROBE, ""),
             secrets=tuple(parse_secrets(key, keys[key]) for key in sorted(keys) if key.startswith(SECRETS)),
+            wanted=tuple(parse_wanted(key, keys[key]) for key in sorted(keys) if key.startswith(WANTED)),
+            hold=keys[HOLD] or "no reason given" if HOLD in keys else "",
         )
 
 

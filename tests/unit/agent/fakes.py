@@ -64,6 +64,7 @@ class FakeCloud:
         self.silent: RollcallError | None = None
         self.secrets_read = self.keys_read = 0
         self.statuses: list[str] = []
+        self.reports: list[str] = []
 
     def instance(self) -> str:
         return self._answer(INSTANCE)
@@ -84,6 +85,9 @@ class FakeCloud:
 
     def tell(self, status: str) -> None:
         self.statuses.append(status)
+
+    def report(self, text: str) -> None:
+        self.reports.append(self._answer(text))
 
     def _answer(self, value: T) -> T:
         if self.silent is not None:

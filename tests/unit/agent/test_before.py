@@ -244,7 +244,7 @@ def test_a_claim_that_cannot_be_read_runs_nothing(machines: tuple[Machine, Machi
     ["", "s3 bucket=x", "gcs bucket=x region=y", "s3 bucket=x region=y more=z", "s3 endpoint=https://x region=y"],
 )
 def test_a_machine_without_a_bucket_says_so(setting: str) -> None:
-    with pytest.raises(FatalError, match="reason=no-claim-store key=rollcall-store"):
+    with pytest.raises(FatalError, match="reason=no-bucket key=rollcall-store"):
         Hooks(lambda: {"rollcall-store": setting}, lambda: "i-1").waits("shop", {"before": {"timeout": 1}}, DIGEST)
     assert Hooks(dict, str).waits("shop", {}, DIGEST) == ""
     assert S3Claims("s3 bucket=x region=y").where == "s3://x"

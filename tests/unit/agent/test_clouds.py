@@ -115,6 +115,10 @@ class TestEc2:
         imds.down = False
         assert ec2.instance() == INSTANCE
 
+    def test_a_report_without_a_bucket_is_refused_by_the_setting(self, ec2: Ec2) -> None:
+        with pytest.raises(FatalError, match="reason=no-bucket key=rollcall-store value=''"):
+            ec2.report("{}")
+
     def test_no_proxy_of_the_environment_is_asked(self, ec2: Ec2, imds: Imds, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         for each in ("no_proxy", "NO_PROXY"):
@@ -258,6 +262,17 @@ class TestJoyent:
         assert (zone.keys / "rollcall-status").read_text() == "registered\n"
         assert joyent.keys() == {"rollcall-fleet": "web-joyent"}
 
+    def test_a_report_is_a_key_that_is_no_setting_and_silence_is_worth_another_try(
+        self, zone: Zone, joyent: Joyent
+    ) -> None:
+        zone.put("rollcall-carried-9f86", "a release")
+        joyent.report('{"format":1}')
+        assert (zone.keys / "rollcall-report").read_text() == '{"format":1}\n'
+        assert joyent.keys() == {}
+        zone.down.touch()
+        with pytest.raises(TransientError, match="reason=no-metadata"):
+            joyent.report("{}")
+
     def test_a_secret_is_a_key_and_one_that_is_not_there_is_fatal(self, zone: Zone, joyent: Joyent) -> None:
         zone.put("rollcall-token", "hush")
         assert joyent.secret("rollcall-token") == "hush"
@@ -332,6 +347,13 @@ class TestFile:
         file = File(path)
         assert (file.name, file.instance(), file.addresses(), file.keys()) == ("file", "m1", ("192.0.2.1",), {"a": "1"})
         assert (file.secret("t"), file.region()) == ("hush", "eu")
+
+    def test_a_report_goes_to_the_cloud_below_it(
+        self, settings: Callable[..., Path], zone: Zone, joyent: Joyent
+    ) -> None:
+        File(settings(keys={}), joyent).report("{}")
+        assert (zone.keys / "rollcall-report").read_text() == "{}\n"
+        File(settings(instance="m1")).report("{}")
 
     def test_what_it_lacks_the_cloud_below_it_knows(self, settings: Callable[..., Path], ec2: Ec2) -> None:
         file = File(settings(keys={"a": "b"}, secrets={"t": "hush"}), ec2)
