@@ -6,7 +6,7 @@ No I/O, no clock, no logging.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rollcall.ownership import Owner
 
@@ -99,7 +99,8 @@ class Instance:
     """A machine as its cloud lists it.
 
     `running` is what the API says. `addresses` are the public ones (empty: none yet). `note` is what the machine or its
-    cloud reports about it. `since` is when it was created, as its cloud writes it.
+    cloud reports about it. `since` is when it was created, as its cloud writes it. `live` are the settings that the
+    program writes to running machines (rollcall.in_place.LIVE). `store` is the setting for the machine's release store.
     """
 
     instance: str
@@ -112,6 +113,8 @@ class Instance:
     drained: bool = False
     note: str = ""
     since: str = ""
+    live: Mapping[str, str] = field(default_factory=dict, compare=False)
+    store: str = ""
 
 
 @dataclass(frozen=True, order=True, kw_only=True)

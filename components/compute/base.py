@@ -1,4 +1,4 @@
-"""Define what a cloud does for the stack's machines: list, drain, stop and end them.
+"""Define what a cloud does for the stack's machines: list, drain, stop and end them, and write and read their settings.
 
 One list call serves a whole fleet.
 """
@@ -6,12 +6,15 @@ One list call serves a whole fleet.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Protocol
+from typing import Any, Protocol
 
 from components.joyent.records import is_public
 from components.model import Instance
+from components.workloads.release import Release
+from rollcall.escaping import escaped
+from rollcall.in_place import ReleaseReport, WorkloadReport, parse_report
 
 
 class CloudView(Protocol):
@@ -49,6 +52,21 @@ class CloudView(Protocol):
     def end(self, instances: Sequence[str]) -> None:
         """Terminate machines without a drain. A machine that is gone is not an error."""
 
+    def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+        """Write settings of running machines of `stack`, by instance. None removes a setting.
+
+        Each machine sees the change within 10 s. A machine that is gone is not an error.
+        """
+
+    def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
+        """Return what machines report about their releases in place, by instance. A machine without a report is not in it."""
+
+    def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
+        """Give machines these releases, if their cloud has no store from which they could fetch them.
+
+        Remove all others that were delivered before. On a cloud with a store, do nothing. A machine that is gone is not an error.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
@@ -64,6 +82,27 @@ class Kind:
 def public(addresses: Iterable[str | None]) -> tuple[str, ...]:
     """Return the public ones among `addresses`, as given."""
     return tuple(each for each in addresses if each and is_public(each))
+
+
+def reports_of(texts: Mapping[str, str]) -> dict[str, ReleaseReport]:
+    """Return the reports in these texts, by instance. They are safe for a terminal, because machines write them.
+
+    A text that is no report, or the report of another machine, is left out.
+    """
+    found = {instance: parse_report(text) for instance, text in texts.items()}
+    return {
+        instance: replace(each, workloads={escaped(name): _safe(one) for name, one in each.workloads.items()})
+        for instance, each in found.items()
+        if each is not None and each.instance == instance
+    }
+
+
+def _safe(report: WorkloadReport) -> WorkloadReport:
+    fields: dict[str, Any] = {
+        key: escaped(value) if isinstance(value, str) else tuple(map(escaped, value))
+        for key, value in vars(report).items()
+    }
+    return WorkloadReport(**fields)
 
 
 def utc(moment: datetime | str | None) -> str:

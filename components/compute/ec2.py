@@ -1,4 +1,4 @@
-"""List, drain, stop and end the stack's machines on EC2."""
+"""List, drain, stop and end the stack's machines on EC2, and write and read their settings."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.compute.base import public, utc
+from components.compute.base import public, reports_of, utc
+from components.compute.s3_reports import S3Reports
 from components.model import Instance
+from components.workloads.release import Release
 from rollcall.escaping import escaped
-from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
+from rollcall.in_place import LIVE, ReleaseReport
+from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STORE
 
 # A console takes a call for each machine, so only the first few of many waiting machines are asked.
 _MOST_CONSOLES = 10
 # The agent's status, or why boot.sh failed.
 _STATUS_LINE = re.compile(r"(?:rollcall|ERROR boot): ([^\r\n]*)")
+
+_NOT_FOUND = "InvalidInstanceID.NotFound"
+# A request takes 1,000 resources, and EC2 recommends smaller batches:
+# https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateTags.html
+_MOST_TAGGED = 500
 
 
 def group_description(stack: str, fleet: str) -> str:
@@ -38,14 +46,18 @@ class Ec2View:
         self._region = region
         self._config = config or {}
         self._made: Any = None
+        self._reports = S3Reports(lambda region: self._client("s3", region))
 
     @property
     def _ec2(self) -> Any:
         if self._made is None:
-            from components.aws.session import session_of
-
-            self._made = session_of(self._config.get).client("ec2", self._region)
+            self._made = self._client("ec2", self._region)
         return self._made
+
+    def _client(self, service: str, region: str = "") -> Any:
+        from components.aws.session import session_of
+
+        return session_of(self._config.get).client(service, region)
 
     def machines(self, stack: str) -> tuple[Instance, ...]:
         return self._listed(f"tag:{STACK}", [stack])
@@ -124,10 +136,7 @@ class Ec2View:
 
     def _roles(self, profile: str) -> list[str]:
         """Return the descriptions of an instance profile's roles."""
-        from components.aws.session import session_of
-
-        iam = session_of(self._config.get).client("iam")
-        found = iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
+        found = self._client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
         return [str(each.get("Description", "")) for each in found]
 
     def end(self, instances: Sequence[str]) -> None:
@@ -137,8 +146,53 @@ class Ec2View:
             try:
                 self._ec2.terminate_instances(InstanceIds=[instance])
             except ClientError as refused:
-                if refused.response.get("Error", {}).get("Code") != "InvalidInstanceID.NotFound":
+                if refused.response.get("Error", {}).get("Code") != _NOT_FOUND:
                     raise
+
+    def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+        """Write the same change of many machines by one request.
+
+        EC2 refuses the whole request if one of the machines is gone. Then list them again.
+        """
+        from botocore.exceptions import ClientError
+
+        for last in (False, False, True):
+            alive = {each.instance for each in self.machines(stack)}
+            try:
+                for instances, change in _grouped({each: changes[each] for each in changes if each in alive}):
+                    self._write_tags(instances, change)
+                return
+            except ClientError as refused:
+                if last or refused.response.get("Error", {}).get("Code") != _NOT_FOUND:
+                    raise
+
+    def _write_tags(self, instances: Sequence[str], change: Mapping[str, str | None]) -> None:
+        written = [{"Key": key, "Value": value} for key, value in change.items() if value is not None]
+        removed = [{"Key": key} for key, value in change.items() if value is None]
+        if written:
+            self._ec2.create_tags(Resources=instances, Tags=written)
+        if removed:
+            self._ec2.delete_tags(Resources=instances, Tags=removed)
+
+    def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
+        return reports_of(self._reports.read(machines))
+
+    def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
+        """Do nothing: each machine fetches its releases from the stack's bucket."""
+
+
+def _grouped(changes: Mapping[str, Mapping[str, str | None]]) -> list[tuple[list[str], Mapping[str, str | None]]]:
+    """Return instances with the same change together, as many as one request takes."""
+    groups: dict[tuple[tuple[str, str | None], ...], list[str]] = {}
+    for instance, change in changes.items():
+        # None cannot be compared with a text, but no key occurs twice.
+        groups.setdefault(tuple(sorted(change.items())), []).append(instance)
+    return [
+        (instances[first : first + _MOST_TAGGED], dict(change))
+        for change, instances in groups.items()
+        if change
+        for first in range(0, len(instances), _MOST_TAGGED)
+    ]
 
 
 def ec2_instance(instance: Mapping[str, Any]) -> Instance:
@@ -158,6 +212,8 @@ def ec2_instance(instance: Mapping[str, Any]) -> Instance:
         drained=tags.get(DRAIN) == "true",
         note=escaped((instance.get("StateReason") or {}).get("Message", "")) if state == "stopped" else "",
         since=utc(_first_launch(instance)),
+        live={key: escaped(value) for key, value in tags.items() if key.startswith(LIVE)},
+        store=escaped(tags.get(STORE, "")),
     )
 
 

@@ -1,21 +1,26 @@
-"""List, drain, stop and end the stack's machines on Triton."""
+"""List, drain, stop and end the stack's machines on Triton, and write and read their settings."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from components.compute.base import public, utc
+from components.compute.base import public, reports_of, utc
 from components.joyent.errors import CloudApiError, FatalError, NotFoundError
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
 from components.model import Instance
+from components.workloads.release import Release
 from rollcall.escaping import escaped
-from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS
+from rollcall.in_place import CARRIED, LIVE, REPORT, ReleaseReport
+from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS, STORE
 
 # The text that every version of Rollcall's user-script contains.
 BOOT_SIGNATURE = "/usr/local/lib/rollcall"
+_AT_ONCE = 8
 
 
 class TritonView:
@@ -78,6 +83,46 @@ class TritonView:
             with contextlib.suppress(NotFoundError):
                 self._api.delete_machine(instance)
 
+    def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+        alive = {each.id for each in self._api.list_machines(tags={STACK: stack})}
+        _at_once(self._change, [(each, changes[each]) for each in changes if each in alive])
+
+    def _change(self, instance: str, change: Mapping[str, str | None]) -> None:
+        """Write and remove metadata of one machine. All calls of the account share one rate limiter."""
+        written = {key: value for key, value in change.items() if value is not None}
+        with contextlib.suppress(NotFoundError):
+            if written:
+                self._api.merge_metadata(instance, written)
+        for key in (each for each, value in change.items() if value is None):
+            # The key may be gone, or the machine.
+            with contextlib.suppress(NotFoundError):
+                self._api.delete_metadata(instance, key)
+
+    def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
+        wanted = {each.instance for each in machines}
+        listed = {each.id: each.metadata.get(REPORT, "") for each in self._api.list_machines() if each.id in wanted}
+        return reports_of(listed)
+
+    def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
+        """Write each release by a request of its own, because CloudAPI limits a request (components/joyent/machine_checks.py)."""
+        texts = {f"{CARRIED}{each.digest}": base64.b85encode(each.packed).decode() for each in releases}
+        changes: list[tuple[str, Mapping[str, str | None]]] = []
+        for machine in self._api.list_machines():
+            if machine.id in instances:
+                old = [key for key in machine.metadata if key.startswith(CARRIED) and key not in texts]
+                new = [key for key, text in texts.items() if machine.metadata.get(key) != text]
+                changes += [(machine.id, {key: texts[key]}) for key in new]
+                changes += [(machine.id, dict.fromkeys(old))]
+        _at_once(self._change, changes)
+
+
+def _at_once(
+    change: Callable[[str, Mapping[str, str | None]], None], changes: Sequence[tuple[str, Mapping[str, str | None]]]
+) -> None:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        # The list raises the first error.
+        list(pool.map(lambda each: change(*each), changes))
+
 
 def _joyent_doubt(stack: str, machine: Instance, listed: MachineRecord | None) -> str:
     metadata = listed.metadata if listed is not None else {}
@@ -101,4 +146,6 @@ def triton_instance(machine: MachineRecord) -> Instance:
         drained=machine.metadata.get(DRAIN) == "true",
         note=escaped(machine.metadata.get(STATUS, "")),
         since=utc(machine.created),
+        live={key: escaped(value) for key, value in machine.metadata.items() if key.startswith(LIVE)},
+        store=escaped(machine.metadata.get(STORE, "")),
     )

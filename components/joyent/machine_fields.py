@@ -22,9 +22,10 @@ USER_SCRIPT = "user-script"
 _SNAPSHOT_TAG = f"{MARK_TAG}:"
 # What CloudAPI itself writes into a machine's metadata.
 SYSTEM_METADATA = ("root_authorized_keys", USER_SCRIPT)
-# What Rollcall's agents and roll calls write there beside what the program declares, by the names of rollcall.settings.
-# This provider alone does not need that module.
-ROLLCALLS_METADATA = ("rollcall-status", "rollcall-drain")
+# What Rollcall's agents, roll calls and roll-outs write there beside what the program declares, by the names of rollcall.settings and
+# rollcall.in_place. This provider alone does not need these modules.
+ROLLCALLS_METADATA = ("rollcall-status", "rollcall-drain", "rollcall-report", "rollcall-hold", "rollcall-patch")
+ROLLCALLS_PREFIXES = ("rollcall-wanted-", "rollcall-gate-", "rollcall-carried-")
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,9 @@ def foreign(inputs: Inputs, machine: MachineRecord) -> dict[str, list[str]]:
         "foreign_tags": sorted(
             key for key in set(machine.tags) - set(owned_tags(inputs)) - {MARK_TAG} if not key.startswith(_SNAPSHOT_TAG)
         ),
-        "foreign_metadata": sorted(set(machine.metadata) - ours),
+        "foreign_metadata": sorted(
+            key for key in set(machine.metadata) - ours if not key.startswith(ROLLCALLS_PREFIXES)
+        ),
     }
 
 

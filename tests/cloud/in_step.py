@@ -142,6 +142,9 @@ class Box:
     def tell(self, status: str) -> None:
         pass
 
+    def report(self, text: str) -> None:
+        pass
+
 
 class World:
     """One fleet over one zone. `boxes` are all machines that ever were, `state` those that the RollCall knows of,

@@ -118,7 +118,7 @@ class Ec2:
         print(f"rollcall: {status}", flush=True)
 
     def report(self, text: str) -> None:
-        """Write the report to the stack's bucket. The instance role may write only this object (components/resources/dns_credentials.py)."""
+        """Write the report to the stack's bucket, in which the instance role may write only this object and claims."""
         store, fleet = (self._meta(f"tags/instance/{name}", missing="") for name in (STORE, FLEET))
         headers = {"Content-Type": "application/json"}
         try:

@@ -50,6 +50,9 @@ class Shed:
         except RollcallError:
             return
 
+    def report(self, text: str) -> None:
+        self._ask("PUT", json={"report": text})
+
     def _ask(self, method: str, **sent: Any) -> dict[str, Any]:
         try:
             reply = requests.request(method, self._url, timeout=5, **sent)

@@ -23,12 +23,20 @@ class Machine:
     address: str
     given_settings: dict[str, Any]
     note: str = ""
+    report: str = ""
     agent: Agent | None = None
 
     def shown(self) -> dict[str, Any]:
         """What the operator sees: no secret."""
         kept = {key: self.given_settings[key] for key in ("name", "size", "image", "labels")}
-        return {**kept, "id": self.id, "addresses": [self.address], "state": self.state, "note": self.note}
+        return {
+            **kept,
+            "id": self.id,
+            "addresses": [self.address],
+            "state": self.state,
+            "note": self.note,
+            "report": self.report,
+        }
 
     @property
     def state(self) -> str:
@@ -146,7 +154,7 @@ class Compute:
         with self._lock:
             if which not in self.machines:
                 return None
-            self.machines[which].note = sent["note"]
+            vars(self.machines[which]).update(sent)
         return {}
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.compute.base import reports_of
 from components.model import Instance
+from components.workloads.release import Release
+from rollcall.in_place import LIVE, ReleaseReport
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 
 from .api import ask
@@ -43,6 +46,18 @@ class ShedView:
         for each in instances:
             ask("DELETE", f"/machines/{each}")
 
+    def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+        for machine in self.machines(stack):
+            if machine.instance in changes:
+                ask("PATCH", f"/machines/{machine.instance}", json={"labels": dict(changes[machine.instance])})
+
+    def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
+        wanted = {each.instance for each in machines}
+        return reports_of({each["id"]: each["report"] for each in ask("GET", "/machines") if each["id"] in wanted})
+
+    def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
+        """The shed has no store, and its labels are too small for a release: `release: in-place` is for workloads that machines fetch."""
+
 
 def _seen(machine: Mapping[str, Any]) -> Instance:
     labels = machine["labels"]
@@ -56,4 +71,5 @@ def _seen(machine: Mapping[str, Any]) -> Instance:
         state=machine["state"],
         drained=labels.get(DRAIN) == "true",
         note=machine["note"],
+        live={key: value for key, value in labels.items() if key.startswith(LIVE)},
     )

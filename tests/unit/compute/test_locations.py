@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,8 @@ import pytest
 from components.compute.locations import FleetMachines, Location, Locations, is_keeper, left
 from components.model import Instance
 from components.resources.fleets.roll_calls import elsewhere
+from components.workloads.release import Release
+from rollcall.in_place import ReleaseReport
 
 WEST, EU, ASIA = (Location(cloud="aws", region=region) for region in ("us-west-2", "eu-west-1", "ap-south-1"))
 HERE, THERE = Location(cloud="joyent"), Location(cloud="joyent", region="us-east-2")
@@ -146,6 +148,13 @@ class View:
     def stop(self, stack: str, instances: Sequence[str]) -> None: ...
 
     def end(self, instances: Sequence[str]) -> None: ...
+
+    def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None: ...
+
+    def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
+        return {}
+
+    def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None: ...
 
 
 HOME, OTHER, BEHIND = (f"i-{number:017x}" for number in (1, 2, 3))

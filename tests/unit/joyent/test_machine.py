@@ -17,6 +17,7 @@ from components.joyent.errors import (
 )
 from components.joyent.machine import MachineProvider
 from components.joyent.machine_fields import MARK_TAG
+from rollcall.in_place import CARRIED, HOLD, LIVE, PATCH, REPORT
 from rollcall.settings import DRAIN, STATUS
 from tests.unit.joyent.fake import IMAGES, MEMBER, PACKAGES, PRIVATE, PUBLIC, FakeCloud
 
@@ -392,13 +393,26 @@ class TestRefreshing:
         engine.refresh()
         assert engine.state == before
 
-    @pytest.mark.parametrize("key", [STATUS, DRAIN])
+    @pytest.mark.parametrize("key", [STATUS, DRAIN, REPORT, HOLD, PATCH])
     def test_what_rollcall_itself_keeps_on_a_machine_is_not_foreign(self, engine: Engine, key: str) -> None:
         engine.create()
         settle(engine.cloud)
         engine.machine["metadata"] |= {key: "serving", f"{key}-of-another": "x"}
         engine.refresh()
         assert engine.state["foreign_metadata"] == [f"{key}-of-another"]
+
+    @pytest.mark.parametrize("prefix", [*LIVE, CARRIED])
+    def test_a_live_setting_is_no_difference_and_survives_an_update(self, engine: Engine, prefix: str) -> None:
+        engine.create()
+        settle(engine.cloud)
+        before = dict(engine.state)
+        key = f"{prefix}www" if prefix.endswith("-") else prefix
+        engine.machine["metadata"][key] = "x"
+        engine.refresh()
+        assert engine.state == before and engine.diff().changes is False
+        engine.update(metadata={"round": "1"})
+        settle(engine.cloud)
+        assert engine.machine["metadata"][key] == "x"
 
 
 class TestChanging:

@@ -1,0 +1,68 @@
+"""Read the reports that EC2 machines write about their releases in place (docs/decisions/0020).
+
+Each report is one object of the stack's bucket. The machine's instance role may write only that object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from components.model import Instance
+from rollcall.in_place import REPORTS, report_key
+
+# botocore's clients keep ten connections: https://botocore.amazonaws.com/v1/documentation/api/latest/reference/config.html
+_AT_ONCE = 10
+
+
+class S3Reports:
+    """The reports of machines, read again only if they have changed. `client` returns S3's client for a region."""
+
+    def __init__(self, client: Callable[[str], Any]) -> None:
+        self._client = client
+        self._known: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def read(self, machines: Sequence[Instance]) -> dict[str, str]:
+        """Return the text of each machine's report, by instance. Raises botocore's errors."""
+        found: dict[str, str] = {}
+        for store in sorted({each.store for each in machines if each.store}):
+            words = dict(word.partition("=")[::2] for word in store.split())
+            if {"bucket", "region"} <= words.keys():
+                own = [each for each in machines if each.store == store]
+                found |= self._of(words["bucket"], words["region"], own)
+        return found
+
+    def _of(self, bucket: str, region: str, machines: Sequence[Instance]) -> dict[str, str]:
+        keys = {report_key(each.fleet, each.instance): each.instance for each in machines}
+        client = self._client(region)
+        listed = {
+            key: tag
+            for prefix in sorted({f"{REPORTS}/{each.fleet}/" for each in machines})
+            for key, tag in _tags(client, bucket, prefix)
+            if key in keys
+        }
+        changed = [key for key, tag in listed.items() if self._known.get((bucket, key), ("",))[0] != tag]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for key, read in zip(changed, pool.map(lambda key: _read(client, bucket, key), changed), strict=True):
+                self._known[bucket, key] = read
+        return {keys[key]: text for key in listed if (text := self._known[bucket, key][1])}
+
+
+def _tags(client: Any, bucket: str, prefix: str) -> list[tuple[str, str]]:
+    """Return the keys below a prefix, each with its ETag, which is another one after each change."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return [(each["Key"], each["ETag"]) for page in pages for each in page.get("Contents", ())]
+
+
+def _read(client: Any, bucket: str, key: str) -> tuple[str, str]:
+    """Return the ETag of a report and its text. Both are empty for a report that has just been deleted."""
+    from botocore.exceptions import ClientError
+
+    try:
+        reply = client.get_object(Bucket=bucket, Key=key)
+    except ClientError as refused:
+        if refused.response.get("Error", {}).get("Code") == "NoSuchKey":
+            return "", ""
+        raise
+    return str(reply["ETag"]), reply["Body"].read().decode(errors="replace")
