@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Protocol
 
 from rollcall.escaping import escaped_lines
 
@@ -86,3 +87,14 @@ def shown(value: object, *, hidden: bool = False) -> str:
     if isinstance(value, str):
         return repr(value) if len(value) <= _LONGEST_SHOWN else f"a text of {len(value)} characters"
     return "a list" if isinstance(value, list | tuple) else "a mapping" if isinstance(value, dict) else "the value"
+
+
+class Add(Protocol):
+    """Add an error, unless its key has one already."""
+
+    @property
+    def faults(self) -> Faults: ...
+
+    def __call__(
+        self, where: str, problem: str, fix: str, *, value: str | None = None, detail: object = ""
+    ) -> None: ...

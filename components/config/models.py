@@ -8,6 +8,7 @@ the editors. The models are standard dataclasses that pydantic validates
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +20,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
 from components.config.errors import at
-from components.config.rules import ByName, Form, OneOf, OneOrMore, refused
+from components.config.rules import ByName, Form, NumberAsText, OneOf, OneOrMore, refused
 from rollcall.settings import FALL, HOSTS_LABEL
 
 # The clouds are defined in components/compute/base.py and fleets.py.
@@ -31,6 +32,7 @@ DIRECTORY_PROVIDERS = ("route53", DYNAMIC)
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 PROTOCOLS = ("tcp", "udp")
 CONFINEMENTS = ("enforced", "best-effort")
+REPLACE, IN_PLACE = "replace", "in-place"
 # The text before the name of a site in `joins`.
 SITE = "site/"
 # Secrets. They are not part of the settings, and no check prints them.
@@ -101,6 +103,11 @@ _SITE_HEALTH_CHECK = Form(
 )
 _HEALTH_CHECK = Form(
     _CHECK, "is not a health check", "Write http:PORT:PATH, tcp:PORT or command:/PATH; ports are 1 to 65535"
+)
+_BATCH = Form(
+    r"[1-9][0-9]{0,2}|1000|(?:[1-9][0-9]?|100)%",
+    "is not a number of machines or a share of the fleet",
+    "Set 1 to 1000, or 1% to 100%, as 25%",
 )
 SITE_PORT, CLOSED_PORT = 80, 443
 # The samples, which are in the agent's release. An operator's workload must have another name.
@@ -768,7 +775,66 @@ class FleetSettings(Section):
             examples=[["My-Fabric-Network", "MNX-Triton-Public"]],
         ),
     ] = ()
+    release: Annotated[
+        str,
+        OneOf((REPLACE, IN_PLACE)),
+        Field(
+            description="what happens when a workload changes: `replace` makes other machines, and `in-place` changes the machines that"
+            " there are, batch by batch ([roll-outs](workloads.md#roll-outs))"
+        ),
+    ] = REPLACE
+    batch: Annotated[
+        str,
+        _BATCH,
+        NumberAsText(1, 1000),
+        Field(
+            description="with `release: in-place`: how many machines change at the same time, or which share of the fleet, rounded up",
+            json_schema_extra={"takes": "`1` to `1000`, or `1%` to `100%`"},
+        ),
+    ] = "1"
+    min_healthy_time: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=3600,
+            description="with `release: in-place`: how long a machine must be healthy without interruption before the next batch",
+            json_schema_extra=_SECONDS,
+        ),
+    ] = 10
+    deadline: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=10,
+            le=7200,
+            description="with `release: in-place`: a machine that is not healthy so long after the change goes back to the release that it"
+            " ran before, and `up` fails",
+            json_schema_extra=_SECONDS,
+        ),
+    ] = 300
+    canary: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=1000,
+            description="with `release: in-place`: so many machines change first, and the others when you run `rollcall promote`",
+        ),
+    ] = 0
     digests: Annotated[Mapping[str, str], NOT_A_KEY] = field(default_factory=dict)
+
+    @property
+    def in_place(self) -> bool:
+        """Return whether another release of a workload changes the machines instead of replacing them."""
+        return self.release == IN_PLACE
+
+    @property
+    def batch_size(self) -> int:
+        """Return how many machines change at the same time."""
+        share = self.batch.removesuffix("%")
+        size = math.ceil(self.count * int(share) / 100) if share != self.batch else int(share)
+        return max(1, min(size, self.count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -989,6 +1055,15 @@ class WorkloadSettings(Section):
             " It decides for each join that has no check"
         ),
     ] = ()
+
+    drain: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="whether a machine of a fleet with `release: in-place` leaves DNS while it changes this workload. `false` is for"
+            " static files only",
+        ),
+    ] = True
 
     @property
     def check_words(self) -> str | None:
@@ -1211,20 +1286,21 @@ class Settings(Section):
 
     def checked_by(self, fleet: FleetSettings) -> str | None:
         """Return the check of a fleet's workloads, for joins without a separate check."""
-        return next((each.check_words for each in self.workloads_of(fleet) if each.check), None)
+        checked = next((each for each in self.workloads_of(fleet) if each.check), None)
+        return _check_of(checked, fleet) if checked is not None else None
 
     def sites_of(self, fleet: FleetSettings) -> tuple[SiteSettings, ...]:
         """Return the sites that a fleet joins, each with the check that its machines use for it."""
         known = {each.join: each for each in self.sites}
         joined = (known[join] for join in fleet.joins if join in known)
-        return tuple(replace(each, check=self._check_of(each) or self.checked_by(fleet)) for each in joined)
+        return tuple(replace(each, check=self._own_check(each, fleet) or self.checked_by(fleet)) for each in joined)
 
-    def _check_of(self, site: SiteSettings) -> str | None:
+    def _own_check(self, site: SiteSettings, fleet: FleetSettings) -> str | None:
         """Return the check of a site. It may be that of a workload."""
         kind, _, name = (site.check or "").partition(":")
         if kind != "workload":
             return site.check
-        return next((each.check_words for each in self.workloads if each.name == name and each.check), None)
+        return next((_check_of(each, fleet) for each in self.workloads if each.name == name and each.check), None)
 
     @property
     def cloudflare_sites(self) -> int:
@@ -1263,6 +1339,15 @@ class Settings(Section):
             replace(fleet, region=None) if fleet.region == own.get(fleet.cloud) else fleet for fleet in self.fleets
         )
         return replace(self, fleets=tuple(fleets))
+
+
+def _check_of(workload: WorkloadSettings, fleet: FleetSettings) -> str | None:
+    """Return the check of a workload as the machines of a fleet have it.
+
+    Machines that change in place find the check in the definition of the release that they run. So another check is not
+    another setting.
+    """
+    return f"workload:{workload.name}" if fleet.in_place else workload.check_words
 
 
 # The keys of the stack's configuration, without `rollcall:`.

@@ -41,7 +41,7 @@ _TABLES = {
     "joyent": "JoyentSettings",
 }
 # Parts for the document and the messages, or of pydantic.
-_NOT_PUBLISHED = ("title", "unit", "shown")
+_NOT_PUBLISHED = ("title", "unit", "shown", "takes")
 
 
 def keys(schema: Node, table: str) -> dict[str, Node]:
@@ -69,6 +69,8 @@ def _default(node: Node, needed: bool) -> str:
 
 
 def _takes(node: Node) -> str:
+    if "takes" in node:
+        return str(node["takes"])
     if "minimum" in node:
         return f"{node['minimum']} to {node['maximum']}{node.get('unit', '')}"
     if "enum" in node:

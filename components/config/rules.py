@@ -60,6 +60,20 @@ class OneOf:
         return core_schema.literal_schema(list(self.choices))
 
 
+@dataclass(frozen=True)
+class NumberAsText:
+    """Read a whole number as text. `least` and `most` are for the editors; a `Form` checks the text."""
+
+    least: int
+    most: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return core_schema.no_info_before_validator_function(_number_as_text, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "integer", "minimum": self.least, "maximum": self.most}]}
+
+
 class ByName:
     """Read a mapping from names to items as a tuple of items, each with its `name`."""
 
@@ -78,6 +92,10 @@ class OneOrMore:
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         found = handler(schema)
         return {"anyOf": [found, found["items"]]}
+
+
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _as_list(value: Any) -> Any:

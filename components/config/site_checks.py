@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic.alias_generators import to_camel
 
-from components.config.errors import at, near
+from components.config.errors import Add, at, near
 from components.config.models import (
     CLOSED_PORT,
     DYNAMIC,
@@ -27,7 +27,6 @@ from components.config.site_zones import (
     records_of,
     zones_of,
 )
-from components.config.workload_checks import Add
 
 _FLEETS, _SITES = "rollcall:fleets", "rollcall:sites"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
 
-from components.config.errors import Faults, at, near
+from components.config import release_checks
+from components.config.errors import Add, Faults, at, near
 from components.config.models import FLEET_NAME, SAMPLES, SITE_PORT, FleetSettings, Settings, WorkloadSettings
 from rollcall.settings import LONGEST_VALUE
 
@@ -21,17 +21,6 @@ MOST_WAIT_S = 10
 HOOK_MARGIN_S = 60
 
 
-class Add(Protocol):
-    """Add an error, unless its key has one already (components/config/checks.py)."""
-
-    @property
-    def faults(self) -> Faults: ...
-
-    def __call__(
-        self, where: str, problem: str, fix: str, *, value: str | None = None, detail: object = ""
-    ) -> None: ...
-
-
 def check(settings: Settings, faults: Faults, add: Add) -> None:
     """Add every error of the workloads and of what fleets run."""
     for workload in settings.workloads:
@@ -41,6 +30,7 @@ def check(settings: Settings, faults: Faults, add: Add) -> None:
     for fleet in settings.fleets:
         if not any(_is_faulty(faults, name) for name in fleet.runs):
             _runs(settings, fleet, add)
+            release_checks.check(settings, fleet, add)
 
 
 def _is_faulty(faults: Faults, workload: str) -> bool:
@@ -109,6 +99,9 @@ def _kind(key: str, definition: WorkloadSettings, add: Add) -> None:
     if definition.run is not None and definition.run.startswith("./") and not sourced:
         add(f"{key}.files", "is missing", "Name the folder with this program, or run one of a package")
     if definition.nginx is None:
+        if not definition.drain:
+            problem = "is false, and a program that restarts refuses requests for a moment"
+            add(f"{key}.drain", problem, "Take it out: only static files change without a restart")
         return
     run_only = {
         "before": definition.before,
