@@ -160,7 +160,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc
         found = self._guarded(context, lambda: _found(kind, request.id, {**received(request.properties), **before}))
         if found is None:
             return provider_pb2.ReadResponse()
-        outputs, now = found[0], kind.own(found[1], before)
+        outputs, now = kind.own(found[0], before), kind.own(found[1], before)
         inputs = _refreshed(kind, before, now)
         identity = kind.identity(request.id)
         outputs = {"id": identity, **outputs}

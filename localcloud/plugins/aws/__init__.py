@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from localcloud.plugins.aws import ec2, functions, iam, route53, s3, sdk, ssm
-from localcloud.plugins.aws.common import default_tags
+from localcloud.plugins.aws.common import IgnoredTags, default_tags
 from localcloud.plugins.aws.credentials import Account
 from localcloud.plugins.server import Plugin
 
 
 class Api:
-    """boto3 clients by service, made once for the same credentials; `region` is the provider's, and so are `default_tags`."""
+    """boto3 clients by service, made once for the same credentials. The rest is of the provider: region, default tags, ignored tags."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.default_tags = default_tags(settings, os.environ)
+        self.ignored_tags = IgnoredTags.of(settings, os.environ)
         self.region = str(
             settings.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         )
@@ -66,6 +67,7 @@ class Aws(Plugin):
         "stsRegion",
         "endpoints",
         "defaultTags",
+        "ignoreTags",
         "skipCredentialsValidation",
         "skipRegionValidation",
         "skipMetadataApiCheck",

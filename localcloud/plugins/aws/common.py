@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from localcloud.plugins.resource import GoneError, Input, Type, Values, mapping, plain, text
+from localcloud.plugins.resource import GoneError, Input, PluginError, Type, Values, mapping, plain, text
 
 REGION: Mapping[str, Input] = {"region": text(replaces=True, computed=True)}
 TAGS: Mapping[str, Input] = {"tags": mapping(), "tagsAll": mapping(computed=True)}
@@ -27,6 +28,38 @@ def default_tags(settings: Mapping[str, Any], environ: Mapping[str, str]) -> dic
     return {**named, **{key: str(value) for key, value in (block.get("tags") or {}).items()}}
 
 
+@dataclass(frozen=True)
+class IgnoredTags:
+    """The tags that the provider does not show: `aws:ignoreTags`, and those of the environment besides.
+
+    https://www.pulumi.com/registry/packages/aws/api-docs/provider/#providerignoretags. The provider leaves them out of `tags` and `tagsAll`
+    when it reads a resource (tagsResourceInterceptor in internal/provider/intercept.go of terraform-provider-aws), and out of the
+    `tagsAll` that it compares (mergeTags in provider/tags.go of pulumi-aws). It still writes the tags that a program gives.
+    """
+
+    keys: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], environ: Mapping[str, str]) -> IgnoredTags:
+        declared = settings.get("ignoreTags") or {}
+        block = json.loads(declared) if isinstance(declared, str) else declared
+        if not isinstance(block, Mapping) or not {*block} <= {"keys", "keyPrefixes"}:
+            raise PluginError(f"aws: ignoreTags is not a mapping with keys and keyPrefixes: {declared!r}")
+        keys, prefixes = (
+            [*(block.get(name) or ()), *filter(None, environ.get(variable, "").split(","))]
+            for name, variable in (
+                ("keys", "TF_AWS_IGNORE_TAGS_KEYS"),
+                ("keyPrefixes", "TF_AWS_IGNORE_TAGS_KEY_PREFIXES"),
+            )
+        )
+        return cls(frozenset(keys), tuple(prefixes))
+
+    def without(self, tags: Mapping[str, str] | None) -> dict[str, str]:
+        found = (tags or {}).items()
+        return {key: value for key, value in found if key not in self.keys and not key.startswith(self.prefixes)}
+
+
 class Tagged(Type):
     """A type with TAGS among its inputs: the cloud has the provider's default tags besides, and the resource's own come first."""
 
@@ -38,6 +71,8 @@ class Tagged(Type):
         return {**state, "tags": state["tagsAll"]} if state.get("tagsAll") else state
 
     def own(self, now: Values, before: Values) -> Values:
+        shown = {key: self.api.ignored_tags.without(now[key]) or None for key in ("tags", "tagsAll") if now.get(key)}
+        now = {**now, **shown}
         if "tags" not in now:
             return now
         old_tags = before.get("tags") or {}
@@ -48,7 +83,8 @@ class Tagged(Type):
     def differs_beside(self, state: Values, new: Values) -> Sequence[str]:
         if state.get("tagsAll") is None or plain(state.get("tags")) != plain(new.get("tags")):
             return ()
-        return ["tagsAll"] if plain(state["tagsAll"]) != plain(self.completed(new).get("tags") or {}) else ()
+        wanted = self.api.ignored_tags.without(self.completed(new).get("tags"))
+        return ["tagsAll"] if plain(state["tagsAll"]) != plain(wanted) else ()
 
 
 class Regional(Tagged):
