@@ -46,15 +46,16 @@ class Ec2View:
         self._region = region
         self._config = config or {}
         self._made: Any = None
-        self._reports = S3Reports(lambda region: self._client("s3", region))
+        self._reports = S3Reports(lambda region: self.client("s3", region))
 
     @property
     def _ec2(self) -> Any:
         if self._made is None:
-            self._made = self._client("ec2", self._region)
+            self._made = self.client("ec2", self._region)
         return self._made
 
-    def _client(self, service: str, region: str = "") -> Any:
+    def client(self, service: str, region: str = "") -> Any:
+        """Return the client of a service in the account of the stack."""
         from components.aws.session import session_of
 
         return session_of(self._config.get).client(service, region)
@@ -136,7 +137,8 @@ class Ec2View:
 
     def _roles(self, profile: str) -> list[str]:
         """Return the descriptions of an instance profile's roles."""
-        found = self._client("iam").get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
+        iam = self.client("iam")
+        found = iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]
         return [str(each.get("Description", "")) for each in found]
 
     def end(self, instances: Sequence[str]) -> None:

@@ -34,19 +34,32 @@ class S3Reports:
         return found
 
     def _of(self, bucket: str, region: str, machines: Sequence[Instance]) -> dict[str, str]:
-        keys = {report_key(each.fleet, each.instance): each.instance for each in machines}
+        # Each key ends with the instance, after the id of its role. A fleet gets another role if it moves to another region and back.
+        endings = {report_key("", each.instance): each.instance for each in machines}
         client = self._client(region)
         listed = {
             key: tag
             for prefix in sorted({f"{REPORTS}/{each.fleet}/" for each in machines})
             for key, tag in _tags(client, bucket, prefix)
-            if key in keys
+            if _ending(key) in endings
         }
         changed = [key for key, tag in listed.items() if self._known.get((bucket, key), ("",))[0] != tag]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for key, read in zip(changed, pool.map(lambda key: _read(client, bucket, key), changed), strict=True):
                 self._known[bucket, key] = read
-        return {keys[key]: text for key in listed if (text := self._known[bucket, key][1])}
+        return {endings[_ending(key)]: text for key in listed if (text := self._known[bucket, key][1])}
+
+
+def _ending(key: str) -> str:
+    return key[key.rfind(":") :]
+
+
+def texts(client: Any, bucket: str) -> dict[str, str]:
+    """Return every report in a bucket, by its key. Raises botocore's errors."""
+    keys = [key for key, _ in _tags(client, bucket, f"{REPORTS}/")]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        read = pool.map(lambda key: _read(client, bucket, key)[1], keys)
+        return dict(zip(keys, read, strict=True))
 
 
 def _tags(client: Any, bucket: str, prefix: str) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from components.config.models import FleetSettings, Settings, joins_service
 from components.resources.fleets.revision import VERSION, version
+from rollcall.in_place import GATE, HOLD, LIVE, PATCH, REPORT_TO, WANTED
 from rollcall.settings import (
     DRAIN,
     FLEET,
@@ -33,7 +34,8 @@ from rollcall.settings import (
     WORKLOADS,
 )
 
-KEY = "aws:defaultTags"
+KEY, IGNORE_KEY = "aws:defaultTags", "aws:ignoreTags"
+_IGNORED_PREFIXES = "TF_AWS_IGNORE_TAGS_KEY_PREFIXES"
 _ENVIRONMENT = "TF_AWS_DEFAULT_TAGS_"
 _OURS, _RESERVED = "rollcall-", "aws:"
 _LONGEST_KEY, _LONGEST_VALUE = 128, 256
@@ -104,6 +106,29 @@ def faults(
     return list(dict.fromkeys(found))
 
 
+def ignored_faults(settings: Settings, config: str | None, environ: Mapping[str, str]) -> list[str]:
+    """Return why an `up` would remove the live settings of EC2 machines, which are tags that the program does not give.
+
+    The AWS provider does not show a tag that `aws:ignoreTags` names, neither after a refresh nor in the tags that it compares
+    (https://registry.terraform.io/providers/hashicorp/aws/latest/docs#ignore_tags). The project's Pulumi.yaml names those
+    of Rollcall. The engine uses that value only if the stack has none of its own.
+    """
+    if not settings.fleets_of("aws"):
+        return []
+    try:
+        block = json.loads(config) if config else {}
+        given = [*(block.get("keyPrefixes") or ()), *environ.get(_IGNORED_PREFIXES, "").split(",")]
+    except (AttributeError, TypeError, ValueError):
+        return [f"{IGNORE_KEY}: is not a mapping. Write it as {{keyPrefixes: [{', '.join(LIVE)}]}}."]
+    lacking = [each for each in LIVE if not any(prefix and each.startswith(prefix) for prefix in given)]
+    if not lacking:
+        return []
+    return [
+        f"{IGNORE_KEY}: lacks {', '.join(lacking)}, so an `up` would remove the settings that Rollcall writes to running machines. Add "
+        f"keyPrefixes: [{', '.join(LIVE)}], in Pulumi.yaml (as `value`) or in the file of the stack."
+    ]
+
+
 def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
     """Return the kinds of resources that this stack tags.
 
@@ -112,7 +137,9 @@ def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
     ec2, found = settings.fleets_of("aws"), []
     if ec2:
         joins = [f"{JOIN}{at}" for at in range(max(len(each.joins) for each in ec2))]
-        workloads = dict.fromkeys(f"{WORKLOAD}{name}" for each in ec2 for name in each.runs)
+        workloads = dict.fromkeys(f"{WORKLOAD}{name}" for each in ec2 if not each.in_place for name in each.runs)
+        in_place = [each for each in ec2 if each.in_place]
+        live = dict.fromkeys(f"{prefix}{name}" for each in in_place for name in each.runs for prefix in (WANTED, GATE))
         secrets = (f"{SECRETS}{one.name}" for each in ec2 for one in settings.workloads_of(each) if one.secrets)
         machine_keys = (
             "Name",
@@ -125,8 +152,12 @@ def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
             RELEASE,
             STORE,
             DRAIN,
+            HOLD,
+            PATCH,
             *joins,
             *workloads,
+            *live,
+            *([REPORT_TO] if in_place else []),
             *dict.fromkeys(secrets),
             *(f"{MIRROR}{each.name}" for each in settings.mirrors),
         )

@@ -205,7 +205,8 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> ExistingReport:
         *region,
         *plain_secrets(),
         *size_faults(settings),
-        *aws_tags.faults(settings.without_dynamic_zones(), stack_tags(), config("aws:defaultTags"), os.environ),
+        *aws_tags.faults(settings.without_dynamic_zones(), stack_tags(), config(aws_tags.KEY), os.environ),
+        *aws_tags.ignored_faults(settings, config(aws_tags.IGNORE_KEY), os.environ),
     ]
     checkable_part, in_cloudflare = checkable.part(settings, before), CloudflareFound()
     faults += dynamic_zones.faults(checkable_part, config)
@@ -293,13 +294,34 @@ def carried_faults(settings: Settings, room: int) -> list[str]:
     found = []
     for fleet in settings.fleets_of("joyent"):
         cargo = triton_cargo.cargo(settings, fleet, project_folder(), room)
-        if not cargo.fits:
+        if not cargo.fits and fleet.in_place:
+            found.append(_undelivered(settings, fleet, cargo))
+        elif not cargo.fits:
             fix = "Add a mirror (rollcall:mirrors), publish the files at an https address and name it by artifact and sha256, or exclude "
             found.append(
                 f"{at('rollcall:fleets', fleet.name)}.runs: {' and '.join(fleet.digests)} take {cargo.size} bytes, and {cargo.left} are "
                 f"left of the request that makes a Triton machine. {fix}what no machine needs."
             )
     return found
+
+
+def _undelivered(settings: Settings, fleet: FleetSettings, cargo: triton_cargo.Cargo) -> str:
+    """Return why the machines of a fleet that changes in place could not get its releases."""
+    key = f"{at('rollcall:fleets', fleet.name)}.runs"
+    fix = (
+        "Add a mirror (rollcall:mirrors), or publish the files at an https address and name it by artifact and sha256."
+    )
+    delivered = {each.digest for each in cargo.delivered}
+    large = [name for name, digest in fleet.digests.items() if digest not in delivered]
+    if large and not triton_cargo.has_store(settings, fleet):
+        return (
+            f"{key}: the release of {' and '.join(large)} takes more than the {triton_cargo.DELIVERED_BYTES} bytes that Triton takes for "
+            f"metadata in one request, and the fleet has no store. {fix}"
+        )
+    return (
+        f"{key}: the secrets of {' and '.join(fleet.digests)} take {cargo.size} bytes, and {cargo.left} are left of the request that makes "
+        "a Triton machine. Shorten them."
+    )
 
 
 def revoke(lost: Sequence[lost_tokens.LostToken], api: CloudflareApi | None) -> None:

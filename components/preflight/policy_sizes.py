@@ -15,6 +15,7 @@ from components.resources.dns_credentials import join_statements, policy_documen
 from components.resources.release_files import FOLDER, key_of
 from components.resources.releases import claims_of
 from components.workloads.definitions import project_folder
+from rollcall.in_place import REPORTS
 
 # Characters without blanks, in all inline policies of one role or user.
 MOST = {"role": 10240, "user": 2048}
@@ -74,8 +75,10 @@ def document(
     bucket = objects.partition("/")[0]
     claims = [claims_of(bucket, each.name) for each in settings.workloads_of(fleet) if each.before is not None]
     if fleet.cloud != "aws":
-        return policy_document([], joins, [f"{bucket}/{key_of(each)}" for each in _fetched(settings, fleet)], claims)
-    return policy_document([parameter(each) for each in secrets], joins, objects, claims)
+        fetched = [f"{bucket}/{key_of(each)}" for each in _fetched(settings, fleet)]
+        return policy_document([], joins, [objects] if fetched and fleet.in_place else fetched, claims)
+    reports = f"{bucket}/{REPORTS}/{fleet.name}" if fleet.in_place else ""
+    return policy_document([parameter(each) for each in secrets], joins, objects, claims, reports)
 
 
 def _fetched(settings: Settings, fleet: FleetSettings) -> list[str]:

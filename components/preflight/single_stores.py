@@ -31,9 +31,9 @@ def found(settings: Settings, root: Path, region: str) -> Found:
 
 def _in_aws_only(settings: Settings, fleet: FleetSettings, root: Path, region: str) -> list[str]:
     cargo = triton_cargo.cargo(settings, fleet, root, triton_cargo.room())
-    if not cargo.fetched or any(not each.is_in_aws for each in settings.mirrors):
+    fetched = {each.digest for each in cargo.fetched} - {each.digest for each in cargo.delivered}
+    if not fetched or any(not each.is_in_aws for each in settings.mirrors):
         return []
-    fetched = {each.digest for each in cargo.fetched}
     names = " and ".join(name for name, digest in fleet.digests.items() if digest in fetched)
     stores = [f"the stack's bucket in {region}"] if settings.has_iam_user(fleet) else []
     stores += [f"the mirror {each.name}" for each in settings.mirrors]

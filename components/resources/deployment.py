@@ -36,6 +36,7 @@ from components.resources.probe_key import ProbeKey
 from components.resources.zones import DIRECTORIES, SITES, Secrets, SiteZone, ZoneArgs
 from components.workloads.definitions import project_folder, releases_of
 from components.workloads.release import Release
+from rollcall.in_place import REPORTS
 
 
 class Deployment:
@@ -149,6 +150,9 @@ class Deployment:
         if store and kind.instance_role:
             role = self._role(fleet, grants, {**shared, **secrets}, store, provider)
         objects = [store.object_of(each) for each in cargo.fetched] if store else []
+        if store and objects and fleet.in_place:
+            # A machine may go back to any release that is kept, and another release must not change the policy.
+            objects = [store.objects]
         claims = [store.claims(name) for name in self._hooked(fleet)] if store else []
         user = None
         if grants and not role:
@@ -169,6 +173,8 @@ class Deployment:
             store=(store.setting if role else store.setting_by_key) if store else "",
             mirrors=mirrors.settings_of(mirrored, role.parameters if role else None),
             workloads=cargo.carried,
+            delivered=cargo.delivered,
+            report_to=pulumi.Output.concat(REPORTS, "/", fleet.name, "/", role.role_id) if role else "",
             workload_secrets=workload_secrets.settings_of(
                 self._settings, fleet, self._probe_key.value, role.parameters if role else None
             ),
@@ -213,6 +219,7 @@ class Deployment:
             grants=grants,
             objects=store.objects,
             claims=[store.claims(name) for name in self._hooked(fleet)],
+            reports=store.reports(fleet.name) if fleet.in_place else "",
             region=fleet.region,
             provider=provider,
         )

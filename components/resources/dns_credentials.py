@@ -132,14 +132,15 @@ class InstanceRoleArgs:
 
     `secrets` are the values that machines with this role may read, by a short name. `grants` are what they may join.
     `objects` is the ARN of what they may get from the release store, and `claims` are those of what they may also write.
-    `region` is the region of the machines and
-    `provider` its provider, if it is not the stack's region.
+    `reports` is the ARN of the folder in which each machine may write its report. `region` is the region of the machines
+    and `provider` its provider, if it is not the stack's region.
     """
 
     secrets: dict[str, pulumi.Output[str]] = field(default_factory=dict)
     grants: Sequence[Grant] = ()
     objects: pulumi.Input[str] = ""
     claims: Sequence[pulumi.Input[str]] = ()
+    reports: pulumi.Input[str] = ""
     region: str | None = None
     provider: pulumi.ProviderResource | None = None
 
@@ -150,11 +151,12 @@ class InstanceRole(pulumi.ComponentResource):
     A fleet that moves to another region gets new ones of all of these; the machines that it replaces keep the old ones
     until they are deleted. IAM itself has no region, so the resources of each region have different names.
 
-    `profile` is the profile's name. `parameters` maps each secret's short name to the name of its parameter. `all_made`
-    is what must exist as long as any machine does.
+    `profile` is the profile's name, and `role_id` is the id that IAM gave the role. `parameters` maps each secret's short
+    name to the name of its parameter. `all_made` is what must exist as long as any machine does.
     """
 
     profile: pulumi.Output[str]
+    role_id: pulumi.Output[str]
     parameters: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: InstanceRoleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -187,11 +189,11 @@ class InstanceRole(pulumi.ComponentResource):
             f"{name}-policy",
             name=POLICY,
             role=role.name,
-            policy=_policy(arns, args.grants, args.objects, args.claims),
+            policy=_policy(arns, args.grants, args.objects, args.claims, args.reports),
             opts=mine,
         )
         profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
-        self.profile = profile.name
+        self.profile, self.role_id = profile.name, role.unique_id
         self.parameters = {short: parameter.name for short, parameter in parameters.items()}
         self.all_made: list[pulumi.Resource] = [*parameters.values(), role, policy, profile]
         self.register_outputs({"profile": self.profile})
@@ -238,11 +240,12 @@ def _policy(
     grants: Sequence[Grant],
     objects: pulumi.Input[str] | pulumi.Output[list[str]] = "",
     claims: Sequence[pulumi.Input[str]] = (),
+    reports: pulumi.Input[str] = "",
 ) -> pulumi.Output[str]:
     found = pulumi.Output.all(*parameters)
     joins = pulumi.Output.all(*(grant.statements() for grant in grants))
     written = pulumi.Output.all(*claims)
-    return pulumi.Output.all(found, joins, objects, written).apply(lambda all_of: policy_document(*all_of))
+    return pulumi.Output.all(found, joins, objects, written, reports).apply(lambda all_of: policy_document(*all_of))
 
 
 def policy_document(
@@ -250,15 +253,17 @@ def policy_document(
     joins: Sequence[list[dict[str, object]]],
     objects: str | Sequence[str] = "",
     claims: Sequence[str] = (),
+    reports: str = "",
 ) -> str:
     """Return a policy that allows to read these SSM parameters and S3 objects (ARNs), with all statements of `joins`.
 
-    `claims` are ARNs of objects that it allows to write too.
+    `claims` are ARNs of objects that it allows to write too. `reports` is the ARN of the folder of a fleet's reports.
     """
     statements = [
         *read_statements(parameters),
         *get_statements(objects),
         *claim_statements(claims),
+        *report_statements(reports),
         *(each for listed in joins for each in listed),
     ]
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, sort_keys=True)
@@ -289,6 +294,24 @@ def claim_statements(claims: Sequence[str]) -> list[dict[str, object]]:
         return []
     actions = ["s3:GetObject", "s3:PutObject"]
     return [{"Sid": "ClaimHooks", "Effect": "Allow", "Action": actions, "Resource": sorted(claims)}]
+
+
+def report_statements(folder: str) -> list[dict[str, object]]:
+    """Return statements that let a machine write its own report in the folder with this ARN, and no other one.
+
+    For an instance role, `aws:userid` is the id of the role, a colon and the id of the instance:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#principaltable
+    """
+    if not folder:
+        return []
+    return [
+        {
+            "Sid": "WriteOwnReport",
+            "Effect": "Allow",
+            "Action": "s3:PutObject",
+            "Resource": f"{folder}/${{aws:userid}}.json",
+        }
+    ]
 
 
 def join_statements(zone_arn: str, domain: str, sets: Sequence[str]) -> list[dict[str, object]]:

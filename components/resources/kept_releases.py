@@ -3,8 +3,8 @@
 The engine creates the objects and never deletes one. This resource remembers which releases a stack had, the newest
 first, and deletes what no fleet and no machine names and what is not among the newest of its kind (the agent, or one
 workload). So a former release is still in the store when an operator goes back to it, and machines of a former release
-find theirs, also after several releases that have failed. It deletes only what it remembers. The bucket is emptied when
-it is deleted itself.
+find theirs, also after several releases that have failed. It deletes only what it remembers, and the reports of
+machines that no longer exist. The bucket is emptied when it is deleted itself.
 
 A provider here is stored in the state by reference to its module and class (components/registration/resources.py).
 """
@@ -19,6 +19,8 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
 from components.aws.account_settings import AWS_KEYS
+from components.compute import s3_reports
+from rollcall.in_place import ReleaseReport, parse_report
 
 History = Mapping[str, Sequence[str]]
 
@@ -68,16 +70,19 @@ class KeptReleasesProvider(ResourceProvider):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         moved = [key for key in ("bucket", "region") if _olds.get(key) != _news.get(key)]
-        changed = bool(moved) or any(_olds.get(key) != _news.get(key) for key in ("named", "keep"))
+        changed = bool(moved) or any(_olds.get(key) != _news.get(key) for key in ("named", "keep", "reports"))
         return DiffResult(changes=changed, replaces=moved, stables=[], delete_before_replace=False)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         bucket, region, keep = _news["bucket"], _news["region"], int(_news["keep"])
         history, old = after(_olds["history"], _news["named"], keep)
-        if old:
-            digests = self._digests_of_machines(bucket, region)
+        if old or _news.get("reports"):
+            machines = self._machines(bucket, region)
+            reports = self._reports(bucket, region) if _news.get("reports") else {}
+            digests = _digests(machines, reports)
             in_use = {key for key in old if any(digest in key for digest in digests)}
             history, old = after(_olds["history"], _news["named"], keep, in_use)
+            old += [key for key, report in reports.items() if report.instance not in machines]
         if old:
             self._delete(bucket, region, old)
         return UpdateResult({**_news, "history": history})
@@ -85,8 +90,8 @@ class KeptReleasesProvider(ResourceProvider):
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete nothing: the bucket is emptied when it is deleted."""
 
-    def _digests_of_machines(self, bucket: str, region: str) -> set[str]:
-        """Return the digests that machines of this bucket have in their settings. Raises KeptReleasesError."""
+    def _machines(self, bucket: str, region: str) -> dict[str, list[str]]:
+        """Return the values of all settings of the machines of this bucket, by instance. Raises KeptReleasesError."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         from components.aws.session import session_of
@@ -100,8 +105,23 @@ class KeptReleasesProvider(ResourceProvider):
             raise KeptReleasesError(
                 f"rollcall:keepReleases: the machines of the bucket {bucket} could not be listed ({refused}). Run `pulumi up` again."
             ) from refused
-        tags = [tag for reservation in listed for each in reservation["Instances"] for tag in each["Tags"]]
-        return {tag["Value"] for tag in tags if re.fullmatch("[0-9a-f]{64}", tag["Value"])}
+        found = (each for reservation in listed for each in reservation["Instances"])
+        return {each["InstanceId"]: [tag["Value"] for tag in each["Tags"]] for each in found}
+
+    def _reports(self, bucket: str, region: str) -> dict[str, ReleaseReport]:
+        """Return the reports of machines that change in place, by their keys. Raises KeptReleasesError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        from components.aws.session import session_of
+
+        try:
+            texts = s3_reports.texts(session_of(self.config.get).client("s3", region), bucket)
+        except (BotoCoreError, ClientError) as refused:
+            raise KeptReleasesError(
+                f"rollcall:keepReleases: the reports in the bucket {bucket} could not be read ({refused}). Run `pulumi up` again."
+            ) from refused
+        found = {key: parse_report(text) for key, text in texts.items()}
+        return {key: report for key, report in found.items() if report is not None}
 
     def _delete(self, bucket: str, region: str, keys: Sequence[str]) -> None:
         """Delete objects with all of their versions. Raises KeptReleasesError."""
@@ -123,8 +143,22 @@ class KeptReleasesProvider(ResourceProvider):
                 ) from refused
 
 
+def _digests(machines: Mapping[str, Sequence[str]], reports: Mapping[str, ReleaseReport]) -> set[str]:
+    """Return the digests that machines have in their settings, and those that they run.
+
+    A setting is a digest, or it has digests among its words (rollcall.in_place).
+    """
+    words = (word for values in machines.values() for value in values for word in re.split("[ =]", value))
+    found = {word for word in words if re.fullmatch("[0-9a-f]{64}", word)}
+    running = (each for each in reports.values() if each.instance in machines)
+    return found | {one.runs for each in running for one in each.workloads.values() if one.runs}
+
+
 class KeptReleases(Resource, module="rollcall", name="KeptReleases"):  # type: ignore[call-arg]
-    """The releases in `bucket`: the keys that fleets name now, by kind, and how many of each kind are kept."""
+    """The releases in `bucket`: the keys that fleets name now, by kind, and how many of each kind are kept.
+
+    `reports`: machines that change in place write their reports there.
+    """
 
     history: pulumi.Output[dict[str, list[str]]]
 
@@ -136,7 +170,16 @@ class KeptReleases(Resource, module="rollcall", name="KeptReleases"):  # type: i
         region: str,
         named: Mapping[str, str],
         keep: int,
+        reports: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        props = {"bucket": bucket, "region": region, "named": dict(named), "keep": keep, "history": None}
+        props: dict[str, Any] = {
+            "bucket": bucket,
+            "region": region,
+            "named": dict(named),
+            "keep": keep,
+            "history": None,
+        }
+        if reports:
+            props["reports"] = True
         super().__init__(KeptReleasesProvider(), name, props, opts)

@@ -1,10 +1,9 @@
 """Create the stack's release stores: one private bucket for each region with EC2 fleets, with the release that machines boot with.
 
-A machine reads it with its instance role, which may get these objects, write the claims of its workloads' hooks, and do
-nothing else with the bucket. The object's
-key is the release's digest, so another release is another object. The engine creates it before the machines that name
-it. Former ones stay (components/resources/kept_releases.py). Everything in a bucket is public in the
-repository or built from it, and none of it is secret.
+A machine reads it with its instance role, which may get these objects, write the claims of its workloads' hooks and its
+own report, and do nothing else with the bucket. The object's key is the release's digest, so another release is another
+object. The engine creates it before the machines that name it. Former ones stay (components/resources/kept_releases.py).
+Everything in a bucket is public in the repository or built from it, and none of it is secret.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import base64
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
 
@@ -27,11 +27,12 @@ from components.resources.release_files import key_of as key_of
 from components.resources.release_uploads import FILES, ReleaseUploads
 from components.resources.userdata import release
 from components.workloads.release import Release
+from rollcall.in_place import REPORTS
 
 CLAIMS = "before"
 # For how many days a bucket keeps what another client's change replaced, and the parts of an upload that broke off. An
 # object that the stack deletes is deleted with all of its versions.
-_KEEP_DAYS, _UPLOAD_DAYS = 30, 1
+_KEEP_DAYS, _UPLOAD_DAYS, _REPORT_DAYS = 30, 1, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +40,15 @@ class ReleaseStoreArgs:
     """The inputs of a ReleaseStore.
 
     `release` is the agent's; None where no EC2 fleet is in the region. `workloads` are the operator's releases, by their
-    names. Of each kind `keep` stay in the store. `region` is the bucket's region, and `provider` its provider, if it is
-    not the stack's region.
+    names. Of each kind `keep` stay in the store. `reports`: machines that change in place write their reports there.
+    `region` is the bucket's region, and `provider` its provider, if it is not the stack's region.
     """
 
     release: Release | None
     region: str
     workloads: Mapping[str, Release] = field(default_factory=dict)
     keep: int = 5
+    reports: bool = False
     provider: pulumi.ProviderResource | None = None
 
 
@@ -93,15 +95,7 @@ class ReleaseStore(pulumi.ComponentResource):
         lifecycle = aws.s3.BucketLifecycleConfiguration(
             f"{name}-lifecycle",
             bucket=bucket.id,
-            rules=[
-                {
-                    "id": "left-behind",
-                    "status": "Enabled",
-                    "filter": {"prefix": f"{FOLDER}/"},
-                    "noncurrent_version_expiration": {"noncurrent_days": _KEEP_DAYS},
-                    "abort_incomplete_multipart_upload": {"days_after_initiation": _UPLOAD_DAYS},
-                }
-            ],
+            rules=lifecycle_rules(args.reports),
             opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[versioned])),
         )
         companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, lifecycle]
@@ -142,6 +136,7 @@ class ReleaseStore(pulumi.ComponentResource):
             region=args.region,
             named={title: key_of(release.digest) for title, release in named.items()},
             keep=args.keep,
+            reports=args.reports,
             opts=pulumi.ResourceOptions(parent=self, depends_on=objects),
         )
         self.setting = bucket.id.apply(lambda made: setting_of(made, args.region))
@@ -158,9 +153,31 @@ class ReleaseStore(pulumi.ComponentResource):
         """Return the ARN of a release's object."""
         return self._arn.apply(lambda arn: f"{arn}/{key_of(release.digest)}")
 
+    def reports(self, fleet: str) -> pulumi.Output[str]:
+        """Return the ARN of the folder with the reports of a fleet's machines (docs/decisions/0020)."""
+        return self._arn.apply(lambda arn: f"{arn}/{REPORTS}/{fleet}")
+
     def claims(self, workload: str) -> pulumi.Output[str]:
         """Return the ARN of the claims of a workload's hooks, one for each release (docs/decisions/0016)."""
         return self._arn.apply(lambda arn: claims_of(arn, workload))
+
+
+def lifecycle_rules(reports: bool) -> list[dict[str, Any]]:
+    """Return what a bucket deletes by itself. A report replaces the one before it, which is of no use for long."""
+    left_behind = {
+        "id": "left-behind",
+        "status": "Enabled",
+        "filter": {"prefix": f"{FOLDER}/"},
+        "noncurrent_version_expiration": {"noncurrent_days": _KEEP_DAYS},
+        "abort_incomplete_multipart_upload": {"days_after_initiation": _UPLOAD_DAYS},
+    }
+    former = {
+        "id": "former-reports",
+        "status": "Enabled",
+        "filter": {"prefix": f"{REPORTS}/"},
+        "noncurrent_version_expiration": {"noncurrent_days": _REPORT_DAYS},
+    }
+    return [left_behind, former] if reports else [left_behind]
 
 
 def claims_of(bucket: str, workload: str) -> str:
@@ -217,6 +234,7 @@ def stores(
                 provider=providers.get(region or None),
                 workloads={name: release_of(name) for name in sorted(run[region])},
                 keep=keep,
+                reports=any(each.in_place and (each.region or "") == region for each in in_ec2),
             ),
         )
         for region in sorted(run)

@@ -3,6 +3,10 @@
 CloudAPI takes 100,000 bytes for the whole request that makes a machine. A machine carries all of its workloads if they
 fit: then it needs no store. Otherwise it carries the smallest ones, and fetches the others from the stack's bucket by
 the key of the fleet's IAM user, and from the mirrors.
+
+Machines that change in place carry none, because their user-script must not change with a workload. The roll-out writes
+each release into their metadata by a request of its own (CloudView.deliver), if it fits. If the fleet has a store, its
+machines know the store whatever the sizes are. So a larger file changes no machine setting.
 """
 
 from __future__ import annotations
@@ -22,18 +26,22 @@ from rollcall.settings import LONGEST_VALUE, MIRROR, STORE
 
 # An access key of AWS with its name, quotes and commas.
 _KEY_BYTES = 80
+# A request that writes metadata has the same limit as one that makes a machine. The rest is for names and braces.
+DELIVERED_BYTES = LARGEST_BODY - 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cargo:
     """The releases of the workloads of a Triton fleet: those that its machines carry, and those that they fetch.
 
-    `size` is how many bytes all of them take with the secrets of the workloads, and `left` is how many there are. `fits`
-    is false if the machines can neither carry nor fetch them.
+    `delivered` are those that a roll-out writes into the metadata of machines that change in place. `size` is how many
+    bytes all that is carried takes with the secrets of the workloads, and `left` is how many there are. `fits` is false
+    if the machines can neither carry nor fetch them.
     """
 
     carried: tuple[Release, ...] = ()
     fetched: tuple[Release, ...] = ()
+    delivered: tuple[Release, ...] = ()
     size: int = 0
     left: int = 0
     fits: bool = True
@@ -51,6 +59,8 @@ def cargo(settings: Settings, fleet: FleetSettings, root: Path, room: int) -> Ca
     left = max(0, room - origins_size(settings, fleet))
     secrets = sum(map(secrets_size, settings.workloads_of(fleet)))
     releases = releases_of(settings, fleet.digests, root)
+    if fleet.in_place:
+        return _in_place(settings, fleet, releases, secrets, left)
     size = sum(map(userdata.carried_size, releases)) + secrets
     if size <= left or not has_store(settings, fleet):
         return Cargo(carried=tuple(releases), size=size, left=left, fits=size <= left)
@@ -66,6 +76,25 @@ def cargo(settings: Settings, fleet: FleetSettings, root: Path, room: int) -> Ca
         left=left,
         fits=free >= 0,
     )
+
+
+def _in_place(settings: Settings, fleet: FleetSettings, releases: Sequence[Release], secrets: int, left: int) -> Cargo:
+    """Return what machines that change in place get."""
+    stored = has_store(settings, fleet)
+    delivered = tuple(each for each in releases if is_deliverable(each))
+    free = left - secrets - (stores_size(settings.mirrors) if stored else 0)
+    return Cargo(
+        fetched=tuple(releases) if stored else (),
+        delivered=delivered,
+        size=secrets,
+        left=left,
+        fits=free >= 0 and (stored or len(delivered) == len(releases)),
+    )
+
+
+def is_deliverable(release: Release) -> bool:
+    """Return whether a request to CloudAPI that writes metadata can contain a release."""
+    return userdata.carried_size(release) <= DELIVERED_BYTES
 
 
 def has_store(settings: Settings, fleet: FleetSettings) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from components.resources.kept_releases import KeptReleasesError, KeptReleasesProvider, after
 from components.resources.releases import key_of
+from rollcall.in_place import ReleaseReport, WorkloadReport, report_key
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 
 pytestmark = pytest.mark.clouds
@@ -114,6 +115,35 @@ def test_what_a_machine_names_stays_however_many_releases_have_failed_since(clou
     cloud.client("ec2").terminate_instances(InstanceIds=[machine])
     state = provider.update("", state, props(key_of(digests[4]))).outs
     assert keys(cloud) == {key_of(each) for each in (*digests[3:], "f" * 64)}
+
+
+def test_what_machines_that_change_in_place_want_or_run_stays_and_reports_of_others_are_deleted(cloud: Cloud) -> None:
+    s3, provider = cloud.client("s3"), KeptReleasesProvider()
+    provider.config = {"aws:region": "us-west-2"}
+    wanted, former, runs, gone, *others = (letter * 64 for letter in "abcdef")
+    for digest in (wanted, former, runs, gone, *others):
+        s3.put_object(Bucket=BUCKET, Key=key_of(digest), Body=b"1")
+    (machine,) = cloud.run(
+        **tagged(
+            {
+                "rollcall-store": f"s3 bucket={BUCKET} region=us-west-2",
+                "rollcall-wanted-shop": f"{wanted} rollout=0a1b2c3d",
+                "rollcall-gate-shop": f"promoted to={wanted} from={former} rollout=0a1b2c3d number=1",
+            }
+        )
+    )
+    for instance, digest in ((machine, runs), ("i-0123456789abcdef0", gone)):
+        workload = WorkloadReport(wanted=digest, rollout="0a1b2c3d", runs=digest, step="done")
+        report = ReleaseReport(instance=instance, workloads={"shop": workload})
+        for _ in range(2):
+            s3.put_object(Bucket=BUCKET, Key=report_key("machines/web/AROA", instance), Body=report.text().encode())
+    s3.put_object(Bucket=BUCKET, Key="machines/by-hand", Body=b"{}")
+    history = {"shop": [key_of(each) for each in (wanted, former, runs, gone)]}
+    state = {**props(key_of(wanted)), "reports": True, "history": history}
+    state = provider.update("", state, {**props(key_of(others[0])), "reports": True}).outs or {}
+    assert state["history"]["shop"] == [key_of(each) for each in (others[0], wanted, former, runs)]
+    kept = {key_of(each) for each in (wanted, former, runs, *others)}
+    assert keys(cloud) == {*kept, report_key("machines/web/AROA", machine), "machines/by-hand"}
 
 
 def tagged(tags: dict[str, str]) -> dict[str, Any]:

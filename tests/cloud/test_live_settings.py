@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from components.compute import ec2
 from components.compute.ec2 import Ec2View
 from components.compute.triton import TritonView
 from components.joyent.pacing import wait_until
 from components.model import Instance
+from components.resources.dns_credentials import policy_document
 from components.workloads.release import Release
 from rollcall.in_place import ReleaseReport, WorkloadReport, report_key
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
@@ -23,6 +25,7 @@ from tests.unit.joyent.fake import FakeCloud
 pytestmark = pytest.mark.clouds
 BUCKET = "rollcall-releases-1a2b3c4"
 STORE = f"s3 bucket={BUCKET} region=us-west-2"
+TO = "machines/web/AROAEXAMPLE"
 WANTED, GATE = "rollcall-wanted-www", "rollcall-gate-www"
 
 
@@ -105,11 +108,11 @@ class TestEc2:
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
 
         def write(instance: str, text: str) -> None:
-            s3.put_object(Bucket=BUCKET, Key=report_key("web", instance), Body=text.encode())
+            s3.put_object(Bucket=BUCKET, Key=report_key(TO, instance), Body=text.encode())
 
         view = Ec2View("us-west-2")
         gets: list[str] = []
-        view._client("s3", "us-west-2").meta.events.register_first(
+        view.client("s3", "us-west-2").meta.events.register_first(
             "before-call.s3.GetObject", lambda params, **_: gets.append(params["url_path"])
         )
         machines = view.machines("local")
@@ -132,10 +135,28 @@ class TestEc2:
         s3 = cloud.client("s3")
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
         text = report(one, step="failed", reason="a\x1b[2J", log=("b\x1b[2J",)).text()
-        s3.put_object(Bucket=BUCKET, Key=report_key("web", one), Body=text.encode())
+        s3.put_object(Bucket=BUCKET, Key=report_key(TO, one), Body=text.encode())
         view = Ec2View("us-west-2")
         found = view.reports(view.machines("local"))[one].workloads["www"]
         assert (found.reason, found.log) == (r"a\x1b[2J", (r"b\x1b[2J",))
+
+    def test_a_machine_may_write_one_report_only(self, cloud: Cloud) -> None:
+        s3 = cloud.client("s3")
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+        folder = f"arn:aws:s3:::{BUCKET}/machines/web"
+        policy = json.loads(policy_document([], [], f"arn:aws:s3:::{BUCKET}/releases/*", [], folder))
+        profile = cloud.role("web-role", policy)
+        role_id = cloud.client("iam").get_role(RoleName="web-role")["Role"]["RoleId"]
+        one, other = cloud.run(2, IamInstanceProfile={"Name": profile})
+        machine = cloud.client("s3", cloud.credentials(one))
+        own = report_key(f"machines/web/{role_id}", one)
+        machine.put_object(Bucket=BUCKET, Key=own, Body=b"{}")
+        for refused in (report_key(f"machines/web/{role_id}", other), own.replace("web", "api"), "machines/web/x.json"):
+            with pytest.raises(ClientError, match="AccessDenied"):
+                machine.put_object(Bucket=BUCKET, Key=refused, Body=b"{}")
+        for call in (machine.get_object, machine.delete_object):
+            with pytest.raises(ClientError, match="AccessDenied"):
+                call(Bucket=BUCKET, Key=own)
 
     def test_releases_are_not_delivered_because_machines_fetch_them(self, cloud: Cloud) -> None:
         (one,) = self.launched(cloud, 1)
@@ -199,7 +220,7 @@ class TestTriton:
         assert view.reports(view.machines("local")) == {one: report(one)}
         assert silent in {each.instance for each in view.machines("local")}
 
-    def test_releases_are_delivered_once_each_by_a_request_of_its_own_and_old_ones_removed(
+    def test_releases_are_delivered_once_by_one_request_each_and_old_ones_are_removed(
         self, view: TritonView, cloud: FakeCloud
     ) -> None:
         one, other = self.launched(view, "one", "other")

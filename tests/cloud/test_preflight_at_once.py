@@ -13,6 +13,7 @@ import pytest
 from components.preflight import checks
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.machines.compute import InstantHypervisor
+from rollcall.in_place import LIVE
 from tests.cloud import cloudapi_server, cloudflare_server
 from tests.cloud.aws_cloud import Cloud, point_shell_at, running
 
@@ -22,6 +23,7 @@ API = {"cloud": "joyent", "count": 1, "size": "g1.micro", "image": "debian-12", 
 SERVICES = {"theService": {"port": 4218, "incarnations": {"v1": {}}}}
 GOOD: dict[str, Any] = {
     "aws:region": "us-west-2",
+    "aws:ignoreTags": {"keyPrefixes": list(LIVE)},
     "rollcall:sites": {"www": {"zone": cloudflare_server.ZONE}},
     "rollcall:serviceDiscovery": {"zone": "unilans.net", "services": SERVICES},
     "rollcall:fleets": {"web": WEB, "api": API},

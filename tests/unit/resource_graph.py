@@ -54,6 +54,8 @@ class Cloud(mocks.Mocks):
             "value": "secret",
             "secret": "hush",
         }
+        if args.typ == "aws:iam/role:Role":
+            outs["uniqueId"] = "AROAEXAMPLE"
         if args.typ.endswith(":Deregistration"):
             outs["generation"] = "ab12cd"
         if args.typ.endswith(":Ready"):
@@ -217,6 +219,32 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "sample": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1},
         },
     },
+    "in-place": {
+        "sites": {"www": {"zone": "scalability.expert", "check": "workload:www"}},
+        "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": {**_THE_SERVICE, "check": "tcp:4218"}}},
+        "workloads": {
+            "www": {
+                **{"files": str(Path(__file__).resolve().parents[2] / "userdata/workloads/site"), "nginx": {}},
+                **{"check": {"http": ":80/"}, "drain": False},
+            },
+            "api": {"run": "python3 -m http.server 4218", "check": {"http": ":4218/healthz"}},
+            "large": {"files": str(_LARGE), "run": "./start"},
+        },
+        "fleets": {
+            "web": {
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site/www", "theService/v1"]},
+                **{"runs": ["www", "api"], "release": "in-place", "batch": "25%"},
+            },
+            "old": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "runs": ["www"]},
+            "stored": {
+                **{"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["theService/v2"]},
+                **{"runs": ["api", "large"], "release": "in-place", "canary": 1},
+            },
+            "delivered": {
+                **{"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "runs": ["www"], "release": "in-place"},
+            },
+        },
+    },
     "dynamic": {
         "sites": {"www": {"zone": "example.org", "provider": "rfc2136", "server": "192.0.2.53", "host": "www.eu"}},
         "serviceDiscovery": {
@@ -329,6 +357,21 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "far": {"cloud": "joyent", "size": "g1.micro", **_WEB, "joins": ["site/www", "theService/v2"]},
             "own": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "image": "ami-0123456789abcdef0"},
         },
+    },
+}
+# The same with another file, variable, package and check of the workloads.
+CONFIGS["in-place-next"] = {
+    **CONFIGS["in-place"],
+    "workloads": {
+        "www": {
+            **{"files": str(Path(__file__).resolve().parents[2] / "userdata/workloads/the-service"), "nginx": {}},
+            **{"check": {"http": ":80/other", "timeout": 2}, "drain": True},
+        },
+        "api": {
+            **{"run": "python3 -m http.server 4219", "env": {"A": "b"}, "packages": ["jq"]},
+            **{"check": [{"http": ":4218/healthz"}, {"command": "./healthy"}]},
+        },
+        "large": {"files": str(_LARGE), "run": "./start --other"},
     },
 }
 

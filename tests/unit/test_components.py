@@ -17,7 +17,8 @@ GOLDEN = HERE / "golden"
 
 
 @pytest.mark.parametrize(
-    "cloud", ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads", "dynamic", "sites", "mirrors"]
+    "cloud",
+    ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads", "dynamic", "sites", "mirrors", "in-place"],
 )
 def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:
     found = graphs[cloud]["graph"]
@@ -26,6 +27,14 @@ def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(f"{json.dumps(found, indent=2, sort_keys=True)}\n")
     assert found == json.loads(golden.read_text())
+
+
+def test_another_release_changes_only_its_objects_where_machines_change_in_place(graphs: Graphs) -> None:
+    before, after = (graphs[each]["graph"] for each in ("in-place", "in-place-next"))
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    # The fleet `old` replaces its machines.
+    assert {name.rpartition("::")[2].partition("-")[0] for name in changed} <= {"old"}, changed
+    assert before.keys() == after.keys()
 
 
 def test_two_builds_ask_for_the_same(graphs: Graphs) -> None:

@@ -20,8 +20,8 @@ from rollcall.aws import AwsClient, AwsRefusedError, InstanceRole
 from rollcall.bucket import Bucket
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.imds import IMDS, InstanceMetadata
-from rollcall.in_place import CARRIED, REPORT, report_key
-from rollcall.settings import FLEET, STATUS, STORE
+from rollcall.in_place import CARRIED, REPORT, REPORT_TO, report_key
+from rollcall.settings import STATUS, STORE
 
 _SECRET_WITHIN_S = 30.0
 # RFC 1918, RFC 6598, loopback, link-local and unique local addresses. `is_private` would refuse documentation addresses too.
@@ -119,10 +119,10 @@ class Ec2:
 
     def report(self, text: str) -> None:
         """Write the report to the stack's bucket, in which the instance role may write only this object and claims."""
-        store, fleet = (self._meta(f"tags/instance/{name}", missing="") for name in (STORE, FLEET))
+        store, to = (self._meta(f"tags/instance/{name}", missing="") for name in (STORE, REPORT_TO))
         headers = {"Content-Type": "application/json"}
         try:
-            Bucket(store, metadata=self._url).call("PUT", report_key(fleet, self.instance()), text.encode(), headers)
+            Bucket(store, metadata=self._url).call("PUT", report_key(to, self.instance()), text.encode(), headers)
         except AwsRefusedError as refused:
             raise TransientError(f"reason=report-refused {refused}") from refused
 

@@ -28,8 +28,10 @@ LIVE = (WANTED, HOLD, PATCH, GATE)
 CARRIED = "rollcall-carried-"
 # On Triton, the key for the machine's report.
 REPORT = "rollcall-report"
-# The reports of EC2 machines are below this folder of the stack's bucket.
+# The reports of EC2 machines are below this folder of the stack's bucket. The machine setting is the beginning of the key of the machine's
+# report: REPORTS/FLEET/ROLE. ROLE is the id of the instance role.
 REPORTS = "machines"
+REPORT_TO = "rollcall-report-to"
 REPORT_FORMAT = 1
 # The last lines of a workload's log that a failure reports, and the longest of them.
 LOG_LINES, LONGEST_LINE = 20, 300
@@ -67,9 +69,13 @@ def parse_hold(text: str) -> Hold:
     return Hold(since=since, reason=reason or "no reason given")
 
 
-def report_key(fleet: str, instance: str) -> str:
-    """Return the key of a machine's report in the stack's bucket."""
-    return f"{REPORTS}/{fleet}/{instance}.json"
+def report_key(to: str, instance: str) -> str:
+    """Return the key of a machine's report in the stack's bucket. `to` is the machine setting REPORT_TO.
+
+    It ends with what IAM calls `aws:userid`, `ROLE:INSTANCE`. So the policy of the role can let each machine write its own report only:
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#principaltable
+    """
+    return f"{to}:{instance}.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from components.resources.membership import Membership
 from components.resources.tags import deployment
 from components.resources.workload_secrets import WorkloadSecrets
 from components.workloads.release import Release
+from rollcall.in_place import REPORT_TO
 from rollcall.settings import (
     FLEET,
     GENERATION,
@@ -49,6 +50,8 @@ class FleetArgs:
     - `store` is what the machines' settings contain about the release store of their region.
     - `mirrors` are the machine settings for mirrors, by the mirrors' names.
     - `workloads` are the releases that machines of a cloud without a store get with their boot script.
+    - `delivered` are the releases that a roll-out writes into the metadata of machines of such a cloud.
+    - `report_to` is where EC2 machines that change in place write their reports; empty on other clouds.
     - `workload_secrets` are the settings for the secrets of workloads.
     - `network_ids` are the ids of the machines' networks, on Triton.
     - `drain_delay` is in seconds.
@@ -67,6 +70,8 @@ class FleetArgs:
     store: pulumi.Input[str] = ""
     mirrors: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     workloads: Sequence[Release] = ()
+    delivered: Sequence[Release] = ()
+    report_to: pulumi.Input[str] = ""
     workload_secrets: Sequence[WorkloadSecrets] = ()
     network_ids: Sequence[str] = ()
     drain_delay: int = 120
@@ -151,7 +156,10 @@ class Fleet(pulumi.ComponentResource):
         return {STACK: self.stack, FLEET: self.name, MACHINE: str(index), GENERATION: deregistration.generation}
 
     def machine_settings(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:
-        """Return all settings of machine `index`: its identity and what it joins. The keys are known at preview."""
+        """Return all settings of machine `index`: its identity and what it joins. The keys are known at preview.
+
+        Machines that change in place get the digests of their workloads by a live setting, which is no input of theirs.
+        """
         samples = dict.fromkeys(membership.workload for membership in self.args.memberships)
         keys = {
             **self.identity(index, deregistration),
@@ -160,7 +168,10 @@ class Fleet(pulumi.ComponentResource):
             RELEASE: self.agent_release().digest,
         }
         keys.update({f"{MIRROR}{name}": words for name, words in self.args.mirrors.items()})
-        keys.update({f"{WORKLOAD}{name}": digest for name, digest in self.settings.digests.items()})
+        if not self.settings.in_place:
+            keys.update({f"{WORKLOAD}{name}": digest for name, digest in self.settings.digests.items()})
+        elif self.args.report_to:
+            keys[REPORT_TO] = self.args.report_to
         keys.update({f"{SECRETS}{each.workload}": each.words(index) for each in self.args.workload_secrets})
         for at, membership in enumerate(self.args.memberships):
             keys[f"{JOIN}{at}"] = membership.words(index)

@@ -73,7 +73,8 @@ PARTS = (
     Part(
         key="workloads",
         name="its workloads",
-        values=lambda fleet: [f"{name} {digest}" for name, digest in fleet.digests.items()],
+        # Machines that change in place are replaced for other workloads, and not for another release of one.
+        values=lambda fleet: [name if fleet.in_place else f"{name} {digest}" for name, digest in fleet.digests.items()],
     ),
     # The cloud adds and removes zones.
     Part(key="subnet", name="its subnet", values=None, tagged=False, ignored=("subnetId",)),

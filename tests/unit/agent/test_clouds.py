@@ -119,6 +119,31 @@ class TestEc2:
         with pytest.raises(FatalError, match="reason=no-bucket key=rollcall-store value=''"):
             ec2.report("{}")
 
+    def test_a_report_is_written_to_the_bucket_with_the_role_and_a_refusal_is_worth_another_try(
+        self, ec2: Ec2, imds: Imds, server: Scripted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)
+        keys = {"AccessKeyId": "ASIA", "SecretAccessKey": "s", "Token": "t", "Expiration": "2999-01-01T00:00:00Z"}
+        imds.leaves |= {
+            "tags/instance/rollcall-store": "s3 bucket=rollcall-releases-1a region=us-west-2",
+            "tags/instance/rollcall-report-to": "machines/web/AROAEXAMPLE",
+            "iam/security-credentials/": "web-role",
+            "iam/security-credentials/web-role": json.dumps(keys),
+        }
+        written: list[str] = []
+
+        def answer(method: str, path: str, headers: Mapping[str, str]) -> Reply:
+            if not path.startswith("/rollcall-releases-1a/"):
+                return imds(method, path, headers)
+            written.append(f"{method} {path.removeprefix('/rollcall-releases-1a/')} {headers['x-amz-security-token']}")
+            return (200, {}, b"") if len(written) == 1 else (403, {}, b"<Error><Code>AccessDenied</Code></Error>")
+
+        server.answer = answer
+        ec2.report("{}")
+        assert written == [f"PUT machines/web/AROAEXAMPLE:{INSTANCE}.json t"]
+        with pytest.raises(TransientError, match="reason=report-refused code=AccessDenied"):
+            ec2.report("{}")
+
     def test_no_proxy_of_the_environment_is_asked(self, ec2: Ec2, imds: Imds, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
         for each in ("no_proxy", "NO_PROXY"):
@@ -262,7 +287,7 @@ class TestJoyent:
         assert (zone.keys / "rollcall-status").read_text() == "registered\n"
         assert joyent.keys() == {"rollcall-fleet": "web-joyent"}
 
-    def test_a_report_is_a_key_that_is_no_setting_and_silence_is_worth_another_try(
+    def test_a_report_does_not_count_as_a_setting_and_silence_is_worth_another_try(
         self, zone: Zone, joyent: Joyent
     ) -> None:
         zone.put("rollcall-carried-9f86", "a release")

@@ -17,6 +17,8 @@ from components.config import reference_docs
 from components.config.models import KEYS, SECRET_KEYS, Settings
 from components.config.reader import plain, read_whole, rollcall_keys
 from components.config.reference_docs import DOCUMENT, ROOT, SCHEMA, document, lacking, main, rows
+from components.preflight.aws_tags import IGNORE_KEY
+from rollcall.in_place import LIVE
 
 STACKS = ("local", "prod", "staging")
 LINE = "# yaml-language-server: $schema=docs/configuration.schema.json"
@@ -148,6 +150,7 @@ def test_the_project_declares_the_keys_with_the_models_defaults() -> None:
     """The engine fills in what a stack leaves out, so another default there would be another program."""
     declared = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
     whole = Settings()
+    assert tuple(declared.pop(IGNORE_KEY)["value"]["keyPrefixes"]) == LIVE
     assert list(declared) == [f"rollcall:{name}" for name in KEYS]
     for name in KEYS:
         default = declared[f"rollcall:{name}"]["default"]

@@ -402,7 +402,9 @@ class TestRefreshing:
         assert engine.state["foreign_metadata"] == [f"{key}-of-another"]
 
     @pytest.mark.parametrize("prefix", [*LIVE, CARRIED])
-    def test_a_live_setting_is_no_difference_and_survives_an_update(self, engine: Engine, prefix: str) -> None:
+    def test_a_live_setting_does_not_count_as_a_difference_and_survives_an_update(
+        self, engine: Engine, prefix: str
+    ) -> None:
         engine.create()
         settle(engine.cloud)
         before = dict(engine.state)

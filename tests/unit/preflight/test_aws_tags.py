@@ -10,8 +10,10 @@ import pytest
 
 from components.config.models import Settings
 from components.config.reader import read
-from components.preflight.aws_tags import default_tags, faults, kinds_of
+from components.preflight.aws_tags import default_tags, faults, ignored_faults, kinds_of
+from rollcall.in_place import HOLD, LIVE, PATCH
 from rollcall.settings import DRAIN
+from tests.unit.config.test_release_checks import in_place
 from tests.unit.graphs import Graphs
 
 MARKS = {"rollcall-stack": "local", "rollcall-project": "rollcall", "managed-by": "pulumi"}
@@ -94,15 +96,58 @@ def test_a_setting_that_rollcall_sets_alike_may_be_repeated() -> None:
 @pytest.mark.parametrize("over", [0, 1])
 def test_the_tags_of_a_machine_are_counted_with_ours_and_the_one_that_asks_it_to_leave(over: int) -> None:
     machine_settings = settings({**EC2, "joins": JOINS})
-    tags = {f"k{each}": "" for each in range(50 - 23 + over)}
+    tags = {f"k{each}": "" for each in range(50 - 25 + over)}
     wanted = (
         [
-            "aws:defaultTags: each EC2 instance would have 51 tags, 23 of them Rollcall's, and AWS takes 50. Give 27 at most."
+            "aws:defaultTags: each EC2 instance would have 51 tags, 25 of them Rollcall's, and AWS takes 50. Give 25 at most."
         ]
         if over
         else []
     )
     assert found(tags, machine_settings) == wanted
+
+
+def test_the_live_settings_of_a_machine_are_counted() -> None:
+    """Two for each workload, where the machines change in place, and where to write the report."""
+    former = read("local", in_place(release=None, runs=["shop", "www"]))
+    live = read("local", in_place(runs=["shop", "www"]))
+    before, after = (set(kinds_of(each, tuple(MARKS))[0].ours) for each in (former, live))
+    assert before - after == {"rollcall-workload-shop", "rollcall-workload-www"}
+    assert after - before == {
+        *(f"rollcall-{kind}-{name}" for kind in ("wanted", "gate") for name in ("shop", "www")),
+        "rollcall-report-to",
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "environ"),
+    [
+        ({"keyPrefixes": ["cost-", *LIVE], "keys": ["x"]}, {}),
+        ({"keyPrefixes": ["rollcall-"]}, {}),
+        ({"keyPrefixes": list(LIVE[1:])}, {"TF_AWS_IGNORE_TAGS_KEY_PREFIXES": f"a,{LIVE[0]}"}),
+    ],
+)
+def test_live_settings_that_the_provider_ignores_have_no_fault(config: Any, environ: dict[str, str]) -> None:
+    assert ignored_faults(settings(), json.dumps(config), environ) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [None, "{}", '{"keys": ["x"]}', '{"keyPrefixes": ["", "cost-"]}', '{"keyPrefixes": ["rollcall-wanted-www"]}'],
+)
+def test_live_settings_that_an_up_would_remove_are_refused(config: str | None) -> None:
+    assert ignored_faults(settings(), config, {}) == [
+        "aws:ignoreTags: lacks rollcall-wanted-, rollcall-hold, rollcall-patch, rollcall-gate-, so an `up` would remove the settings that "
+        "Rollcall writes to running machines. Add keyPrefixes: [rollcall-wanted-, rollcall-hold, rollcall-patch, rollcall-gate-], in "
+        "Pulumi.yaml (as `value`) or in the file of the stack."
+    ]
+    assert ignored_faults(settings(TRITON), config, {}) == []
+
+
+@pytest.mark.parametrize("config", ["[]", "x", "1", '[{"keyPrefixes": ["rollcall-"]}]', '{"keyPrefixes": 1}'])
+def test_a_value_of_another_form_is_refused(config: str) -> None:
+    (fault,) = ignored_faults(settings(), config, {})
+    assert fault.startswith("aws:ignoreTags: ")
 
 
 def test_a_zone_that_is_to_be_made_takes_ten() -> None:
@@ -169,4 +214,6 @@ def test_the_kinds_and_our_keys_are_those_of_the_program(graphs: Graphs) -> None
             "fleets": fleets,
         },
     )
-    assert {kind.name: set(kind.ours) - {DRAIN} for kind in kinds_of(machine_settings, tuple(MARKS))} == made
+    assert {
+        kind.name: set(kind.ours) - {DRAIN, HOLD, PATCH} for kind in kinds_of(machine_settings, tuple(MARKS))
+    } == made

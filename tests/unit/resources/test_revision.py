@@ -45,6 +45,27 @@ def test_a_change_replaces_the_machines_or_not(change: dict[str, Any], replaces:
     assert is_of(version(WEB), changed) is not tagged
 
 
+def test_another_release_of_a_workload_replaces_no_machine_that_changes_in_place() -> None:
+    """Other workloads do, and so does the change from one way to the other."""
+    before = replace(WEB, release="in-place", digests={"shop": "a" * 64})
+    after = replace(before, digests={"shop": "b" * 64})
+    assert version(before) == version(after)
+    assert replacement_trigger(before, "") == replacement_trigger(after, "")
+    others: list[dict[str, Any]] = [
+        {"digests": {**before.digests, "www": "a" * 64}},
+        {"digests": {}},
+        {"release": "replace"},
+    ]
+    for other in others:
+        changed = replace(before, **other)
+        assert version(before) != version(changed) and replacement_trigger(before, "") != replacement_trigger(
+            changed, ""
+        )
+    # How the machines change is no part of them.
+    calm = replace(before, batch="25%", canary=1, deadline=60, min_healthy_time=1)
+    assert version(before) == version(calm) and replacement_trigger(before, "") == replacement_trigger(calm, "")
+
+
 def test_other_sources_replace_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     before = version(WEB), replacement_trigger(WEB, "")
     monkeypatch.setattr("components.resources.userdata.sources_hash", lambda: "another")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
@@ -18,6 +19,7 @@ from components.resources import triton_cargo, userdata
 from components.resources.origin_tls import OriginKeyProvider
 from components.workloads import definitions
 from localcloud.cloudflare.certificates import OriginCa
+from rollcall.in_place import CARRIED
 
 
 def test_files_that_do_not_fit_are_an_error_with_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +49,7 @@ def closed_sites(count: int, cloud: str = "joyent") -> Settings:
 
 
 def test_closed_sites_fit_the_request_that_makes_a_triton_machine_or_are_refused_beforehand() -> None:
-    assert checks.size_faults(closed_sites(5)) == []
+    assert checks.size_faults(closed_sites(3)) == []
     room = userdata.workload_room(LARGEST_BODY, userdata.settings_room())
     fits = triton_cargo.origins_size(*_of(closed_sites(10))) <= room
     assert bool(checks.size_faults(closed_sites(10))) is not fits
@@ -123,8 +125,9 @@ class TestStores:
             monkeypatch.setattr(module, "project_folder", lambda: tmp_path)
         return tmp_path
 
-    def settings(self, root: Path, *, joins: str = "site/www", **more: object) -> Settings:
+    def settings(self, root: Path, *, joins: str = "site/www", release: str = "replace", **more: object) -> Settings:
         fleet = {
+            "release": release,
             "cloud": "joyent",
             "size": "g1.micro",
             "image": "debian-12",
@@ -182,6 +185,45 @@ class TestStores:
         least = triton_cargo.stores_size(settings.mirrors)
         assert self.names(settings, root, least) == ([], ["large", "small"])
         assert checks.carried_faults(settings, least) == [] and len(checks.carried_faults(settings, least - 1)) == 1
+
+    def delivered(self, settings: Settings, root: Path, room: int = 10_000) -> tuple[list[str], list[str]]:
+        """What a roll-out writes into the metadata of machines that change in place, and what they can fetch."""
+        cargo = triton_cargo.cargo(settings, settings.fleets[0], root, room)
+        by_digest = {digest: name for name, digest in settings.fleets[0].digests.items()}
+        assert cargo.carried == ()
+        return [by_digest[each.digest] for each in cargo.delivered], [by_digest[each.digest] for each in cargo.fetched]
+
+    def test_machines_that_change_in_place_carry_nothing(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whether there is a store decides what they know, and not the sizes: a larger file must not change a setting."""
+        plain = self.settings(root, release="in-place")
+        stored = self.settings(root, release="in-place", joins="theService/v1")
+        mirrored = self.settings(root, release="in-place", mirrors={"r2": self.R2})
+        assert self.delivered(plain, root) == (["large", "small"], [])
+        for each in (stored, mirrored):
+            assert self.delivered(each, root) == (["large", "small"], ["large", "small"])
+        assert [checks.carried_faults(each, 2000) for each in (plain, stored, mirrored)] == [[], [], []]
+        assert single_stores.found(stored, root, "us-west-2").warnings == ()
+        monkeypatch.setattr(triton_cargo, "DELIVERED_BYTES", 4000)
+        for each in (stored, mirrored):
+            assert self.delivered(each, root) == (["small"], ["large", "small"])
+            assert checks.carried_faults(each, 2000) == []
+        (warning,) = single_stores.found(stored, root, "us-west-2").warnings
+        assert "its machines fetch large from AWS only" in warning
+        (fault,) = checks.carried_faults(plain, 2000)
+        assert fault == (
+            "rollcall:fleets.web.runs: the release of large takes more than the 4000 bytes that Triton takes for metadata in one request, "
+            "and the fleet has no store. Add a mirror (rollcall:mirrors), or publish the files at an https address and name it by "
+            "artifact and sha256."
+        )
+
+    def test_a_release_that_fits_one_request_is_delivered(self, root: Path) -> None:
+        """The whole request has no more bytes than CloudAPI takes."""
+        (root / "large/a").write_bytes(os.urandom(78_000))
+        settings = self.settings(root, release="in-place")
+        assert self.delivered(settings, root) == (["large", "small"], [])
+        (large, _) = triton_cargo.cargo(settings, settings.fleets[0], root, 10_000).delivered
+        body = {f"{CARRIED}{large.digest}": base64.b85encode(large.packed).decode()}
+        assert 96_000 < len(json.dumps(body)) <= LARGEST_BODY
 
     def test_a_zone_of_the_operators_own_gives_no_key_for_the_bucket(self, root: Path) -> None:
         directory = {
