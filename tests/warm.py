@@ -16,6 +16,7 @@ import ast
 import os
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +34,7 @@ import pytest
 from localcloud.plugins import STAND_INS, launch
 from localcloud.plugins.launch import SOCKET
 from localcloud.plugins.preloaded import Preloaded, copy_for_each
+from localcloud.runtime import cli
 from localcloud.runtime.prepare import ROOT, VENV
 from tests.patience import came_true
 
@@ -57,6 +60,20 @@ _LATER = (
     "components.registration.providers",
     "netrc",
 )
+# What the daemon of the local clouds imports when it starts, or at the first request of a kind.
+_DAEMON = (
+    "localcloud.aws",
+    "localcloud.cloudflare",
+    "localcloud.machines.hypervisor",
+    "localcloud.machines.image",
+    "localcloud.runtime.control",
+    "localcloud.runtime.daemon",
+    "localcloud.triton",
+    "moto.ec2.responses",
+    "moto.iam.responses",
+    "moto.ssm.responses",
+)
+_SERVE = "daemon"
 _PYTHON = """\
 #!/bin/sh
 # The tests' Python for the engine: see tests/warm.py.
@@ -121,6 +138,38 @@ def prepare(state: Path) -> bool:
     return _used
 
 
+def usable() -> bool:
+    """Return whether this run of the tests uses it."""
+    return _used
+
+
+@dataclass(frozen=True)
+class _Daemon:
+    pid: int
+    started: str
+
+    def poll(self) -> int | None:
+        return None if cli._alive(self.pid, self.started) else 1
+
+    def terminate(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+
+
+def start_daemon(words: Sequence[str], log: Path) -> cli.Started:
+    """Run `localcloud WORDS` in a copy that belongs to no other process, with what it prints in `log`."""
+    reader, writer = os.pipe()
+    try:
+        with open(os.devnull, "rb") as nothing, log.open("ab") as output:
+            streams = (nothing.fileno(), writer, output.fileno())
+            code = launch.ask(_prepared() / SOCKET, _SERVE, words, cli.passed_on(), streams)
+    finally:
+        os.close(writer)
+    with open(reader) as told:
+        answer = told.read().split()
+    assert code == 0 and len(answer) == 2, f"no copy for the daemon: {code} {answer}"
+    return _Daemon(int(answer[0]), answer[1])
+
+
 @cache
 def _prepared() -> Path:
     """Start the process that makes copies, which ends with this one. Return its folder."""
@@ -151,6 +200,9 @@ def main(path: Path) -> None:
         import_module(name)
     for name in STAND_INS:
         import_module(f"localcloud.plugins.{name}").PLUGIN.preload()
+    for name in _DAEMON:
+        import_module(name)
+    import_module("localcloud.aws.moto_backends").load()
     _import_resources()
     _read_models()
     # A call of the engine for each step of each resource, which it shows with --debug only: a tenth of a run's time.
@@ -199,10 +251,38 @@ def _imports(program: str) -> list[str]:
 
 
 def _run(name: str, words: Sequence[str]) -> int:
-    """Be the stand-in that is asked for, or what `python WORDS` is for a script or a module. Return the exit code."""
+    """Be the stand-in that is asked for, the daemon of local clouds, or what `python WORDS` is for a script or a module. Return the
+    exit code."""
     from localcloud.plugins.serve import run
 
+    if name == _SERVE:
+        return _serve(words)
     return run(name, words) if name in STAND_INS else _python(words)
+
+
+def _serve(words: Sequence[str]) -> int:
+    """Start `localcloud WORDS` in a process that does not end with the caller. Print its id and when it started."""
+    process = os.fork()
+    if process:
+        print(process, cli._start_time(process), flush=True)
+        return 0
+    code = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # The caller waits for the end of the other stream.
+        os.dup2(2, 1)
+        os.chdir(ROOT)
+        sys.path.insert(0, str(ROOT))
+        sys.argv = ["localcloud", *words]
+        code = cli.main(words)
+        threading._shutdown()  # type: ignore[attr-defined]
+    except BaseException:  # noqa: BLE001 - as Python itself does
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _folders_around() -> list[str]:

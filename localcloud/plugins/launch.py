@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,13 +20,23 @@ SOCKET = "plugins.sock"
 CODE = Path(__file__).resolve().parent.parent.parent
 
 
-def ask(path: Path, name: str, arguments: Sequence[str]) -> int | None:
-    """Run the stand-in in a copy of the prepared process until it ends. Return its exit code; None if there is no such process."""
-    request = {"name": name, "arguments": list(arguments), "environment": dict(os.environ), "folder": str(Path.cwd())}
+def ask(
+    path: Path,
+    name: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    streams: Sequence[int] = (0, 1, 2),
+) -> int | None:
+    """Run the stand-in in a copy of the prepared process until it ends. Return its exit code; None if there is no such process.
+
+    The copy gets this process's environment and standard streams, or those that are given.
+    """
+    environment = dict(os.environ if environment is None else environment)
+    request = {"name": name, "arguments": list(arguments), "environment": environment, "folder": str(Path.cwd())}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(str(path))
-            socket.send_fds(connection, [b"\0"], [0, 1, 2])
+            socket.send_fds(connection, [b"\0"], list(streams))
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = connection.recv(1)
         except OSError:

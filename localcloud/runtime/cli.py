@@ -15,9 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from localcloud.network.namespace import NETWORKS, Namespace, NamespaceError
 from localcloud.runtime.control import ControlError, ask
@@ -31,8 +31,25 @@ INSTANCE = "LOCALCLOUD_INSTANCE"
 PASSED_ON = ("PATH", "HOME", "LANG", "TERM", "TMPDIR", "XDG_CACHE_HOME", "NO_COLOR")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    chosen = _parser().parse_args(arguments)
+class Started(Protocol):
+    """A daemon that was started."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """Return None while it runs."""
+
+    def terminate(self) -> None: ...
+
+
+# The arguments of `localcloud` for the daemon, and the file for what it prints.
+Starter = Callable[[Sequence[str], Path], Started]
+
+
+def main(arguments: Sequence[str] | None = None, starter: Starter | None = None) -> int:
+    """Run one command. Return the exit code. `starter` starts the daemon of `start`; without it a new Python does."""
+    chosen = _parser().parse_args(arguments, argparse.Namespace(starter=starter or _new_process))
     # Absolute, since the daemon works in another folder.
     state: Path = (chosen.state or ROOT / ".rollcall" / chosen.instance).absolute()
     try:
@@ -132,20 +149,11 @@ def _start(state: Path, chosen: Any) -> int:
     logs = state / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / "daemon.log"
-    words = [sys.executable, "-m", "localcloud", "--instance", chosen.instance, "--state", str(state), "serve"]
+    words = ["--instance", chosen.instance, "--state", str(state), "serve"]
     words += ["--no-machines"] if chosen.no_machines else []
     words += ["--no-plugins"] if chosen.no_plugins else []
     words += ["--delay", str(chosen.delay), "--timers", chosen.timers]
-    with log.open("ab") as file:
-        daemon = subprocess.Popen(
-            words,
-            cwd=ROOT,
-            env={name: os.environ[name] for name in PASSED_ON if name in os.environ},
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
+    daemon: Started = chosen.starter(words, log)
     end = time.monotonic() + READY_WITHIN
     while time.monotonic() < end:
         # One that was killed leaves its daemon.json, and another start may have won the race for the folder.
@@ -158,6 +166,24 @@ def _start(state: Path, chosen: Any) -> int:
         daemon.terminate()
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
     raise ControlError(f"daemon: did not start. Read {log}. Its last lines:\n{tail}")
+
+
+def passed_on() -> dict[str, str]:
+    """Return the part of this process's environment that the daemon gets."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+
+
+def _new_process(words: Sequence[str], log: Path) -> Started:
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "localcloud", *words],
+            cwd=ROOT,
+            env=passed_on(),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
 
 
 def _stop(state: Path, _chosen: Any) -> int:

@@ -169,12 +169,15 @@ class Sandbox:
             raise SandboxError(str(wrong)) from wrong
 
     def localcloud(self, *words: str, capture: bool = False) -> str:
-        done = subprocess.run(
-            self._localcloud(*words), stdout=subprocess.PIPE if capture else None, check=False, text=True, cwd=ROOT
-        )
+        done = self.run_localcloud(*words, capture=capture)
         if done.returncode:
             raise SandboxError(f"localcloud {words[0]}: failed. Read its message above.")
         return done.stdout or ""
+
+    def run_localcloud(self, *words: str, capture: bool) -> subprocess.CompletedProcess[str]:
+        """Run `localcloud WORDS` for this instance to its end."""
+        output = subprocess.PIPE if capture else None
+        return subprocess.run(self._localcloud(*words), stdout=output, check=False, text=True, cwd=ROOT)
 
     def _localcloud(self, *words: str) -> list[str]:
         return [str(VENV / "bin" / "python"), "-m", "localcloud", "--instance", self.instance, *words]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from localcloud.runtime import cli
 from localcloud.runtime.sandbox import Sandbox, say
 from tests import timing, warm
 from tests.groups import group_of
@@ -51,6 +53,12 @@ class Warmed(Timed):
         if words[0] == "start" and warm.prepare(self.state):
             words = (*words, "--no-plugins")
         return super().localcloud(*words, capture=capture)
+
+    def run_localcloud(self, *words: str, capture: bool) -> subprocess.CompletedProcess[str]:
+        if capture or words[0] not in ("start", "stop") or not warm.usable():
+            return super().run_localcloud(*words, capture=capture)
+        code = cli.main(["--instance", self.instance, *words], warm.start_daemon)
+        return subprocess.CompletedProcess(words, code, "")
 
     def lay_out(self, tell: Callable[[str], None] = say) -> None:
         self.work.mkdir(parents=True, exist_ok=True)

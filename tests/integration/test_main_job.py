@@ -151,7 +151,10 @@ def test_destroy_drains_by_ssh_too_and_a_dead_machine_holds_up_nothing(deployed:
 
 def test_stop_leaves_nothing_on_the_machine(deployed: Deployed) -> None:
     instance = deployed.sandbox.instance
+    # A copy of the tests' own Python has none of these arguments (tests/warm.py).
+    daemon = json.loads((deployed.sandbox.state / "daemon.json").read_text())["pid"]
     deployed.sandbox.stop()
+    assert not Path(f"/proc/{daemon}").exists()
     namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     assert instance not in namespaces
     assert instance not in Path("/proc/mounts").read_text()

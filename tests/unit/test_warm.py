@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from localcloud.runtime import cli
+from localcloud.runtime.control import ask
 from localcloud.runtime.prepare import ROOT, VENV
 from tests import warm
 from tests.patience import came_true
@@ -119,3 +121,36 @@ def test_make_prove_and_benches_take_the_usual_one(
     monkeypatch.delenv("ROLLCALL_USUAL_PYTHON")
     warm.use_in_tests(request.config)
     assert warm._used
+
+
+def test_local_clouds_start_in_a_copy_and_stop_as_usual(python: str, tmp_path: Path) -> None:
+    begun = {}
+    for name in ("copy", "usual"):
+        words = ["--instance", f"warm-{name}", "--state", str(tmp_path / name)]
+        start = [*words, "start", "--no-machines", "--no-plugins", "--timers", "watch=3"]
+        if name == "copy":
+            assert cli.main(start, warm.start_daemon) == 0
+        else:
+            subprocess.run([sys.executable, "-m", "localcloud", *start], cwd=ROOT, check=True)
+        written = json.loads((tmp_path / name / "daemon.json").read_text())
+        begun[name] = set(written), set(ask(tmp_path / name / "control.sock", "env"))
+        process = Path("/proc") / str(written["pid"])
+        assert os.getsid(written["pid"]) == written["pid"]
+        # Of the streams, only the log is the caller's: else a caller would wait for it.
+        log = str(tmp_path / name / "logs" / "daemon.log")
+        assert [str((process / "fd" / str(each)).readlink()) for each in range(3)] == ["/dev/null", log, log]
+        assert ("tests.warm" in (process / "cmdline").read_text()) == (name == "copy")
+        assert cli.main([*words, "stop"]) == 0
+        assert cli._process(tmp_path / name) is None and not (tmp_path / name / "control.sock").exists()
+        assert came_true(lambda process=process: not process.exists() or "Z" in (process / "stat").read_text(), 10)  # type: ignore[misc]
+        assert "ready in" in Path(log).read_text()
+    assert begun["copy"] == begun["usual"]
+
+
+def test_a_copy_that_cannot_start_the_local_clouds_says_why(
+    python: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--instance", "warm-fails", "--state", str(tmp_path), "start", "--no-plugins"]
+    (tmp_path / "keys").write_text("in the way")
+    assert cli.main([*words, "--no-machines"], warm.start_daemon) == 1
+    assert "daemon: did not start" in (said := capsys.readouterr().err) and "keys" in said
