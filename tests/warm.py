@@ -89,10 +89,10 @@ fi
 exec {python} -I -S {folder}/start.py "$@"
 """
 _START = """\
-import os, sys
+import _signal, os, sys
 sys.path.insert(0, {launch!r})
-import launch, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import launch
+_signal.signal(_signal.SIGINT, _signal.default_int_handler)
 code = launch.ask({socket!r}, "", sys.argv[1:])
 if code is not None:
     sys.exit(code)

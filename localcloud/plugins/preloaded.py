@@ -6,9 +6,9 @@ made by fork has them. The process serves until its standard input ends, which i
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gc
-import json
 import os
 import select
 import signal
@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from localcloud.plugins import STAND_INS
-from localcloud.plugins.launch import CODE, SOCKET
+from localcloud.plugins.launch import SOCKET
 
+_CODE = Path(__file__).resolve().parent.parent.parent
 _WAIT_S = 5.0
 # The name and the arguments that a caller gives -> the exit code.
 Run = Callable[[str, Sequence[str]], int]
@@ -39,7 +40,7 @@ class Preloaded:
         command = [sys.executable, "-m", self.module, str(self._path)]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                command, cwd=CODE, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+                command, cwd=_CODE, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
             )
 
     def stop(self) -> None:
@@ -112,7 +113,7 @@ def _received(connection: socket.socket) -> dict[str, Any]:
         os.dup2(stream, number)
         os.close(stream)
     with connection.makefile("rb") as lines:
-        request: dict[str, Any] = json.loads(lines.readline())
+        request: dict[str, Any] = ast.literal_eval(lines.readline().decode())
     return request
 
 
