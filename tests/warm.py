@@ -13,6 +13,7 @@ The usual Python runs where `ROLLCALL_USUAL_PYTHON` is set, in `make prove`, in 
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import runpy
 import shlex
@@ -193,6 +194,8 @@ def _prepared() -> Path:
 
 
 def main(path: Path) -> None:
+    # All of it stays, and there is no garbage. To look for some took half of the time.
+    gc.disable()
     # Every run of a test imports this module, and needs none of that.
     import pulumi
 
@@ -210,6 +213,7 @@ def main(path: Path) -> None:
     # `python -m` has put the checkout there; a program has its own folder there instead, and its own PYTHONPATH.
     for folder in (str(ROOT), *_folders_around()):
         sys.path.remove(folder)
+    gc.enable()
     copy_for_each(path, _run)
 
 
