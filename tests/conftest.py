@@ -30,6 +30,7 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
 
 def pytest_configure(config: pytest.Config) -> None:
     warm.use_in_tests(config)
+    warm.share(config)
     timing.use_in_tests(config)
 
 

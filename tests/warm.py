@@ -13,6 +13,7 @@ The usual Python runs where `ROLLCALL_USUAL_PYTHON` is set, in `make prove`, in 
 from __future__ import annotations
 
 import ast
+import fcntl
 import gc
 import os
 import runpy
@@ -34,14 +35,20 @@ import pytest
 
 from localcloud.plugins import STAND_INS, launch
 from localcloud.plugins.launch import SOCKET
-from localcloud.plugins.preloaded import Preloaded, copy_for_each
+from localcloud.plugins.preloaded import copy_for_each
 from localcloud.runtime import cli
 from localcloud.runtime.prepare import ROOT, VENV
 from tests.patience import came_true
 
 _used = False
 _ends = ExitStack()
+# The folder of the one process of all workers, where there are workers.
+_SHARED = "ROLLCALL_WARM"
+# In that folder: the process runs until no other process has this open for writing.
+_LIFE = "life"
 _PIP = "-m pip list -v --format json"
+_started: list[subprocess.Popen[bytes]] = []
+_END_WITHIN_S = 10.0
 # What the language host and the hosts of dynamic resources import, beside the program's own.
 _RUNTIME = (
     "pulumi.runtime",
@@ -101,14 +108,29 @@ os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 """
 
 
-class _Process(Preloaded):
-    module = "tests.warm"
-
-
 def use_in_tests(config: pytest.Config) -> None:
     """Use it from now on, in a run of the tests for which it is meant. Benches and `make prove` measure what users have."""
     global _used
     _used = config.getoption("markexpr") != "prove" and not os.environ.get("ROLLCALL_USUAL_PYTHON")
+
+
+def share(config: pytest.Config) -> None:
+    """In the process that starts the workers: let them have one process that makes copies. The first that needs it starts it."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and _SHARED not in os.environ:
+        folder = _new_folder()
+        os.environ[_SHARED] = str(folder)
+        _ends.callback(os.environ.pop, _SHARED)
+
+
+def _new_folder() -> Path:
+    """Create a folder that exists until `stop`, at which its process ends, however this one ends."""
+    # Not pytest's own folder: a socket's path has at most 108 bytes.
+    folder = Path(_ends.enter_context(tempfile.TemporaryDirectory(prefix="warm-")))
+    os.mkfifo(folder / _LIFE, 0o600)
+    _ends.callback(lambda: came_true(lambda: not (folder / SOCKET).exists(), _END_WITHIN_S))
+    # For reading too, since otherwise this would wait for the process.
+    _ends.callback(os.close, os.open(folder / _LIFE, os.O_RDWR))
+    return folder
 
 
 def environment() -> Path:
@@ -173,11 +195,23 @@ def start_daemon(words: Sequence[str], log: Path) -> cli.Started:
 
 @cache
 def _prepared() -> Path:
-    """Start the process that makes copies, which ends with this one. Return its folder."""
-    # Not pytest's own folder: a socket's path has at most 108 bytes.
-    folder = Path(_ends.enter_context(tempfile.TemporaryDirectory(prefix="warm-")))
-    process = _Process(folder, folder / "log")
-    _ends.callback(process.stop)
+    """Return the folder of the process that makes copies, which is ready. Without other workers it ends with this process."""
+    shared = os.environ.get(_SHARED)
+    folder = Path(shared) if shared else _new_folder()
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "bin").exists():
+            _start(folder)
+    assert came_true((folder / SOCKET).exists, 60), (folder / "log").read_text()
+    return folder
+
+
+def _start(folder: Path) -> None:
+    command = [sys.executable, "-m", "tests.warm", str(folder / SOCKET)]
+    with (folder / _LIFE).open("rb") as life, (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=life, stdout=log, stderr=log, start_new_session=True)
+    # Other workers may use it when this one has ended. Who ends first is not known, so no process waits for it.
+    _started.append(process)
     listed = subprocess.run([sys.executable, *_PIP.split()], capture_output=True, text=True, check=True)
     (folder / "packages.json").write_text(listed.stdout)
     launcher, socket = str(Path(launch.__file__).parent), str(folder / SOCKET)
@@ -189,8 +223,6 @@ def _prepared() -> Path:
     for name in ("python", "python3"):
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
-    assert came_true((folder / SOCKET).exists, 60), (folder / "log").read_text()
-    return folder
 
 
 def main(path: Path) -> None:

@@ -123,6 +123,35 @@ def test_make_prove_and_benches_take_the_usual_one(
     assert warm._used
 
 
+SHARING = """\
+import json, os
+from tests import warm
+
+def test_{name}(worker_id):
+    folder = warm._prepared()
+    with open({found!r}, "a") as file:
+        file.write(json.dumps([worker_id, str(folder), warm._started[0].pid if warm._started else 0]) + "\\n")
+"""
+
+
+def test_workers_share_one_process_that_ends_with_the_run(tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    for name in ("one", "two"):
+        (tmp_path / f"test_{name}.py").write_text(SHARING.format(name=name, found=str(found)))
+    words = ["-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+    env = {name: value for name, value in os.environ.items() if name not in ("ROLLCALL_WARM", "PYTEST_XDIST_WORKER")}
+    done = subprocess.run(
+        [sys.executable, *words, "--rootdir", str(tmp_path), str(tmp_path)],
+        cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    workers, folders, processes = zip(*map(json.loads, found.read_text().splitlines()), strict=True)
+    assert set(workers) == {"gw0", "gw1"} and len(set(folders)) == 1, done.stdout
+    (process,) = set(processes) - {0}
+    assert not Path(folders[0]).exists()
+    assert came_true(lambda: not Path(f"/proc/{process}").exists(), 10)
+
+
 def test_local_clouds_start_in_a_copy_and_stop_as_usual(python: str, tmp_path: Path) -> None:
     begun = {}
     for name in ("copy", "usual"):
