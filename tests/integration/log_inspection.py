@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from localcloud.runtime.sandbox import Sandbox
+from tests import exec_events
 
 _LINE = re.compile(
     r"(?P<at>[\d-]+ [\d:]+,\d+) (?P<who>\S+) \S+ (?P<method>\S+) (?P<path>\S+) (?P<code>\S+) (?P<ms>\d+) ms"
 )
 CLOUDFLARE, ROUTE53 = "/client/v4/", "/2013-04-01/"
+_ALL_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -100,30 +103,77 @@ class Logs:
             file.close()
 
 
+def assert_last_leaves_succeed(
+    sandbox: Sandbox, logs: Logs, machines: Iterable[dict[str, Any]], since: float, apis: Sequence[str]
+) -> None:
+    """Assert that each of the machines, which are gone, left both times since then: when it was asked to, and at its shutdown.
+
+    The leave at shutdown finds no record and logs nothing. But it asks each of `apis`, which must still let it.
+    """
+    for machine in machines:
+        log = logs.text(machine["id"])
+        assert "left: " in log and "leave failed" not in log, (machine, log[-3000:])
+        for api in apis:
+            asked = requests_of(sandbox, api, lambda who, machine=machine: who in machine["addresses"])  # type: ignore[misc]
+            asked = [each for each in asked if each.at >= since]
+            assert len(asked) >= 2, (machine, api, asked)
+            assert [each for each in asked if each.code != 200] == [], (machine, api, asked)
+
+
+def _running() -> list[int]:
+    return [int(each) for each in os.listdir("/proc") if each.isdigit()]  # noqa: PTH208 - names only, often
+
+
 class Arguments:
     """The arguments of every process of this machine, the booted machines' included.
 
-    A process is read from its start for a second, in which it may become another program (execve), and then every two seconds.
+    A process is read when it becomes another program (execve), by an event of the kernel, and then every two seconds. Where there are no
+    such events, it is read from its start for a second, and then every two seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, events: bool = True) -> None:
         self.seen: set[bytes] = set()
+        self._events = exec_events.subscribed() if events else None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
+    @property
+    def by_events(self) -> bool:
+        return self._events is not None
+
     def _run(self) -> None:
-        since: dict[str, float] = {}
+        if self._events is None:
+            self._poll()
+            return
+        with self._events as events:
+            self._follow(events)
+
+    def _follow(self, events: socket.socket) -> None:
+        whole = 0.0
+        while not self._stop.is_set():
+            if time.monotonic() - whole >= _ALL_EVERY_S:
+                whole = time.monotonic()
+                self._read(_running())
+            try:
+                self._read(exec_events.received(events))
+            except OSError:
+                # The buffer was full: some have no event.
+                whole = 0.0
+
+    def _poll(self) -> None:
+        since: dict[int, float] = {}
         whole = 0.0
         while not self._stop.wait(0.02):
             now = time.monotonic()
-            running = [each for each in os.listdir("/proc") if each.isdigit()]  # noqa: PTH208 - names only, often
-            since = {pid: since.get(pid, now) for pid in running}
-            all_of_them = now - whole >= 2.0
+            since = {pid: since.get(pid, now) for pid in _running()}
+            all_of_them = now - whole >= _ALL_EVERY_S
             whole = now if all_of_them else whole
-            for pid, began in since.items():
-                if all_of_them or now - began < 1.0:
-                    with contextlib.suppress(OSError):
-                        self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+            self._read(pid for pid, began in since.items() if all_of_them or now - began < 1.0)
+
+    def _read(self, processes: Iterable[int]) -> None:
+        for pid in processes:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[Arguments]:
