@@ -187,8 +187,8 @@ def start_daemon(words: Sequence[str], log: Path) -> cli.Started:
             code = launch.ask(_prepared() / SOCKET, _SERVE, words, cli.passed_on(), streams)
     finally:
         os.close(writer)
-    with open(reader) as told:
-        answer = told.read().split()
+    with open(reader) as printed:
+        answer = printed.read().split()
     assert code == 0 and len(answer) == 2, f"no copy for the daemon: {code} {answer}"
     return _Daemon(int(answer[0]), answer[1])
 

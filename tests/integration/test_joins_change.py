@@ -15,7 +15,15 @@ import pytest
 from rollcall.ownership import Owner
 from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.instep import InStep
-from tests.integration.log_inspection import Prober, config_file, requests_of
+from tests.integration.log_inspection import (
+    CLOUDFLARE,
+    ROUTE53,
+    Logs,
+    Prober,
+    assert_last_leaves_succeed,
+    config_file,
+    requests_of,
+)
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 V1, V2 = "v1._theService._tcp.unilans.net", "v2._theService._tcp.unilans.net"
@@ -35,6 +43,7 @@ config:
 
 class Joining(InStep):
     config: Path
+    logs: Logs
 
     def configure(self, joins: str, name: str = "web") -> None:
         self.config.write_text(CONFIG.format(joins=joins, name=name, ssh=""))
@@ -72,9 +81,9 @@ class Joining(InStep):
 def joining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joining]:
     given = CONFIG.format(joins=EVERYWHERE, name="web", ssh=", ssh: {}")
     config = config_file(tmp_path_factory.mktemp("joins"), given)
-    with sandboxed("joins", config) as sandbox:
+    with sandboxed("joins", config) as sandbox, Logs(sandbox) as logs:
         joining = Joining(sandbox)
-        joining.config = config
+        joining.config, joining.logs = config, logs
         joining.up()
         yield joining
 
@@ -149,7 +158,11 @@ def test_fleets_with_other_names_take_over_and_no_client_is_led_to_the_dead(join
     assert "unchanged" in (shown := joining.up("--expect-no-changes")), shown
 
 
-def test_destroy_leaves_nothing(joining: Joining) -> None:
+def test_destroy_leaves_nothing_and_each_machines_last_leave_succeeds(joining: Joining) -> None:
+    """Where clouds are slow: test_order.py."""
+    machines, since = joining.machines("www-"), time.time()
+    assert len(machines) == 2 and all(each["state"] == "running" for each in machines), machines
     joining.sandbox.pulumi("destroy", "--yes", "--skip-preview", "--stack", "local", capture=True)
     joining.assert_tagged(set())
     assert joining.registered() == {"site": set(), V1: set(), V2: set(), "hosts": set()}
+    assert_last_leaves_succeed(joining.sandbox, joining.logs, machines, since, (CLOUDFLARE, ROUTE53))

@@ -95,16 +95,10 @@ def test_up_after_they_are_back_changes_no_resource(deployed: Deployed) -> None:
     assert "created" not in output and "replaced" not in output, output
 
 
-def test_a_terminated_machine_is_replaced_and_its_record_is_gone(deployed: Deployed) -> None:
+def test_a_terminated_machine_is_replaced_and_what_a_crash_left_is_removed_by_one_up(deployed: Deployed) -> None:
     old = deployed.machine("web-aws-1")
     deployed.ec2.terminate_instances(InstanceIds=[old["id"]])
     wait_until("its record is gone", lambda: len(deployed.records()) == 3, 60)
-    deployed.up()
-    assert len(deployed.answers()) == 4
-    assert deployed.machine("web-aws-1")["id"] != old["id"]
-
-
-def test_what_a_crash_left_is_removed_by_the_next_up(deployed: Deployed) -> None:
     victim = deployed.machine("web-joyent-1")
     address = victim["addresses"][0]
     deployed.sandbox.localcloud("crash", victim["id"])
@@ -112,6 +106,8 @@ def test_what_a_crash_left_is_removed_by_the_next_up(deployed: Deployed) -> None
     deployed.triton("instance", "delete", "-f", "-w", victim["id"])
     deployed.up()
     assert len(deployed.answers()) == 4
+    assert deployed.machine("web-aws-1")["id"] != old["id"]
+    assert deployed.machine("web-joyent-1")["id"] != victim["id"]
     assert all(victim["id"] not in (record["comment"] or "") for record in deployed.records()), address
 
 
