@@ -219,7 +219,7 @@ def secret_variables() -> set[str]:
         named |= set(_VARIABLE.findall(path.read_text()))
     # Those of CloudAPI are put together from a prefix.
     forms = {each for each in named if each.startswith("KEY_")}
-    return named - forms - {"AWS_ACCESS_KEY_ID"} | {
+    return named - forms - {"AWS_ACCESS_KEY_ID", "TF_AWS_IGNORE_TAGS_KEY_PREFIXES"} | {
         f"{prefix}_{each}" for prefix in ("TRITON", "SDC") for each in forms
     }
 
