@@ -315,7 +315,7 @@ def _undelivered(settings: Settings, fleet: FleetSettings, cargo: triton_cargo.C
     large = [name for name, digest in fleet.digests.items() if digest not in delivered]
     if large and not triton_cargo.has_store(settings, fleet):
         return (
-            f"{key}: the release of {' and '.join(large)} takes more than the {triton_cargo.DELIVERED_BYTES} bytes that Triton takes for "
+            f"{key}: the release of {' and '.join(large)} does not fit the {triton_cargo.DELIVERED_BYTES} bytes that Triton takes for "
             f"metadata in one request, and the fleet has no store. {fix}"
         )
     return (

@@ -211,10 +211,20 @@ class TestStores:
         assert "its machines fetch large from AWS only" in warning
         (fault,) = checks.carried_faults(plain, 2000)
         assert fault == (
-            "rollcall:fleets.web.runs: the release of large takes more than the 4000 bytes that Triton takes for metadata in one request, "
+            "rollcall:fleets.web.runs: the release of large does not fit the 4000 bytes that Triton takes for metadata in one request, "
             "and the fleet has no store. Add a mirror (rollcall:mirrors), or publish the files at an https address and name it by "
             "artifact and sha256."
         )
+
+    def test_secrets_of_machines_that_change_in_place_must_fit_the_request_that_makes_one(self, root: Path) -> None:
+        shop = {"files": "small", "run": "./a", "secrets": {"KEY": "v" * 1000}}
+        both = {"large": {"files": "large", "run": "./a"}, "small": shop}
+        settings = self.settings(root, release="in-place", workloads=both, mirrors={"r2": self.R2})
+        least = triton_cargo.stores_size(settings.mirrors) + triton_cargo.secrets_size(settings.workloads[1])
+        assert checks.carried_faults(settings, least) == []
+        (fault,) = checks.carried_faults(settings, least - 1)
+        assert "the secrets of large and small take " in fault and "vvv" not in fault
+        assert fault.endswith(f"and {least - 1} are left of the request that makes a Triton machine. Shorten them.")
 
     def test_a_release_that_fits_one_request_is_delivered(self, root: Path) -> None:
         """The whole request has no more bytes than CloudAPI takes."""
