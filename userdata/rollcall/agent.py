@@ -55,6 +55,8 @@ MAX_WAIT_S = LONGEST * PATIENCE
 WATCH = seconds("watch", 7.0)
 SYSTEMD_TIMEOUT_S = 5.0
 UNHEALTHY, STAYS = "workload unhealthy", "kept although unhealthy"
+# The step of a machine that has left DNS because of its hold.
+ON_HOLD = "on hold"
 # The status shows this after `rollcall leave`, until `rollcall join` is run.
 LEFT_BY_HAND = "reason=left-by-hand fix='rollcall join'"
 # The sum of this, LEAVE_WITHIN and HOSTS_WITHIN is less than the time for which systemd and the clouds wait before they cut a machine's
@@ -180,6 +182,11 @@ class Agent:
     def workloads(self) -> tuple[str, ...]:
         """The workloads of this machine; empty until the settings are read."""
         return self._settings.workloads if self._settings else ()
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether an operator keeps this machine out of DNS, by a setting that outlives restarts and reboots."""
+        return self._settings is not None and bool(self._settings.hold)
 
     @property
     def secrets(self) -> tuple[Secrets, ...]:
@@ -378,11 +385,11 @@ class Agent:
             self._drain(membership)
         elif healthy:
             membership.unhealthy, membership.kept = False, ""
-            self._hold(membership)
+            self._stay(membership)
         elif membership.health.healthy is False:
             self._withdraw(membership)
 
-    def _hold(self, membership: Membership) -> None:
+    def _stay(self, membership: Membership) -> None:
         """Keep this machine's records in DNS, and watch other members."""
         if self._due(membership):
             self._try(membership, membership.joining, lambda: self._join(membership))
@@ -393,7 +400,7 @@ class Agent:
     def _drain(self, membership: Membership) -> None:
         # An earlier process may have joined. So the agent leaves also what it did not join itself, and repeats this from time to time.
         if membership.joined or membership.next_confirm <= self._clock():
-            if self.status.step not in ("draining", "left"):
+            if self.status.step not in ("draining", "left", ON_HOLD):
                 self._note("draining")
             self._try(membership, membership.leaving, lambda: self._leave(membership))
 
@@ -405,7 +412,7 @@ class Agent:
             if not membership.kept and self.status.step != UNHEALTHY:
                 self._note(UNHEALTHY, membership.health.why)
         if membership.kept:
-            self._hold(membership)
+            self._stay(membership)
         if (membership.joined or membership.next_confirm <= now) and now >= membership.next_try:
             self._try(membership, membership.leaving, lambda: self._leave_unhealthy(membership))
 
@@ -511,7 +518,9 @@ class Agent:
             membership.monitor.end(self._owner)
         membership.joined, membership.next_confirm = False, self._clock() + CONFIRM
         membership.kept, membership.marked = "", False
-        if self._drains():
+        if self.on_hold and not self._is_drained():
+            self._note(ON_HOLD)
+        elif self._drains():
             self._note("left", LEFT_BY_HAND if self._left_by_hand.exists() else "")
         else:
             self._note(self.status.step, membership.health.why)
@@ -568,6 +577,9 @@ class Agent:
 
     def _drains(self) -> bool:
         """Return whether this machine should stay out of DNS, healthy or not."""
+        return self._is_drained() or self.on_hold
+
+    def _is_drained(self) -> bool:
         return (self._settings is not None and self._settings.drain) or self._left_by_hand.exists()
 
     def _part(self, old: Membership) -> None:
@@ -782,6 +794,8 @@ class Agent:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
         shown["watch"] = "; ".join(self._notes())
         shown["secrets"] = self._waiting
+        if self._settings and self._settings.hold:
+            shown["hold"] = self._settings.hold
         shown["memberships"] = [
             {
                 "join": describe(each.join),

@@ -68,7 +68,8 @@ def _do(command: str, joins: tuple[Join, ...] | None, *, lasting: bool) -> int:
     if command == "leave":
         return 0 if agent.leave() and _remove_hosts(agent, lasting=lasting, agent_knows=joins is None) else 1
     agent.tick()
-    faults = [each.error or "reason=workload-unhealthy" for each in agent.memberships if not each.joined]
+    why = "reason=on-hold fix='rollcall release-hold'" if agent.on_hold else "reason=workload-unhealthy"
+    faults = [each.error or why for each in agent.memberships if not each.joined]
     for fault in faults:
         print(f"rollcall join: {fault} log={LOG}", file=sys.stderr)
     return 1 if faults else 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+# The steps of an agent that has left DNS.
+OUT = ("left", "on hold")
 STATUS_FILE = Path("/run/rollcall/status.json")
 
 
@@ -12,6 +14,6 @@ def has_left(status_file: Path) -> bool:
     """Return whether the agent's last status says that this machine and its hosts are out of DNS."""
     try:
         status = json.loads(status_file.read_text())
-        return bool(status["step"] == "left" and not any("hosts" in each for each in status.get("memberships", ())))
+        return bool(status["step"] in OUT and not any("hosts" in each for each in status.get("memberships", ())))
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -9,6 +9,7 @@ import pytest
 
 from rollcall.agent import CONFIRM, LONGEST, REREAD, TICK
 from rollcall.errors import FatalError, TransientError
+from rollcall.in_place import HOLD
 from rollcall.settings import CloudflareJoin
 from tests.unit.agent.fakes import ADDRESS, HOST, INSTANCE, OWNER, Guest, memory_folder, runs_well
 from tests.unit.agent.settings_fixtures import as_keys
@@ -70,6 +71,49 @@ class TestDrain:
         successor = joined.restarted()
         successor.pass_time(60)
         assert successor.registered == {} and successor.status()["step"] == "left"
+
+
+class TestHold:
+    """A hold is a setting of the running machine: no restart, reboot or `up` ends it."""
+
+    REASON = "2026-11-30T19:00:00Z disk errors"
+
+    def test_it_leaves_and_comes_back_when_the_hold_is_released(self, joined: Guest) -> None:
+        joined.cloud.extra = {HOLD: self.REASON}
+        joined.pass_time(REREAD + TICK)
+        assert joined.registered == {} and joined.status()["step"] == "on hold"
+        assert joined.status()["hold"] == self.REASON and joined.cloud.statuses[-1] == "on hold"
+        joined.pass_time(2 * CONFIRM, step=10)
+        assert joined.dns.count("join") == 0 and joined.agent.on_hold
+        joined.cloud.extra = {}
+        joined.pass_time(REREAD + TICK)
+        assert joined.registered == {HOST: ADDRESS} and joined.status()["step"] == "registered"
+        assert not joined.agent.on_hold and "hold" not in joined.status()
+
+    def test_an_agent_that_starts_on_a_machine_on_hold_does_not_join(self, guest: Guest) -> None:
+        guest.cloud.extra = {HOLD: self.REASON}
+        guest.pass_time(60)
+        guest.restarted().pass_time(60)
+        assert guest.dns.count("join") == 0 and guest.status()["step"] == "on hold"
+
+    def test_a_floor_does_not_keep_a_machine_on_hold(self, joined: Guest) -> None:
+        """The command asks the operator first. An agent that refused would not be out when the operator thinks so."""
+        joined.dns.others = 0
+        joined.healthy(False)
+        joined.cloud.extra = {HOLD: self.REASON}
+        joined.pass_time(REREAD + TICK)
+        assert joined.registered == {} and joined.status()["step"] == "on hold"
+
+    def test_a_hold_without_a_text_is_a_hold(self, joined: Guest) -> None:
+        joined.cloud.extra = {HOLD: ""}
+        joined.pass_time(REREAD + TICK)
+        assert joined.registered == {} and joined.status()["step"] == "on hold"
+
+    def test_a_drained_machine_on_hold_has_left(self, joined: Guest) -> None:
+        joined.cloud.extra = {HOLD: self.REASON}
+        joined.tell(drain=True)
+        joined.pass_time(REREAD + TICK)
+        assert joined.registered == {} and joined.status()["step"] == "left"
 
 
 class TestChanges:

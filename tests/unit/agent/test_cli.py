@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rollcall.in_place import HOLD
 from rollcall.ownership import Owner
 from rollcall.settings import CloudflareJoin, MachineSettings
 from tests.cloud.cloudflare_server import OPERATOR, ZONE, Front, Lab
@@ -187,6 +188,13 @@ class TestMistakes:
         assert machine.registered() == [(ADDRESS, OWNER)]
 
 
+def test_a_join_by_hand_on_a_machine_on_hold_names_the_hold(machine: Machine) -> None:
+    known = json.loads((machine.root / "etc" / "rollcall.json").read_text())
+    machine.write({**known, "keys": {**known["keys"], HOLD: "2026-11-30T19:00:00Z disk errors"}})
+    code, _, err = machine.rollcall("join")
+    assert code == 1 and "reason=on-hold fix='rollcall release-hold'" in err and machine.registered() == []
+
+
 class TestRun:
     @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("system", ["running", "stopping"])
@@ -266,10 +274,11 @@ class TestRun:
         ({"step": "left"}, 0),
         ({"step": "left", "memberships": [{"join": "a"}]}, 0),
         ({"step": "left", "memberships": [{"hosts": ["b"]}]}, 3),
+        ({"step": "on hold"}, 0),
         ({"step": "registered"}, 3),
         (None, 3),
     ],
-    ids=["left", "without hosts", "with hosts", "registered", "no status"],
+    ids=["left", "without hosts", "with hosts", "on hold", "registered", "no status"],
 )
 def test_a_shutdown_after_the_agent_has_left_waits_for_no_import(
     tmp_path: Path, status: dict[str, Any] | None, code: int
