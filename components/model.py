@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rollcall.in_place import HOLD, Hold, parse_hold
 from rollcall.ownership import Owner
 
 # The generation of a machine that Rollcall did not boot. `rollcall adopt` writes it into the marks of its records.
@@ -115,6 +116,11 @@ class Instance:
     since: str = ""
     live: Mapping[str, str] = field(default_factory=dict, compare=False)
     store: str = ""
+
+    @property
+    def hold(self) -> Hold | None:
+        """Why an operator keeps the machine out of DNS; None: nobody does."""
+        return parse_hold(self.live[HOLD]) if HOLD in self.live else None
 
 
 @dataclass(frozen=True, order=True, kw_only=True)

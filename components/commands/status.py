@@ -34,7 +34,7 @@ from components.model import DesiredState, DnsRecord, Instance, Member
 from components.preflight import cloudflare_tokens, lost_tokens, zone_names
 from components.registration.diff import Cause, Drift, Finding, Kind, find_drift, owned
 from components.registration.inventory import Registries
-from components.registration.messages import line
+from components.registration.messages import line, since
 from components.registration.props import desired_of, registries_of
 from components.registration.roll_call import proven
 from components.resources.tags import named
@@ -53,7 +53,7 @@ class StatusError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class MachineStatus:
     """One machine: as the state names it, as its cloud lists it, and the record sets that have it. `since` is when it was created, on EC2
-    when it was last started (ISO 8601, UTC)."""
+    when it was last started (ISO 8601, UTC). `hold` says since when an operator keeps it out of DNS, and why; empty: nobody does."""
 
     name: str
     instance: str
@@ -62,6 +62,7 @@ class MachineStatus:
     since: str
     record_sets: tuple[str, ...]
     note: str = ""
+    hold: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,7 @@ def _machine(
         since=instance.since if instance else "",
         record_sets=tuple(str(key) for key in sorted({record.key for record in mine})),
         note=instance.note if instance else "",
+        hold=f"on hold{since(instance.hold)}: {instance.hold.reason}" if instance and instance.hold else "",
     )
 
 
@@ -295,6 +297,10 @@ def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
     lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
     notes = list(dict.fromkeys(f"  {each}" for fleet in fleets for each in fleet.notes))
     lines += ["Name servers", *notes, ""] if notes else []
+    on_hold = [
+        f"  {each.name} ({each.instance}): {each.hold}" for fleet in fleets for each in fleet.machines if each.hold
+    ]
+    lines += ["On hold: `rollcall release-hold MACHINE` lets a machine join again", *on_hold, ""] if on_hold else []
     for fleet in fleets:
         where = f"{fleet.cloud} {fleet.region}".strip()
         lines.append(f"{fleet.fleet} ({where})" if where else fleet.fleet)

@@ -22,6 +22,7 @@ from components.model import (
 )
 from rollcall.escaping import escaped
 from rollcall.host_label import first_host
+from rollcall.in_place import Hold
 from rollcall.ownership import Owner
 
 SAFETY_LIMIT_FROM, SAFETY_LIMIT_SHARE = 10, 0.3
@@ -49,6 +50,7 @@ class Cause(Enum):
     NOT_ANSWERED = "the name servers do not answer with its record"
     OTHER_VALUE = "its record has another value"
     OTHER_ADDRESS = "its record has another address"
+    ON_HOLD = "it is on hold and has a record"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +73,22 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemberOnHold:
+    """A member that an operator keeps out of DNS (`rollcall hold`). It is neither missing nor stale while it has no record."""
+
+    member: Member
+    hold: Hold
+
+
+@dataclass(frozen=True, kw_only=True)
 class Drift:
     """All findings of a fleet, sorted. `leftovers` are the leftover records themselves, `orphans` the machines that are in no state and
-    may be ended."""
+    may be ended. `on_hold` are no findings: an operator wants them so."""
 
     findings: tuple[Finding, ...] = ()
     leftovers: tuple[DnsRecord, ...] = ()
     orphans: tuple[Instance, ...] = ()
+    on_hold: tuple[MemberOnHold, ...] = ()
 
     def of(self, *kinds: Kind) -> tuple[Finding, ...]:
         """Return the findings of these kinds."""
@@ -129,7 +140,19 @@ def find_drift(
         *(each for each in strangers if acknowledgement(each) not in desired.acknowledged),
         *map(_orphaned, orphans),
     ]
-    return Drift(findings=tuple(sorted(findings, key=_order)), leftovers=tuple(leftovers), orphans=orphans)
+    return Drift(
+        findings=tuple(sorted(findings, key=_order)),
+        leftovers=tuple(leftovers),
+        orphans=orphans,
+        on_hold=_on_hold(desired, machines),
+    )
+
+
+def _on_hold(desired: DesiredState, machines: Mapping[str, Instance]) -> tuple[MemberOnHold, ...]:
+    listed = ((each, machines.get(each.instance)) for each in sorted(desired.members))
+    return tuple(
+        MemberOnHold(member=member, hold=machine.hold) for member, machine in listed if machine and machine.hold
+    )
 
 
 def _of_members(
@@ -166,6 +189,9 @@ def _fault(
 ) -> Finding | None:
     """Return what is wrong with a member in one record set, or None. `values` are those of its records there."""
     key = expected.key
+    if machine is not None and machine.hold:
+        still = tuple(sorted(values))
+        return Finding(kind=Kind.STALE, cause=Cause.ON_HOLD, key=key, member=member, values=still) if values else None
     addresses = machine.addresses if machine is not None else ()
     ipv6 = key.type == "AAAA"
     if not values:

@@ -8,6 +8,7 @@ from components.model import DesiredState, DnsRecord, Instance, Member, describe
 from components.registration.diff import Cause, Drift, Finding, Kind
 from components.registration.inventory import Registries
 from rollcall.escaping import escaped
+from rollcall.in_place import Hold
 
 _RAISE_LIMIT = (
     "Nothing was removed. If you want this, run `pulumi config set rollcall:safeDeletes false` for one `pulumi up`."
@@ -26,6 +27,18 @@ def lines(drift: Drift, *kinds: Kind) -> list[str]:
     return [line(each) for each in drift.of(*kinds)]
 
 
+def on_hold(drift: Drift) -> list[str]:
+    """Describe the members that an operator keeps out of DNS, one in a line."""
+    return [
+        escaped(f"{describe(each.member)}: on hold{since(each.hold)}: {each.hold.reason}") for each in drift.on_hold
+    ]
+
+
+def since(hold: Hold) -> str:
+    """Return ` since TIME`; empty where an operator wrote the setting by hand, without a time."""
+    return f" since {hold.since}" if hold.since else ""
+
+
 def properties(drift: Drift) -> dict[str, list[str]]:
     """Return RollCall's properties in the state that show the drift: the lines of each kind of finding."""
     return {kind.value: lines(drift, kind) for kind in Kind}
@@ -41,6 +54,8 @@ def _missing(finding: Finding) -> str:
 
 
 def _stale(finding: Finding) -> str:
+    if finding.cause is Cause.ON_HOLD:
+        return f"{_name(finding.member)} is on hold, and it is still at {finding.key} with {', '.join(finding.values)}"
     verb = "it should be with" if finding.cause is Cause.OTHER_VALUE else "it has"
     values, expected = ", ".join(finding.values), ", ".join(finding.expected)
     return f"{_name(finding.member)} is at {finding.key} with {values}, {verb} {expected}"
@@ -84,9 +99,11 @@ def progress(desired: DesiredState, drift: Drift, instances: Sequence[Instance],
     machines = {machine.instance: machine for machine in instances}
     shown = [f"{describe(each)}: {_step(machines.get(each.instance), steps)}" for each in waiting]
     shown += [f"{each} remains" for each in lines(drift, Kind.LEFTOVER)]
-    answering = len(desired.members) - len(waiting)
+    out = {each.member for each in drift.on_hold}
+    answering = len({*desired.members} - {*waiting} - out)
     reasons = "; ".join(shown) or "the last check"
-    return f"{desired.fleet}: {answering} of {len(desired.members)} answer; waiting for {reasons}"
+    more = f", {len(out)} on hold" if out else ""
+    return f"{desired.fleet}: {answering} of {len(desired.members)} answer{more}; waiting for {reasons}"
 
 
 def _step(machine: Instance | None, steps: Mapping[str, str]) -> str:

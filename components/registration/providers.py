@@ -45,7 +45,7 @@ from components.registration.diff import (
 )
 from components.registration.draining import POLL_S, drain_members, wait_for_caches, withdraw
 from components.registration.inventory import RESOLVERS, Registries
-from components.registration.messages import NOT_PROVEN, line, lines, properties
+from components.registration.messages import NOT_PROVEN, line, lines, on_hold, properties
 from components.registration.props import desired_of, members_of, registries_of, with_given_up
 from components.registration.roll_call import RollCallError, drain_delay, proven, until_answered
 from components.registration.snapshots import DepartureSnapshot, DnsSnapshot
@@ -126,7 +126,7 @@ class RollCallProvider(_Provider):
         foreign = found.of(Kind.FOREIGN)
         for each in foreign if olds["members"] or olds["places"] else ():
             engine.say(f"{fleet}: {line(each)} is not Rollcall's; it is left as it is", warning=True)
-        for text in lines(found, Kind.UNPROVEN):
+        for text in (*lines(found, Kind.UNPROVEN), *on_hold(found)):
             engine.say(f"{fleet}: {text}", warning=True)
         _called(news)
         former_stacks = _still_in_dns(props["former_stacks"], registries) if props["former_stacks"] else []
@@ -197,6 +197,8 @@ class RollCallProvider(_Provider):
         _warn_of_gone(snapshot.gone, desired.fleet, Engine())
         for note in snapshot.notes:
             Engine().say(f"{desired.fleet}: {note}", warning=True)
+        for text in on_hold(found):
+            Engine().say(f"{desired.fleet}: {text}", warning=True)
         changed = {**props, **properties(found)}
         if props.get("former"):
             changed["former"] = registries.still_former(props["stack"])

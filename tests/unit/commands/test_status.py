@@ -20,6 +20,7 @@ from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instanc
 from components.registration.diff import find_drift
 from components.resources.userdata import HOME
 from rollcall import console
+from rollcall.in_place import HOLD
 from rollcall.ownership import Owner
 
 PLACE = RecordKey("www.scalability.expert", "A")
@@ -84,6 +85,14 @@ def test_what_differs_is_first(records: list[DnsRecord], seen: list[Instance], m
     assert not found.in_step
     lines = shown([found]).splitlines()
     assert lines[0] == "Differences" and message in lines[1]
+
+
+def test_a_machine_on_hold_is_no_difference_and_is_listed_with_the_reason() -> None:
+    found = fleet([], [replace(SEEN, live={HOLD: "2026-11-30T19:00:00Z disk errors"})])
+    assert found.in_step
+    text = shown([found])
+    assert f"web-0 ({MEMBER.instance}): on hold since 2026-11-30T19:00:00Z: disk errors" in text
+    assert "rollcall release-hold" in text and "on hold" not in shown([fleet([RECORD], [SEEN])]).lower()
 
 
 def test_a_machine_that_its_cloud_does_not_list_is_shown_as_such() -> None:

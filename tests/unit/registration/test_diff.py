@@ -8,7 +8,8 @@ import pytest
 
 from components.model import DesiredState, DnsRecord, ExpectedRecordSet, ForeignRecord, Instance, Member, RecordKey
 from components.registration.diff import Cause, Drift, Finding, Kind, find_drift, with_doubts
-from components.registration.messages import line, lines
+from components.registration.messages import line, lines, on_hold
+from rollcall.in_place import HOLD
 from rollcall.ownership import Owner
 
 PLACE = RecordKey("www.scalability.expert", "A")
@@ -51,6 +52,8 @@ ANSWERS_HOST: dict[RecordKey, frozenset[str] | None] = {HOSTS: frozenset({"198.5
 GONE = replace(LEAVING, owner=replace(OWNER, machine="7", generation="bbbbbb", instance="i-00000000000000007"))
 GOES = replace(SEEN, instance="i-00000000000000007", machine="7", generation="bbbbbb", state="shutting-down")
 
+HELD = replace(SEEN, live={HOLD: "2026-11-30T19:00:00Z disk errors"})
+
 # name, roll, records, machines, answers, what must be found
 ROWS: list[
     tuple[str, DesiredState, list[DnsRecord], list[Instance], dict[RecordKey, frozenset[str] | None], dict[str, int]]
@@ -66,6 +69,25 @@ ROWS: list[
         {"foreign": 1},
     ),
     ("not registered", ROLL, [], [SEEN], ANSWERS, {"missing": 1}),
+    ("on hold: neither missing nor stale", ROLL, [], [HELD], {PLACE: frozenset()}, {}),
+    ("on hold, and a cache of a name server still has it", ROLL, [], [HELD], ANSWERS, {}),
+    ("on hold, and it has not left yet", ROLL, [RECORD], [HELD], ANSWERS, {"stale": 1}),
+    (
+        "another machine is on hold",
+        replace(ROLL, members=(ONE, TWO)),
+        [RECORD],
+        [SEEN, replace(HELD, instance=TWO.instance)],
+        ANSWERS,
+        {},
+    ),
+    (
+        "on hold in the cloud, and its successor is not",
+        ROLL,
+        [],
+        [SEEN, replace(HELD, instance=TWO.instance, state="terminated")],
+        ANSWERS,
+        {"missing": 1},
+    ),
     (
         "registered by an older generation",
         ROLL,
@@ -404,3 +426,18 @@ def test_a_machine_that_only_its_tags_call_ours_is_unproven_and_not_among_those_
     assert (finding.kind, finding.doubt) == (Kind.UNPROVEN, "its role is another")
     assert with_doubts(drift, {orphan.instance: "its role is another"}).orphans == ()
     assert line(finding).startswith(f"{orphan.instance} (running) is tagged web-7, and only its tags say")
+
+
+def test_a_machine_on_hold_is_named_with_time_and_reason() -> None:
+    drift = find_drift(ROLL, [], [HELD], ANSWERS)
+    assert drift.clean and drift.complete
+    assert on_hold(drift) == [f"web-0 ({ONE.instance}): on hold since 2026-11-30T19:00:00Z: disk errors"]
+    by_hand = replace(SEEN, live={HOLD: "broken\x1b[2J"})
+    assert on_hold(find_drift(ROLL, [], [by_hand], ANSWERS)) == [f"web-0 ({ONE.instance}): on hold: broken\\x1b[2J"]
+    assert on_hold(find_drift(ROLL, [RECORD], [SEEN], ANSWERS)) == []
+
+
+def test_a_machine_on_hold_that_has_not_left_is_named_with_its_record() -> None:
+    (found,) = find_drift(ROLL, [RECORD], [HELD], ANSWERS).findings
+    assert found.cause is Cause.ON_HOLD
+    assert line(found) == f"web-0 ({ONE.instance}) is on hold, and it is still at {PLACE} with 198.51.100.10"

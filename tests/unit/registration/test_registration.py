@@ -14,6 +14,7 @@ from components.registration.providers import DeregistrationProvider, RollCallPr
 from components.registration.roll_call import RollCallError
 from components.registration.snapshots import SnapshotCache
 from rollcall.errors import FatalError, TransientError
+from rollcall.in_place import HOLD
 from rollcall.ownership import Owner
 
 HOST = "www.scalability.expert"
@@ -1409,3 +1410,56 @@ class TestAMarkThatWasCopied:
         )
         DeregistrationProvider().delete("", {**props([]), "machine": "1", "generation": "bbbbbb"})
         assert [each.id for each in world.removed] == ["bbbbbb.rc.unilans.net"]
+
+
+class TestHold:
+    """A machine on hold is neither missing nor stale: `up` goes on without it, and says so."""
+
+    HOLD = "2026-11-30T19:00:00Z disk errors"
+
+    def on_hold(self, world: World) -> list[dict[str, str]]:
+        """Two members. The second one is on hold, and out of DNS."""
+        members = [world.machine(0), world.machine(1, registered=False)]
+        world.stuck.add(members[1]["instance"])
+        self.put_on_hold(world, members[1])
+        return members
+
+    def put_on_hold(self, world: World, member: dict[str, str]) -> None:
+        seen = world.seen_[member["instance"]]
+        world.seen_[seen.instance] = replace(seen, live={HOLD: self.HOLD})
+
+    def test_a_preview_has_no_difference_and_names_it(self, world: World) -> None:
+        provider = RollCallProvider()
+        state = props(self.on_hold(world))
+        read = provider.read("id", state)
+        assert not provider.diff("id", read.outs, state).changes
+        line = "web: web-1 (i-00000000000000001): on hold since 2026-11-30T19:00:00Z: disk errors"
+        assert world.messages == [line]
+
+    def test_an_up_succeeds_without_it_and_its_state_has_no_drift(self, world: World) -> None:
+        members = self.on_hold(world)
+        outs = RollCallProvider().update("id", props(members[:1]), props(members)).outs
+        assert [each["instance"] for each in outs["members"]] == [each["instance"] for each in members]
+        assert not outs["missing"] and not outs["stale"]
+        assert any("web-1 (i-00000000000000001): on hold since" in each for each in world.messages)
+
+    def test_an_up_waits_until_it_has_left(self, world: World) -> None:
+        members = [world.machine(0), world.machine(1)]
+        self.put_on_hold(world, members[1])
+        world.stuck.add(members[1]["instance"])
+        with pytest.raises(RollCallError, match=r"web-1 \(i-0+1\) is on hold, and it is still at www"):
+            RollCallProvider().update("id", props(members[:1]), props(members))
+
+    def test_it_is_deleted_like_any_other(self, world: World) -> None:
+        members = self.on_hold(world)
+        outs = RollCallProvider().update("id", props(members), props(members[:1])).outs
+        assert [each["instance"] for each in outs["drained"]] == [members[1]["instance"]]
+        assert world.drained == [members[1]["instance"]]
+
+    def test_the_others_must_answer(self, world: World) -> None:
+        members = [*self.on_hold(world), world.machine(2, registered=False)]
+        world.stuck.add(members[2]["instance"])
+        with pytest.raises(RollCallError, match="web-2") as refused:
+            RollCallProvider().update("id", props(members[:2]), props(members))
+        assert "web-1" not in str(refused.value)
+        assert any("1 of 3 answer, 1 on hold" in each for each in world.messages)
