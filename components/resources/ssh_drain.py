@@ -10,12 +10,8 @@ import pulumi
 import pulumi_command as command
 
 from components.config.models import SshSettings
+from components.remote.ssh import OPTIONS
 
-# Known hosts are not stored: no secret is sent, and a new machine has a key that no client has seen before.
-_OPTIONS = (
-    "-axT -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=2"
-    " -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
-)
 # The machine leaves when the second unit is stopped (userdata/units/rollcall-leave.service). A machine of an older
 # release has only the first unit, and its agent leaves when that unit is stopped.
 _LEAVE = """run() { if [ "$(id -u)" = 0 ]; then systemctl "$@"; else sudo -n systemctl "$@"; fi; }
@@ -24,7 +20,7 @@ run stop rollcall && { ! systemctl cat rollcall-leave >/dev/null 2>&1 || run sto
 # characters of its last line are kept, without `#`. The shell reads ROLLCALL_SSH when this runs, as git's
 # GIT_SSH_COMMAND: a key, a jump host, another client.
 _SCRIPT = f"""[ -n "$ROLLCALL_TO" ] || exit 0
-output=$(timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {_OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' 2>&1) ||
+output=$(timeout 60 sh -c "${{ROLLCALL_SSH:-ssh}} {OPTIONS} "'"$ROLLCALL_TO" "$ROLLCALL_LEAVE"' 2>&1) ||
   echo "$ROLLCALL_TO did not leave by SSH ($?: $(printf %s "$output" | tail -n 1 | LC_ALL=C tr -dc ' "$-~' | cut -c 1-200))\
 ; its records are removed when it is gone"
 """

@@ -115,6 +115,15 @@ def _request_tags(tags: dict[int, dict[str, str]]) -> tuple[tuple[str, Value], .
 def _ssm(call: Call, account: str, region: str) -> list[Need]:
     action = f"ssm:{call.action}"
     parameters = call.json()
+    if call.action == "SendCommand":
+        # https://docs.aws.amazon.com/service-authorization/latest/reference/list_awssystemsmanager.html
+        document = str(parameters.get("DocumentName", ""))
+        owner = "" if document.startswith("AWS-") else account
+        instances = [f"arn:aws:ec2:{region}:{account}:instance/{each}" for each in parameters.get("InstanceIds") or ()]
+        return [
+            Need(action=action, resource=each)
+            for each in (f"arn:aws:ssm:{region}:{owner}:document/{document}", *instances)
+        ]
     names = parameters.get("Names") or [
         parameters[key] for key in ("Name", "Path", "ResourceId") if parameters.get(key)
     ]

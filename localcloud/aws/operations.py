@@ -35,7 +35,7 @@ _OF_MACHINES = {
     "RequestSpotInstances": "it boots machines for RunInstances only",
     "RunScheduledInstances": "it boots machines for RunInstances only",
 }
-# All others of SSM are about agents on machines, which run nothing here.
+# All others of SSM are about agents on machines, which run nothing here. SendCommand to an instance is answered as SSM does then (ssm.py).
 _OF_PARAMETERS = frozenset(
     {
         "AddTagsToResource",
@@ -66,7 +66,8 @@ def check(call: Call) -> None:
         raise _unknown(call)
     if call.service == "ec2" and (why := _OF_MACHINES.get(call.action)):
         raise not_emulated(call, why)
-    if call.service == "ssm" and call.action not in _OF_PARAMETERS:
+    is_refused = call.action == "SendCommand" and bool(call.json().get("InstanceIds"))
+    if call.service == "ssm" and call.action not in _OF_PARAMETERS and not is_refused:
         raise not_emulated(call, "it has Parameter Store, and no agent that carries out commands on a machine")
     members = operation.input_shape.members if operation.input_shape else {}
     given = _in_json(call, members) if call.service == "ssm" else {key.partition(".")[0] for key, _ in call.form}

@@ -33,6 +33,8 @@ class SsmApi:
         if not call.action:
             raise AwsError("UnknownOperationException", "The request names no operation")
         parameters = call.json()
+        if call.action == "SendCommand":
+            raise _not_managed(parameters, self._moto.account)
         if call.action == "PutParameter":
             _check_size(parameters)
             _check_nesting(str(parameters.get("Value", "")))
@@ -78,6 +80,15 @@ class SsmApi:
                     data_type="aws:ec2:image",
                 )
                 self._moto.ssm._parameters[name].append(made)
+
+
+def _not_managed(parameters: dict[str, Any], account: str) -> AwsError:
+    """Return the refusal of a command for instances without the SSM agent. The local images do not have it.
+
+    https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_SendCommand.html (InvalidInstanceId)
+    """
+    listed = ", ".join(map(str, parameters["InstanceIds"]))
+    return AwsError("InvalidInstanceId", f"Instances [[{listed}]] not in a valid state for account {account}")
 
 
 def _check_size(parameters: dict[str, Any]) -> None:

@@ -110,7 +110,14 @@ class TestMachines:
     def test_nothing_says_that_it_ran_a_command(self, cloud: Cloud, instance: str) -> None:
         ssm = cloud.client("ssm")
         sent = {"DocumentName": "AWS-RunShellScript", "InstanceIds": [instance], "Parameters": {"commands": ["id"]}}
-        refused("UnsupportedOperationException", lambda: ssm.send_command(**sent), "no agent")
+        # As SSM does for an instance without its agent.
+        refused("InvalidInstanceId", lambda: ssm.send_command(**sent), f"Instances [[{instance}]] not in a valid state")
+        targets = [{"Key": "tag:Name", "Values": ["web"]}]
+        refused(
+            "UnsupportedOperationException",
+            lambda: ssm.send_command(DocumentName="AWS-RunShellScript", Targets=targets),
+            "no agent",
+        )
         refused("UnsupportedOperationException", lambda: ssm.start_session(Target=instance))
         refused("UnsupportedOperationException", ssm.describe_instance_information)
 

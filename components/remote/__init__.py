@@ -1,0 +1,1 @@
+"""Run commands on machines: by SSH, or on EC2 by Systems Manager (SSM)."""
