@@ -1,0 +1,1 @@
+"""Upgrade and reboot the machines of a fleet, batch by batch, each out of DNS meanwhile (`rollcall patch`)."""
