@@ -119,7 +119,7 @@ def _machine(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _State:
+class State:
     """What an exported state has: the properties of its roll calls and Deregistrations, by fleet, and its machines."""
 
     stacks: tuple[str, ...]
@@ -132,7 +132,7 @@ class _State:
         return sorted({*self.roll_calls, *self.deregistrations, *(each.member.fleet for each in self.machines)})
 
 
-def state_in(resources: Iterable[Mapping[str, Any]]) -> _State:
+def state_in(resources: Iterable[Mapping[str, Any]]) -> State:
     """Read the machines of an exported state, and what the stack's resources know of them."""
     listed = list(resources)
     ours = [each for each in listed if each.get("type") in (_ROLL_CALL, _DEREGISTRATION)]
@@ -147,7 +147,7 @@ def state_in(resources: Iterable[Mapping[str, Any]]) -> _State:
     counted = {str(member["instance"]) for props in roll_calls.values() for member in props["members"]}
     urn = next((str(each["urn"]).split("::") for each in listed if "::" in str(each.get("urn"))), None)
     now = [named(urn[1], urn[0].rpartition(":")[2])] if urn else []
-    return _State(
+    return State(
         stacks=tuple(dict.fromkeys((*now, *(str(each["outputs"]["stack"]) for each in ours)))),
         roll_calls=roll_calls,
         deregistrations=deregistrations,
@@ -218,9 +218,9 @@ def compare(resources: Iterable[Mapping[str, Any]], config: Mapping[str, str]) -
     return [_compare(name, program.get(name), state, config) for name in sorted({*program, *state.fleets})]
 
 
-def _compare(name: str, declared: FleetSettings | None, state: _State, config: Mapping[str, str]) -> FleetStatus:
+def _compare(name: str, declared: FleetSettings | None, state: State, config: Mapping[str, str]) -> FleetStatus:
     machines = [each for each in state.machines if each.member.fleet == name]
-    props = _roll_call(name, machines, state)
+    props = roll_call_props(name, machines, state)
     if props is None:
         lacks = census.missing(name, declared.count if declared else None, machines, ())
         access = Location(cloud=declared.cloud, region=declared.region or "") if declared else Location(cloud="")
@@ -266,7 +266,7 @@ def _lacking(lacks: census.Missing) -> dict[str, tuple[str, ...]]:
     return {f"not_{key}": lines for key, lines in asdict(lacks).items()}
 
 
-def _roll_call(name: str, machines: Sequence[census.StateMachine], state: _State) -> dict[str, Any] | None:
+def roll_call_props(name: str, machines: Sequence[census.StateMachine], state: State) -> dict[str, Any] | None:
     """Return the properties of the fleet's roll call, with all machines of the state as members; without a roll call, those of the
     machines' Deregistrations. None: the state has neither."""
     props = state.roll_calls.get(name)

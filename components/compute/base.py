@@ -49,6 +49,9 @@ class CloudView(Protocol):
     def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         """Return the last step that each machine's agent reported, by instance, where the cloud shows one."""
 
+    def console(self, machine: Instance) -> str | None:
+        """Return the console of a machine, as the cloud gives it: a stranger's text. None: this cloud gives no console."""
+
     def end(self, instances: Sequence[str]) -> None:
         """Terminate machines without a drain. A machine that is gone is not an error."""
 

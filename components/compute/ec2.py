@@ -99,6 +99,22 @@ class Ec2View:
                     found[machine.instance] = escaped(lines[-1].strip())
         return found
 
+    def console(self, machine: Instance) -> str | None:
+        """Return the last 64 KiB of the console, the newest that EC2 has.
+
+        Only instances on Nitro have it immediately. For others, EC2 shows it some minutes after a boot.
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html (Latest)
+        """
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self._ec2.get_console_output(InstanceId=machine.instance, Latest=True)
+        except ClientError as refused:
+            if refused.response.get("Error", {}).get("Code") != "UnsupportedOperation":
+                raise
+            found = self._ec2.get_console_output(InstanceId=machine.instance)
+        return str(found.get("Output", ""))
+
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Check what only the creator of an instance, or a user who may change its network and its role, can give it.
 

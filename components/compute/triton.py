@@ -66,6 +66,13 @@ class TritonView:
         """Read the steps from the metadata that the agent writes: each machine was listed with it."""
         return {machine.instance: machine.note for machine in machines if machine.note}
 
+    def console(self, machine: Instance) -> str | None:
+        """Return None: CloudAPI has no request for the text of a console, only an interactive VNC.
+
+        https://docs.tritondatacenter.com/public-cloud/api-access/cloudapi (ConnectMachineVNC)
+        """
+        return None
+
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Check a machine's metadata, which has its identity and the script with which Rollcall boots a machine.
 

@@ -150,6 +150,15 @@ class Registries:
         for view, tagged, instances in self._of(stack, members):
             view.undrain(tagged, instances)
 
+    def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+        """Write live settings of running machines that have the tags of `stack`, by instance. None removes a setting."""
+        for view in self._machines.views:
+            view.set_settings(stack, changes)
+
+    def console(self, machine: Instance) -> str | None:
+        """Return what the console of a machine shows; None where its cloud gives no console."""
+        return next((found for view in self._machines.views if (found := view.console(machine)) is not None), None)
+
     def stop(self, stack: str, members: Sequence[Member]) -> None:
         """Begin to stop machines that have left and are deleted next, on a cloud where a deletion would wait for that."""
         for view, tagged, instances in self._of(stack, members):

@@ -15,8 +15,21 @@ ROOT = Path(__file__).resolve().parents[2]
 # What `python -m components.…` has beside them is not for people to call by this name.
 STACK = {
     each
-    for each in ("status", "adopt", "catalogue", "check", "release", "review")
-    if (ROOT / "components/commands" / f"{each}.py").is_file() or (ROOT / "components/commands" / each).is_dir()
+    for each in (
+        "status",
+        "adopt",
+        "catalogue",
+        "check",
+        "exec",
+        "hold",
+        "logs",
+        "patch",
+        "release",
+        "release-hold",
+        "review",
+    )
+    if (ROOT / "components/commands" / f"{each.replace('-', '_')}.py").is_file()
+    or (ROOT / "components/commands" / each).is_dir()
 }
 
 
@@ -29,7 +42,7 @@ def rollcall(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def listed(text: str) -> dict[str, list[str]]:
     """Return the summary of each command; one command may be listed for a stack and for a machine."""
     found: dict[str, list[str]] = {}
-    for name, summary in re.findall(r"^  (\w+) +(\S.*)$", text, re.M):
+    for name, summary in re.findall(r"^  ([\w-]+) +(\S.*)$", text, re.M):
         found.setdefault(name, []).append(summary)
     return found
 
@@ -46,7 +59,7 @@ def of_the_machine(capsys: pytest.CaptureFixture[str]) -> set[str]:
 def test_help_lists_every_command_of_a_stack_and_of_a_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
-    assert len(STACK) == 6
+    assert len(STACK) == 11
     for folder in (ROOT, tmp_path):
         done = rollcall(folder, word)
         assert (done.returncode, done.stderr) == (0, "")

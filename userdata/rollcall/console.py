@@ -9,6 +9,11 @@ from pathlib import Path
 
 ABOUT_A_STACK = {
     "status": "state, clouds and DNS of the stack side by side, differences first; fails when there are any",
+    "hold": "take one machine out of DNS, and keep it out across `up`, restarts and reboots",
+    "release-hold": "let a machine on hold join again",
+    "logs": "the logs of machines, each line with its machine",
+    "exec": "`rollcall exec FLEET -- COMMAND` runs a command on machines",
+    "patch": "upgrade and reboot the machines of a fleet, batch by batch, each out of DNS meanwhile",
     "adopt": "find DNS records made by hand for the stack's machines; with --yes they become the machines' own",
     "check": "the errors of a stack's configuration, all at once; without the engine and without a network",
     "review": "what `pulumi preview` would do, as a comment for the reviewer of a change",
@@ -47,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     program = program_of(here)
     home = program / "components" / "commands"
     # A command is a module, or a package that `python -m` runs.
-    module = f"{command}.__main__" if (home / command / "__main__.py").is_file() else command
+    module = command.replace("-", "_")
+    module = f"{module}.__main__" if (home / module / "__main__.py").is_file() else module
     if not (home / f"{module.replace('.', '/')}.py").is_file():
         if not _is_project(here) and given == ["status"]:
             return on_a_machine(given)
@@ -104,4 +110,4 @@ def usage() -> str:
 
 
 def _rows(commands: Mapping[str, str]) -> list[str]:
-    return [f"  {name:<10} {text}" for name, text in commands.items()]
+    return [f"  {name:<12} {text}" for name, text in commands.items()]

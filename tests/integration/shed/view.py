@@ -38,6 +38,9 @@ class ShedView:
     def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         return {each.instance: each.note for each in machines if each.note}
 
+    def console(self, machine: Instance) -> str | None:
+        return None
+
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Anybody may label a machine, and the shed shows nothing that only its creator can give it."""
         return {each.instance: "the shed shows labels only" for each in machines}

@@ -96,7 +96,7 @@ def test_a_hold_is_read_back_from_its_setting() -> None:
         ("2026-11-30T19:00:00Z", "2026-11-30T19:00:00Z", "no reason given"),
     ],
 )
-def test_any_text_of_a_hold_that_somebody_wrote_by_hand_is_a_hold(text: str, since: str, reason: str) -> None:
+def test_any_text_of_a_hold_that_was_written_by_hand_is_a_hold(text: str, since: str, reason: str) -> None:
     assert parse_hold(text) == Hold(since=since, reason=reason)
 
 

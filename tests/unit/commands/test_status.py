@@ -87,7 +87,7 @@ def test_what_differs_is_first(records: list[DnsRecord], seen: list[Instance], m
     assert lines[0] == "Differences" and message in lines[1]
 
 
-def test_a_machine_on_hold_is_no_difference_and_is_listed_with_the_reason() -> None:
+def test_a_machine_on_hold_is_not_a_difference_and_is_listed_with_the_reason() -> None:
     found = fleet([], [replace(SEEN, live={HOLD: "2026-11-30T19:00:00Z disk errors"})])
     assert found.in_step
     text = shown([found])

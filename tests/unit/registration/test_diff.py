@@ -52,7 +52,7 @@ ANSWERS_HOST: dict[RecordKey, frozenset[str] | None] = {HOSTS: frozenset({"198.5
 GONE = replace(LEAVING, owner=replace(OWNER, machine="7", generation="bbbbbb", instance="i-00000000000000007"))
 GOES = replace(SEEN, instance="i-00000000000000007", machine="7", generation="bbbbbb", state="shutting-down")
 
-HELD = replace(SEEN, live={HOLD: "2026-11-30T19:00:00Z disk errors"})
+ON_HOLD = replace(SEEN, live={HOLD: "2026-11-30T19:00:00Z disk errors"})
 
 # name, roll, records, machines, answers, what must be found
 ROWS: list[
@@ -69,14 +69,14 @@ ROWS: list[
         {"foreign": 1},
     ),
     ("not registered", ROLL, [], [SEEN], ANSWERS, {"missing": 1}),
-    ("on hold: neither missing nor stale", ROLL, [], [HELD], {PLACE: frozenset()}, {}),
-    ("on hold, and a cache of a name server still has it", ROLL, [], [HELD], ANSWERS, {}),
-    ("on hold, and it has not left yet", ROLL, [RECORD], [HELD], ANSWERS, {"stale": 1}),
+    ("on hold: neither missing nor stale", ROLL, [], [ON_HOLD], {PLACE: frozenset()}, {}),
+    ("on hold, and a cache of a name server still has it", ROLL, [], [ON_HOLD], ANSWERS, {}),
+    ("on hold, and it has not left yet", ROLL, [RECORD], [ON_HOLD], ANSWERS, {"stale": 1}),
     (
         "another machine is on hold",
         replace(ROLL, members=(ONE, TWO)),
         [RECORD],
-        [SEEN, replace(HELD, instance=TWO.instance)],
+        [SEEN, replace(ON_HOLD, instance=TWO.instance)],
         ANSWERS,
         {},
     ),
@@ -84,7 +84,7 @@ ROWS: list[
         "on hold in the cloud, and its successor is not",
         ROLL,
         [],
-        [SEEN, replace(HELD, instance=TWO.instance, state="terminated")],
+        [SEEN, replace(ON_HOLD, instance=TWO.instance, state="terminated")],
         ANSWERS,
         {"missing": 1},
     ),
@@ -429,7 +429,7 @@ def test_a_machine_that_only_its_tags_call_ours_is_unproven_and_not_among_those_
 
 
 def test_a_machine_on_hold_is_named_with_time_and_reason() -> None:
-    drift = find_drift(ROLL, [], [HELD], ANSWERS)
+    drift = find_drift(ROLL, [], [ON_HOLD], ANSWERS)
     assert drift.clean and drift.complete
     assert on_hold(drift) == [f"web-0 ({ONE.instance}): on hold since 2026-11-30T19:00:00Z: disk errors"]
     by_hand = replace(SEEN, live={HOLD: "broken\x1b[2J"})
@@ -438,6 +438,6 @@ def test_a_machine_on_hold_is_named_with_time_and_reason() -> None:
 
 
 def test_a_machine_on_hold_that_has_not_left_is_named_with_its_record() -> None:
-    (found,) = find_drift(ROLL, [RECORD], [HELD], ANSWERS).findings
+    (found,) = find_drift(ROLL, [RECORD], [ON_HOLD], ANSWERS).findings
     assert found.cause is Cause.ON_HOLD
     assert line(found) == f"web-0 ({ONE.instance}) is on hold, and it is still at {PLACE} with 198.51.100.10"
