@@ -103,6 +103,14 @@ update_system() {
     fi
 }
 
+# The system's own timers upgrade no packages: they would restart services while the machine is in DNS, on all machines at about the same
+# time. `rollcall patch` does it batch by batch. (APT::Periodic::Enable: /usr/lib/apt/apt.systemd.daily)
+stop_unattended_upgrades() {
+    put /etc/apt/apt.conf.d/99rollcall 644 <<'END'
+APT::Periodic::Enable "0";
+END
+}
+
 add() {
     run_apt 600 install --no-install-recommends "$1"
 }
@@ -237,6 +245,7 @@ set_up_workload() {
 # What the unit runs.
 main() {
     mkdir -p "$KEPT" "${LOG%/*}"
+    stop_unattended_upgrades
     # At first before anything serves. Where that failed, from then on afterwards, for some minutes: a machine that has all it
     # needs does not wait for its mirrors, and one that lacks something has failed by then.
     [ -e "$KEPT/tried" ] || {

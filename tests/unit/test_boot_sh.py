@@ -226,6 +226,14 @@ class TestPackages:
         assert [each.split()[-1] for each in host.calls()] == ["update", "upgrade"]
         assert host.sourced("update_system").returncode == 0 and host.calls() == []
 
+    def test_the_systems_timers_upgrade_no_packages(self, host: Host) -> None:
+        host.sourced("stop_unattended_upgrades")
+        found = host.root / "etc/apt/apt.conf.d/99rollcall"
+        words = ["apt-config", "-c", str(found), "dump", "APT::Periodic::Enable"]
+        assert (
+            subprocess.run(words, capture_output=True, text=True, check=True).stdout == 'APT::Periodic::Enable "0";\n'
+        )
+
     def test_an_update_that_failed_is_tried_again(self, host: Host) -> None:
         (host.home / "no-repository").write_text("E: No mirror.\n")
         done = host.sourced("update_system || update_system")
