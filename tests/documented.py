@@ -66,6 +66,25 @@ RUN_ELSEWHERE = {
         test="tests/integration/test_credentials_engine.py::test_a_fleet_is_deployed_inspected_and_destroyed_with_the_roles_credentials",
         by='tool("status"',
     ),
+    ".venv/bin/rollcall hold": Elsewhere(
+        test="tests/integration/test_hands_engine.py::test_a_hold_outlives_an_up_and_a_reboot", by='rollcall("hold"'
+    ),
+    ".venv/bin/rollcall release-hold": Elsewhere(
+        test="tests/integration/test_hands_engine.py::test_a_hold_outlives_an_up_and_a_reboot",
+        by='rollcall("release-hold"',
+    ),
+    ".venv/bin/rollcall logs": Elsewhere(
+        test="tests/integration/test_hands_engine.py::test_logs_and_commands_have_the_name_of_each_machine",
+        by='rollcall("logs"',
+    ),
+    ".venv/bin/rollcall exec": Elsewhere(
+        test="tests/integration/test_hands_engine.py::test_logs_and_commands_have_the_name_of_each_machine",
+        by='rollcall("exec"',
+    ),
+    ".venv/bin/rollcall patch": Elsewhere(
+        test="tests/integration/test_hands_engine.py::test_a_patch_reboots_one_machine_after_the_other_and_no_request_fails",
+        by='rollcall("patch"',
+    ),
     ".venv/bin/rollcall check": Elsewhere(
         test="tests/unit/commands/test_check.py::test_it_takes_less_than_a_second_and_imports_neither_the_sdk_nor_a_client",
         by='main(["check"',
