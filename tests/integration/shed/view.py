@@ -38,9 +38,6 @@ class ShedView:
     def steps(self, machines: Sequence[Instance]) -> dict[str, str]:
         return {each.instance: each.note for each in machines if each.note}
 
-    def console(self, machine: Instance) -> str | None:
-        return None
-
     def unproven(self, stack: str, machines: Sequence[Instance]) -> dict[str, str]:
         """Anybody may label a machine, and the shed shows nothing that only its creator can give it."""
         return {each.instance: "the shed shows labels only" for each in machines}
@@ -57,6 +54,9 @@ class ShedView:
     def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
         wanted = {each.instance for each in machines}
         return reports_of({each["id"]: each["report"] for each in ask("GET", "/machines") if each["id"] in wanted})
+
+    def console(self, machine: Instance) -> str | None:
+        return None
 
     def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
         """The shed has no store, and its labels are too small for a release: `release: in-place` is for workloads that machines fetch."""
