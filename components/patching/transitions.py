@@ -1,7 +1,7 @@
 """Decide what `rollcall patch` does next with each machine: pure functions. No I/O and no clock.
 
 Each machine goes through the steps of `Step`. Its step is a setting of the machine (rollcall.in_place.PATCH), so a command
-that was killed continues. `patch.py` observes and acts; docs/operations.md has a drawing.
+that was killed continues. `patch.py` observes and acts. docs/operations.md has a drawing of the steps.
 """
 
 from __future__ import annotations
