@@ -33,8 +33,8 @@ def subscribed() -> socket.socket | None:
             events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
             _only_programs(events)
             listen = struct.pack("=I", _LISTEN)
-            asked = _CN_MSG.pack(_CN_IDX_PROC, _CN_VAL_PROC, 0, 0, len(listen), 0) + listen
-            events.send(_HEADER.pack(_HEADER.size + len(asked), _NLMSG_DONE, 0, 0, os.getpid()) + asked)
+            request = _CN_MSG.pack(_CN_IDX_PROC, _CN_VAL_PROC, 0, 0, len(listen), 0) + listen
+            events.send(_HEADER.pack(_HEADER.size + len(request), _NLMSG_DONE, 0, 0, os.getpid()) + request)
         except OSError:
             return None
         events.settimeout(0.05)
@@ -62,9 +62,9 @@ def _only_programs(events: socket.socket) -> None:
     load, compare, end = 0x20, 0x15, 0x06
     steps = [(load, 0, 0, _KIND_AT), (compare, 0, 1, wanted), (end, 0, 0, 0xFFFFFFFF), (end, 0, 0, 0)]
     program = b"".join(struct.pack("HBBI", *each) for each in steps)
-    held = ctypes.create_string_buffer(program, len(program))
+    filters = ctypes.create_string_buffer(program, len(program))
     # SO_ATTACH_FILTER; `socket` has no name for it before Python 3.14.
-    events.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", len(steps), ctypes.addressof(held)))
+    events.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", len(steps), ctypes.addressof(filters)))
 
 
 def _works(events: socket.socket) -> bool:

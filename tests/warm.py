@@ -47,7 +47,7 @@ _SHARED = "ROLLCALL_WARM"
 # In that folder: the process runs until no other process has this open for writing.
 _LIFE = "life"
 _PIP = "-m pip list -v --format json"
-_started: list[subprocess.Popen[bytes]] = []
+_started: list[int] = []
 _END_WITHIN_S = 10.0
 # What the language host and the hosts of dynamic resources import, beside the program's own.
 _RUNTIME = (
@@ -210,8 +210,9 @@ def _start(folder: Path) -> None:
     command = [sys.executable, "-m", "tests.warm", str(folder / SOCKET)]
     with (folder / _LIFE).open("rb") as life, (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdin=life, stdout=log, stderr=log, start_new_session=True)
-    # Other workers may use it when this one has ended. Who ends first is not known, so no process waits for it.
-    _started.append(process)
+    # Other workers may still use it when this one ends, so this one does not wait for it. Without a code it would warn of that.
+    process.returncode = 0
+    _started.append(process.pid)
     listed = subprocess.run([sys.executable, *_PIP.split()], capture_output=True, text=True, check=True)
     (folder / "packages.json").write_text(listed.stdout)
     launcher, socket = str(Path(launch.__file__).parent), str(folder / SOCKET)

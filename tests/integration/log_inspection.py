@@ -114,10 +114,10 @@ def assert_last_leaves_succeed(
         log = logs.text(machine["id"])
         assert "left: " in log and "leave failed" not in log, (machine, log[-3000:])
         for api in apis:
-            asked = requests_of(sandbox, api, lambda who, machine=machine: who in machine["addresses"])  # type: ignore[misc]
-            asked = [each for each in asked if each.at >= since]
-            assert len(asked) >= 2, (machine, api, asked)
-            assert [each for each in asked if each.code != 200] == [], (machine, api, asked)
+            requested = requests_of(sandbox, api, lambda who, machine=machine: who in machine["addresses"])  # type: ignore[misc]
+            requested = [each for each in requested if each.at >= since]
+            assert len(requested) >= 2, (machine, api, requested)
+            assert [each for each in requested if each.code != 200] == [], (machine, api, requested)
 
 
 def _running() -> list[int]:

@@ -130,7 +130,7 @@ from tests import warm
 def test_{name}(worker_id):
     folder = warm._prepared()
     with open({found!r}, "a") as file:
-        file.write(json.dumps([worker_id, str(folder), warm._started[0].pid if warm._started else 0]) + "\\n")
+        file.write(json.dumps([worker_id, str(folder), warm._started[0] if warm._started else 0]) + "\\n")
 """
 
 
@@ -182,4 +182,4 @@ def test_a_copy_that_cannot_start_the_local_clouds_says_why(
     words = ["--instance", "warm-fails", "--state", str(tmp_path), "start", "--no-plugins"]
     (tmp_path / "keys").write_text("in the way")
     assert cli.main([*words, "--no-machines"], warm.start_daemon) == 1
-    assert "daemon: did not start" in (said := capsys.readouterr().err) and "keys" in said
+    assert "daemon: did not start" in (printed := capsys.readouterr().err) and "keys" in printed
