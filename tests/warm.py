@@ -4,10 +4,13 @@ Each run of the engine starts Python seven times: for its version, for the list 
 resources. Nearly all of that time was imports: half of a run's. A copy made by fork has them, as the stand-ins' copies do
 (localcloud/plugins/preloaded.py). The copies run what any Python would: the language host's own script, `pulumi.dynamic`, the program.
 
+The daemon of the local clouds is a copy too (`start_daemon`). It runs `localcloud serve` with the arguments, the environment and the log
+that `localcloud start` gives it, and does not end with the test's process.
+
 The usual Python runs where `ROLLCALL_USUAL_PYTHON` is set, in `make prove`, in what `make` starts, in benches, in files whose stack has
 `warmed=False`, and in each program with components of its own.
 
-`python -m tests.warm SOCKET` is the process that makes the copies.
+`python -m tests.warm SOCKET` is the process that makes the copies. All workers of a run use the same one.
 """
 
 from __future__ import annotations
