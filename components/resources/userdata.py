@@ -17,7 +17,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from components.workloads.release import LARGE, Release
@@ -38,7 +38,18 @@ _NOT_SHIPPED = ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve
 _NO_SOURCES = ("__pycache__", "rollcall.egg-info")
 # The sources have one form (`ruff format`), in which a line that begins with three quotes is a docstring. A test compares the syntax trees.
 _DOCSTRING = re.compile(r'^( *)"""(?:[^"\\]|\\.|"(?!""))*"""\n', re.M)
-_COMMENT = re.compile(r"^ *#(?!!).*$", re.M)
+_COMMENT = re.compile(r"^ *#(?!!).*$|  # (?:noqa|type): .*$", re.M)
+# The header of a function, what may end an annotation in it, and its result.
+_DEF = re.compile(r"^ *def \w+\(", re.M)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\](){},:=]|\blambda\b')
+_OPENING, _CLOSING = {"[", "(", "{"}, {"]", ")", "}"}
+_RESULT = re.compile(r"\)( -> .*):(?: \.\.\.)?$", re.M)
+_AFTER = {("name", ":"): "type", ("type", "="): "value", ("name", "="): "value", ("value", "lambda"): "lambda"} | {
+    ("lambda", ":"): "value",
+    ("type", ","): "name",
+    ("value", ","): "name",
+}
+_SHELL_COMMENT = re.compile(r"^ *#(?: .*)?\n", re.M)
 
 
 @functools.cache
@@ -75,15 +86,43 @@ def files() -> dict[str, bytes]:
 
 
 def lean(program: str) -> str:
-    """Return a program without docstrings and without lines that are comments.
+    """Return a program without docstrings, comments, and the types of functions' parameters and results.
 
-    They are a quarter of what a Triton machine has room for. Every other line is the same, and has the same number,
-    which is what a traceback names.
+    They are a third of what a Triton machine has room for. All other code is the same, at the same line number, which is
+    what a traceback names.
     """
     plain = _DOCSTRING.sub(lambda found: (found[1] and f"{found[1]}...") + "\n" * found[0].count("\n"), program)
     # The rest that is between two triple quotes is text of the program.
     parts = plain.split('"""')
-    return '"""'.join(_COMMENT.sub("", each) if at % 2 == 0 else each for at, each in enumerate(parts))
+    return _untyped('"""'.join(_COMMENT.sub("", each) if at % 2 == 0 else each for at, each in enumerate(parts)))
+
+
+def _untyped(program: str) -> str:
+    """Return a program without the annotations of its functions. Nothing reads them at run time."""
+    kept, end = list[str](), 0
+    for header in _DEF.finditer(program):
+        for begin, after in _annotations(program, header.end()):
+            kept += [program[end:begin], "\n" * program.count("\n", begin, after)]
+            end = after
+    return "".join([*kept, program[end:]])
+
+
+def _annotations(program: str, start: int) -> Iterator[tuple[int, int]]:
+    """Yield where each annotation of a function begins and ends. Its parameters begin at `start`."""
+    depth, state, begin = 1, "name", 0
+    for token in _TOKEN.finditer(program, start):
+        word, at = token[0], token.start()
+        if depth == 1 and state == "type" and word in ",=)":
+            yield begin, len(program[:at].rstrip())
+        depth += (word in _OPENING) - (word in _CLOSING)
+        if depth == 0:
+            break
+        if depth == 1:
+            state = _AFTER.get((state, word), state)
+            begin = at if word == ":" else begin
+    result = _RESULT.match(program, at)
+    if result:
+        yield result.span(1)
 
 
 def carried_files() -> dict[str, bytes]:
@@ -103,11 +142,11 @@ def _is_source(path: Path) -> bool:
 
 @functools.cache
 def boot_script() -> str:
-    """Return the script that every machine gets.
+    """Return the script that every machine gets, without lines that are comments.
 
     It contains nothing of the release. get_release.py is packed, without docstrings and comments: Triton has little room.
     """
-    script = _text(BOOT)
+    script = _SHELL_COMMENT.sub("", _text(BOOT))
     if (
         script.count("#GET_RELEASE\n") != 1
         or script.count("#FILES\n") != 1
