@@ -11,12 +11,13 @@ import json
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rollcall import edge
 from rollcall.command_checks import CommandCheck, unit_of
-from rollcall.errors import FatalError, TransientError
+from rollcall.errors import FatalError
 from rollcall.settings import FALL
 from rollcall.wait_healthy import checks_of
 
@@ -36,8 +37,8 @@ def check_of(text: str, timeout: float | None = None) -> Check:
     port, _, path = rest.partition(":")
     check: Check
     if kind == "workload" and rest:
-        return all_of(_workload(rest))
-    if kind == "command" and rest.startswith("/"):
+        check = _workload(rest)
+    elif kind == "command" and rest.startswith("/"):
         check = lambda: _command(rest)  # noqa: E731
     elif kind in _AT_PORTS and port.isdecimal() and 0 < int(port) < 65536 and (path or kind != "tls"):
         check = lambda: _AT_PORTS[kind](int(port), path, timeout or TIMEOUT)  # noqa: E731
@@ -49,7 +50,8 @@ def check_of(text: str, timeout: float | None = None) -> Check:
             problem = check()
         except Exception as failed:  # noqa: BLE001 - a check that raises anything has failed
             problem = repr(failed)
-        return problem and f"{text} {problem}"
+        # Each check of a workload says which one it is.
+        return problem if kind == "workload" else problem and f"{text} {problem}"
 
     return named
 
@@ -70,12 +72,24 @@ def all_of(checks: Iterable[Check]) -> Check:
     return check
 
 
-def _workload(name: str) -> list[Check]:
-    """Return the checks in the definition of a workload."""
-    try:
-        definition = json.loads((WORKLOADS / name / "current/workload.json").read_text())
-    except FileNotFoundError as missing:
-        raise TransientError(f"reason=check-before-workload workload={name}") from missing
+def _workload(name: str) -> Check:
+    """Return the checks in the definition of a workload. Another release in place has another definition."""
+    known: dict[str, Check] = {}
+
+    def check() -> str | None:
+        try:
+            text = (WORKLOADS / name / "current/workload.json").read_text()
+        except FileNotFoundError:
+            return f"reason=check-before-workload workload={name}"
+        if text not in known:
+            known.clear()
+            known[text] = all_of(_defined(name, json.loads(text)))
+        return known[text]()
+
+    return check
+
+
+def _defined(name: str, definition: Mapping[str, Any]) -> list[Check]:
     return [
         CommandCheck(
             unit_of(name, number),

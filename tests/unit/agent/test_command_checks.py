@@ -12,7 +12,6 @@ import pytest
 from localcloud.network.http import listen
 from rollcall import health
 from rollcall.command_checks import CommandCheck, unit_of
-from rollcall.errors import TransientError
 from rollcall.health import Health, all_of, check_of
 from rollcall.workload_units import units
 from tests.patience import came_true
@@ -139,8 +138,20 @@ def test_a_timeout_is_that_of_its_check(define: Callable[..., None]) -> None:
 
 
 def test_a_workload_that_is_not_there_yet_is_tried_again(define: Callable[..., None]) -> None:
-    with pytest.raises(TransientError, match="reason=check-before-workload workload=shop"):
-        check_of("workload:shop")
+    check = check_of("workload:shop")
+    assert check() == "reason=check-before-workload workload=shop"
+    with listen("127.0.0.1") as listener:
+        define(check=f"tcp:{listener.getsockname()[1]}")
+        assert check() == ""
+
+
+def test_another_release_has_its_own_checks(define: Callable[..., None]) -> None:
+    with listen("127.0.0.1") as listener:
+        define(check=f"tcp:{listener.getsockname()[1]}")
+        check = check_of("workload:shop")
+        assert check() == ""
+        define(check="tcp:1")
+        assert str(check()).startswith("tcp:1 ConnectionRefusedError")
 
 
 def test_the_unit_of_a_check_is_confined_as_the_workload_and_has_its_user() -> None:
