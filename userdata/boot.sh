@@ -159,7 +159,7 @@ whoami_line() {
 start() {
     systemctl enable -q --no-reload "$1.service"
     case $CHANGED in
-        *$2* | *"$RELEASE"*) systemctl restart "$1.service" ;;
+        *$2* | *"$RELEASE"*) systemctl "${verb:-restart}" "$1.service" ;;
         *) systemctl start "$1.service" ;;
     esac || die "reason=${3:-$1}-not-started"
 }
@@ -207,6 +207,17 @@ END
     start the-service the-service
 }
 
+# serve_workload NAME FOLDER: by nginx. The agent calls it too, for a release in place with another folder.
+serve_workload() {
+    before=$CHANGED
+    confine_nginx "/opt/rollcall/workloads/$1"
+    [ "$CHANGED" = "$before" ] || {
+        verb=
+        systemctl daemon-reload
+    }
+    serve "$2"
+}
+
 # set_up_workload NAME: one of the operator's. Its release is put in place, and then run or served as its definition says. That it is not
 # healthy keeps nothing from going on: the agent says so.
 set_up_workload() {
@@ -216,16 +227,15 @@ set_up_workload() {
         die "${said:-reason=no-workload workload=$1}"
     }
     cat "$KEPT/workload" >>"$LOG"
+    # The agent starts it, when a roll-out says which release it has.
+    [ "${line%% *}" != agent ] || return 0
     # shellcheck disable=SC2086 # words are what is wanted
     set -- "$1" $line
     name=$1 kind=$2 state=$3 folder=$4
     shift 4
     need "$@"
     if [ "$kind" = nginx ]; then
-        before=$CHANGED
-        confine_nginx "/opt/rollcall/workloads/$name"
-        [ "$CHANGED" = "$before" ] || systemctl daemon-reload
-        serve "$folder"
+        serve_workload "$name" "$folder"
         return
     fi
     systemctl daemon-reload
@@ -278,8 +288,9 @@ main() {
     done
 }
 
+# The agent calls `need` and `serve_workload`.
 [ -n "${ROLLCALL_SOURCED:-}" ] || {
-    "${1:-keep}"
+    "${@:-keep}"
     exit
 }
 #GET_RELEASE

@@ -446,8 +446,8 @@ def place(home: Path, digest: str, write: Callable[[Path], None]) -> None:
         sync(folder)
 
 
-def switch(home: Path, digest: str) -> bool:
-    """Point `current` at this release. Return whether it has changed. Then only this release and the former one stay on the disk."""
+def switch(home: Path, digest: str, *, clean_up: bool = True) -> bool:
+    """Point `current` at this release. Return whether it has changed. With `clean_up`, only this release and the former one stay."""
     link, target, fresh = home / "current", f"releases/{digest}", home / ".current.new"
     former = link.readlink().name if link.is_symlink() else ""
     if former == digest:
@@ -457,10 +457,16 @@ def switch(home: Path, digest: str) -> bool:
     fresh.symlink_to(target)
     fresh.replace(link)
     sync(home)
-    for each in (home / "releases").iterdir():
-        if each.name not in (digest, former):
-            shutil.rmtree(each, ignore_errors=True)
+    if clean_up:
+        keep(home, (digest, former))
     return True
+
+
+def keep(home: Path, digests: Iterable[str]) -> None:
+    """Delete all releases except these."""
+    for each in (home / "releases").iterdir():
+        if each.name not in digests:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def sync(folder: Path) -> None:

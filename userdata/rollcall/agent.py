@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rollcall import edge, probe
 from rollcall.answers import Answers
@@ -28,18 +29,21 @@ from rollcall.errors import FatalError, TransientError
 from rollcall.files import write_whole
 from rollcall.health import Health, all_of, check_of
 from rollcall.host_label import HostLabels, KeptLabels
+from rollcall.in_place import WantedRelease
 from rollcall.ownership import Owner
 from rollcall.probe import Subject
 from rollcall.providers import make_registry
 from rollcall.registry import AT_ONCE, Registry
 from rollcall.retrying import retried
 from rollcall.route53 import host_name, own_records, srv_names
-from rollcall.settings import PROBE, Join, MachineSettings, Secrets, ServiceJoin
+from rollcall.settings import PROBE, Join, MachineSettings, Secrets, ServiceJoin, workloads_in_place
 from rollcall.timers import seconds
 from rollcall.workload_secrets import STEP_S, WorkloadSecrets
 
 TICK = 2.0
 REREAD = 10.0
+# A roll-out waits for each batch, so a machine of a fleet with releases in place sees another release soon.
+REREAD_IN_PLACE = 4.0
 CONFIRM = 600.0
 # At Cloudflare only the API shows the ownership mark of a record, and the addresses of a proxied name. Each member asks the API as often as
 # it asks DNS. All members together ask at most twice a second, half of Cloudflare's limit (1,200 requests in five minutes), which is one
@@ -72,6 +76,8 @@ ASK_AGAIN_S = 1.0
 CACHE_CLOCK_S = 1.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
+if TYPE_CHECKING:
+    from rollcall.releasing import Releases
 
 
 @dataclass
@@ -112,6 +118,11 @@ class Membership:
     watching: Backoff = field(default_factory=lambda: Backoff(WATCH))
     answering: Backoff = field(default_factory=lambda: Backoff(WATCH / 2))
     releasing: Backoff = field(default_factory=lambda: Backoff(LONGEST))
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the last leave of this process has succeeded, and it has not joined since."""
+        return not self.joined and self.next_confirm > 0 and not self.leaving.error
 
     @property
     def error(self) -> str:
@@ -177,6 +188,15 @@ class Agent:
         # The workloads that wait for their secrets, each with its reason, and the part that was reported. A thread sets the first.
         self.secret_faults: Callable[[], Mapping[str, str]] = dict
         self._waiting = ""
+        # The workloads that get their release from the roll-out. A release in place (rollcall.releasing) sets the two functions: whether
+        # it keeps this machine out of DNS, and what the status shows of it. The agent answers whether the machine is out of DNS, and
+        # whether also no cache leads to it any more.
+        self.in_place: tuple[str, ...] = ()
+        self.away: Callable[[], bool] = lambda: False
+        self.releases: Callable[[], Mapping[str, Any]] = dict
+        self.is_out = self.is_forgotten = False
+        # /run is empty after a boot. So if there is a status, an earlier process may have joined and left.
+        self._is_successor = status_file.exists()
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -192,6 +212,26 @@ class Agent:
     def secrets(self) -> tuple[Secrets, ...]:
         """The secrets of this machine's workloads; empty until the settings are read."""
         return self._settings.secrets if self._settings else ()
+
+    @property
+    def wanted(self) -> Mapping[str, WantedRelease]:
+        """The releases that this machine should run, by workload."""
+        return {each.workload: each for each in self._settings.wanted} if self._settings else {}
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether this machine is in all of its record sets, or stays out for another reason than a release."""
+        return all(each.joined for each in self.memberships) or self._is_drained() or self.on_hold
+
+    @property
+    def dns_faults(self) -> str:
+        """The reasons why this machine cannot join or leave, each one once."""
+        return "; ".join(dict.fromkeys(each.error for each in (*self.memberships, *self._dropped) if each.error))
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The health checks of this machine's record sets."""
+        return tuple(dict.fromkeys(check for each in self.memberships for check in each.join.checks if check))
 
     def others(self) -> int | None:
         """Return how many other machines are in the smallest record set that this one has joined; None if it has joined none."""
@@ -214,7 +254,9 @@ class Agent:
         An error in one membership stops nothing else: the agent logs it once, shows it in the status, and tries again. If new settings
         cannot be used, the machine keeps its present ones.
         """
-        before = self._unread
+        before, away = self._unread, self.away()
+        if not away:
+            self.is_out = self.is_forgotten = False
         if self._settings is None or self._clock() >= self._next_read:
             self._read_again()
         if self._unread or before:
@@ -227,6 +269,9 @@ class Agent:
         for each in (*self.memberships, *self._dropped):
             self._release_in_time(each)
         self._dropped = [each for each in self._dropped if each.joined or each.left_hosts]
+        if away and self._settings:
+            self.is_out = all(each.is_out for each in (*self.memberships, *self._dropped))
+            self.is_forgotten = self.is_out and self.cached_for() <= 0
         self._log_notes()
         self._load_probe_key()
         self._note(self.status.step, self.status.error)
@@ -318,13 +363,14 @@ class Agent:
         except Exception as fault:  # noqa: BLE001 - metadata of any form
             self._unread = str(as_error(fault))
         now = self._clock()
-        self._next_read = now + max(REREAD, 2 * (now - began))
+        self._next_read = now + max(REREAD_IN_PLACE if self.in_place else REREAD, 2 * (now - began))
 
     def _read(self) -> None:
         """Read identity and settings."""
         try:
             instance = self.cloud.instance()
-            settings = MachineSettings.from_keys(self.cloud.keys(), instance)
+            keys = self.cloud.keys()
+            settings = MachineSettings.from_keys(keys, instance)
             addresses = self.cloud.addresses()
         except TransientError:
             # The machine does not leave because its metadata do not answer for a while.
@@ -332,6 +378,7 @@ class Agent:
                 raise
             return
         self._addresses = addresses
+        self.in_place = workloads_in_place(keys)
         if settings != self._settings:
             owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
             self._take(settings)
@@ -509,7 +556,7 @@ class Agent:
         membership.just_left = False
         if self._owner is not None:
             changed = membership.registry.leave_set(self._owner, *self._own(membership))
-            membership.just_left = changed or membership.joined
+            membership.just_left = changed or membership.joined or (self._is_successor and self.away())
             membership.unanswered_since = None if membership.just_left else membership.unanswered_since
             self._keep_hosts(membership)
             if changed:
@@ -577,7 +624,7 @@ class Agent:
 
     def _drains(self) -> bool:
         """Return whether this machine should stay out of DNS, healthy or not."""
-        return self._is_drained() or self.on_hold
+        return self._is_drained() or self.on_hold or self.away()
 
     def _is_drained(self) -> bool:
         return (self._settings is not None and self._settings.drain) or self._left_by_hand.exists()
@@ -794,6 +841,7 @@ class Agent:
         shown = {"step": self.status.step, "error": self.status.error, "since": self.status.since}
         shown["watch"] = "; ".join(self._notes())
         shown["secrets"] = self._waiting
+        shown["releases"] = self.releases()
         if self._settings and self._settings.hold:
             shown["hold"] = self._settings.hold
         shown["memberships"] = [
@@ -813,11 +861,11 @@ class Agent:
             log.debug("status not written: %s", failed)
 
 
-def run(agent: Agent) -> int:
+def run(agent: Agent, releases: Releases | None = None) -> int:
     """Run the agent until SIGTERM or SIGINT. Return the exit code.
 
     The agent leaves only if the system stops. When it is restarted or upgraded, it keeps its records, and the next process takes them
-    over. It reports to systemd when it is ready and when it stops.
+    over. It reports to systemd when it is ready and when it stops. `releases` are its releases in place.
     """
     stop = threading.Event()
 
@@ -828,7 +876,7 @@ def run(agent: Agent) -> int:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, end)
     notify("READY=1")
-    loop = _Loop(agent)
+    loop = _Loop(agent, releases)
     while not stop.is_set():
         loop.turn()
         stop.wait(loop.wait)
@@ -885,8 +933,8 @@ class _Loop:
     A step that fails is logged once, and the other steps still run.
     """
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    def __init__(self, agent: Agent, releases: Releases | None = None) -> None:
+        self._agent, self._releases = agent, releases
         self._edge_due = 0.0
         self._sites: tuple[Join, ...] | None = None
         self._socket: socket.socket | None = None
@@ -930,9 +978,9 @@ class _Loop:
             self._socket, self._socket_due = open_probe_socket(self._agent), time.monotonic() + LONGEST
 
     def _keep_secrets(self) -> None:
-        wanted = self._agent.secrets or hooked(self._agent.workloads)
+        wanted = self._agent.secrets or hooked(self._agent.workloads) or (self._releases and self._agent.in_place)
         if wanted and not (self._keeper and self._keeper.is_alive()):
-            self._keeper = threading.Thread(target=keep_secrets, args=(self._agent,), daemon=True)
+            self._keeper = threading.Thread(target=keep_secrets, args=(self._agent, self._releases), daemon=True)
             self._keeper.start()
 
     def _tell_systemd(self) -> None:
@@ -955,19 +1003,23 @@ def open_probe_socket(agent: Agent) -> socket.socket | None:
     return listening
 
 
-def keep_secrets(agent: Agent) -> None:
-    """Give the workloads their secrets and run their hooks, for as long as the agent runs.
+def keep_secrets(agent: Agent, releases: Releases | None = None) -> None:
+    """Give the workloads their secrets and releases and run their hooks, for as long as the agent runs.
 
     This runs in a thread, because a cloud's store may not answer for half a minute. It has a separate `Cloud`, because that class is not
     thread-safe.
     """
     try:
         cloud = detect()
-        keeper = WorkloadSecrets(cloud, agent.others, before=Hooks(cloud.keys, cloud.instance, cloud.secret).waits)
-        agent.secret_faults = lambda: keeper.faults
+        hooks = Hooks(cloud.keys, cloud.instance, cloud.secret).waits
+        keeper = WorkloadSecrets(cloud, agent.others, before=hooks)
+        agent.secret_faults = lambda: {**keeper.faults, **(releases.waits if releases else {})}
         while True:
-            keeper.step((*agent.secrets, *hooked(agent.workloads)))
-            time.sleep(STEP_S)
+            pause = releases.step(cloud, keeper, hooks) if releases else STEP_S
+            # A release in place starts the first release of a workload by itself.
+            wanted = (*agent.secrets, *hooked(agent.workloads))
+            keeper.step([each for each in wanted if not releases or releases.has(each.workload)])
+            time.sleep(pause)
     except Exception as fault:  # noqa: BLE001 - the next turn tries again
         log.error("step=keep_secrets %s", as_error(fault))
         time.sleep(LONGEST)

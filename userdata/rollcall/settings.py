@@ -22,6 +22,8 @@ FLEET = "rollcall-fleet"
 MACHINE = "rollcall-machine"
 GENERATION = "rollcall-generation"
 WORKLOADS = "rollcall-workloads"
+# The workloads that come with the agent's release.
+SAMPLES = ("site", "the-service")
 # This, and the name of an operator's workload, is the key for the digest of its release.
 WORKLOAD = "rollcall-workload-"
 # This, and the name of a workload with secrets, is the key for where they are, their revision, and this machine's turn.
@@ -436,6 +438,12 @@ class MachineSettings:
             wanted=tuple(parse_wanted(key, keys[key]) for key in sorted(keys) if key.startswith(WANTED)),
             hold=keys[HOLD] or "no reason given" if HOLD in keys else "",
         )
+
+
+def workloads_in_place(keys: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the workloads with releases in place: the settings of the machine name them, and say no release of theirs."""
+    names = keys.get(WORKLOADS, "").split()
+    return tuple(each for each in names if each not in SAMPLES and WORKLOAD + each not in keys)
 
 
 def check_format(found: str, known: int, where: str) -> None:

@@ -14,7 +14,7 @@ import logging
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,23 @@ class WorkloadSecrets:
             state.tries.worked()
             state.tries.error = waits
 
+    def ensure(self, wanted: Secrets, definition: Mapping[str, Any]) -> None:
+        """Fetch the secrets of a release in place that this machine does not have. Those of the release that runs stay."""
+        folder = self._home / wanted.workload
+        if not all((folder / name).is_file() for name in definition.get("secrets", ())):
+            self._put(wanted.workload, self._fetched(wanted, definition))
+
+    def started(self, wanted: Secrets) -> None:
+        """Note that a release in place was started with its secrets."""
+        write_whole(self._home / wanted.workload / REVISION, wanted.revision)
+
+    def forget(self, workload: str, names: Collection[str]) -> None:
+        """Delete the secrets of a workload except those with these names."""
+        folder = self._home / workload
+        for old in folder.iterdir() if folder.is_dir() else ():
+            if old.name not in (*names, REVISION):
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+
     def _step(self, wanted: Secrets, state: _State, now: float) -> str:
         """Take the secrets if they are due. Return why a restart waits for others, or an empty text."""
         file = self._home / wanted.workload / REVISION
@@ -121,7 +138,7 @@ class WorkloadSecrets:
             if not due:
                 return waits
         if not state.put:
-            self._put(wanted.workload, self._fetched(wanted, definition))
+            self._replace(wanted.workload, self._fetched(wanted, definition))
             state.put = True
         if applied is None and (waits := self._before(wanted.workload, definition, self._release(wanted.workload))):
             return waits
@@ -150,7 +167,7 @@ class WorkloadSecrets:
     def _read_again(self, wanted: Secrets, state: _State) -> None:
         values = self._fetched(wanted, self._definition(wanted.workload))
         state.again = None
-        if self._put(wanted.workload, values):
+        if self._replace(wanted.workload, values):
             self._start(wanted.workload, "restart")
             log.info(
                 "secrets taken: workload=%s revision=%s said='another value than at first'",
@@ -174,6 +191,11 @@ class WorkloadSecrets:
             name: self._cloud.secret(f"{wanted.prefix}{name}").rstrip("\n") for name in definition.get("secrets", ())
         }
 
+    def _replace(self, workload: str, values: Mapping[str, str]) -> bool:
+        changed = self._put(workload, values)
+        self.forget(workload, values)
+        return changed
+
     def _put(self, workload: str, values: Mapping[str, str]) -> bool:
         """Write the secrets to files of root in memory. Return whether one has changed."""
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -187,9 +209,6 @@ class WorkloadSecrets:
             if not file.is_file() or file.read_text() != value:
                 write_whole(file, value, 0o600)
                 changed = True
-        for old in folder.iterdir():
-            if old.name not in (*values, REVISION):
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
         return changed
 
     def _start(self, workload: str, verb: str) -> None:

@@ -19,12 +19,18 @@ _LONGEST_USER = 31
 _OUTPUT_BYTES = 1 << 16
 
 
-def units(name: str, definition: dict[str, Any], instance: str, own: UnitFile | None = None) -> dict[str, str]:
-    """Return the texts of a workload's units by their file names. `own` is its unit file, if it has one."""
+def units(
+    name: str, definition: dict[str, Any], instance: str, own: UnitFile | None = None, digest: str = ""
+) -> dict[str, str]:
+    """Return the texts of a workload's units by their file names. `own` is its unit file, if it has one.
+
+    The hook of a release in place runs before `current` leads to that release, so its unit names the `digest`.
+    """
     found = {f"workload-{name}.service": _workload(name, definition, instance, own)}
     if "before" in definition:
-        confined = _confined(name, definition, instance, own)
-        found[before.unit_of(name)] = _before(name, definition["before"], confined)
+        files = _files(name, f"releases/{digest}" if digest else "current")
+        confined = _confined(name, definition, instance, own).replace(_files(name), files)
+        found[before.unit_of(name)] = _before(name, definition["before"], confined, files)
     for number, each in enumerate(checks_of(definition)):
         if each["check"].startswith("command:"):
             found[unit_of(name, number)] = _check(name, number, each, _confined(name, definition, instance, own))
@@ -64,7 +70,7 @@ def agent_starts(definition: dict[str, Any]) -> bool:
     return bool(definition.get("secrets")) or "before" in definition
 
 
-def _before(name: str, hook: dict[str, Any], confined: str) -> str:
+def _before(name: str, hook: dict[str, Any], confined: str, files: str) -> str:
     """Return the unit of a hook. It stays active after a success, so the agent can see how it ended."""
     return f"""[Unit]
 Description=Rollcall: before the workload {name}
@@ -74,7 +80,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-{_line(f"ExecStart={_literal(hook['run'])}", _files(name))}
+{_line(f"ExecStart={_literal(hook['run'])}", files)}
 TimeoutStartSec={hook["timeout"]}
 UMask=0077
 {confined}"""
@@ -127,8 +133,8 @@ def dynamic_user(name: str) -> str:
     return user if len(user) <= _LONGEST_USER else f"workload-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def _files(name: str) -> str:
-    return f"/opt/rollcall/workloads/{name}/current/files"
+def _files(name: str, release: str = "current") -> str:
+    return f"/opt/rollcall/workloads/{name}/{release}/files"
 
 
 def _line(line: str, files: str) -> str:

@@ -380,7 +380,7 @@ class TestStatus:
         assert abs(shown.pop("since") - time.time()) < 60
         given = {"join": f"host={HOST}", "joined": True, "healthy": True, "error": ""}
         assert shown.pop("watch").startswith("no member is watched: rollcall-probe is not set")
-        assert shown == {"step": "registered", "error": "", "secrets": "", "memberships": [given]}
+        assert shown == {"step": "registered", "error": "", "secrets": "", "releases": {}, "memberships": [given]}
         joined.dns.broken = DOWN
         joined.healthy(False)
         joined.pass_time(6 * TICK)

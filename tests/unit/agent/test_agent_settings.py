@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rollcall.agent import CONFIRM, LONGEST, REREAD, TICK
+from rollcall.agent import CONFIRM, LONGEST, REREAD, REREAD_IN_PLACE, TICK
 from rollcall.errors import FatalError, TransientError
-from rollcall.in_place import HOLD
+from rollcall.in_place import HOLD, WantedRelease
 from rollcall.settings import CloudflareJoin
 from tests.unit.agent.fakes import ADDRESS, HOST, INSTANCE, OWNER, Guest, memory_folder, runs_well
 from tests.unit.agent.settings_fixtures import as_keys
@@ -71,6 +71,84 @@ class TestDrain:
         successor = joined.restarted()
         successor.pass_time(60)
         assert successor.registered == {} and successor.status()["step"] == "left"
+
+
+class TestRelease:
+    """A release in place (rollcall.releasing) keeps the machine out of DNS for a while, and asks whether it is out."""
+
+    TTL = 20
+
+    @pytest.fixture
+    def served(self, guest: Guest) -> Guest:
+        guest.tell(joins=(guest.join_of(ttl=self.TTL),))
+        guest.pass_time(TICK)
+        assert guest.registered == {HOST: ADDRESS} and guest.agent.has_joined
+        return guest
+
+    def test_it_leaves_although_it_is_healthy_and_says_when_no_cache_leads_to_it(self, served: Guest) -> None:
+        agent = served.agent
+        served.dns.others = 0
+        agent.away = lambda: True
+        served.pass_time(TICK)
+        assert served.registered == {} and agent.is_out and not agent.is_forgotten and not agent.has_joined
+        served.pass_time(self.TTL - TICK)
+        assert not agent.is_forgotten
+        served.pass_time(2 * TICK)
+        assert agent.is_forgotten and served.dns.count("join") == 1
+        agent.away = lambda: False
+        served.pass_time(TICK)
+        assert served.registered == {HOST: ADDRESS} and agent.has_joined and not (agent.is_out or agent.is_forgotten)
+
+    def test_it_is_not_out_while_the_api_is_down(self, served: Guest) -> None:
+        served.dns.broken, served.agent.away = DOWN, lambda: True
+        served.pass_time(60)
+        assert not served.agent.is_out and served.agent.dns_faults == str(DOWN)
+        served.dns.broken = None
+        served.pass_time(60)
+        assert served.agent.is_out and served.agent.dns_faults == ""
+
+    def test_a_successor_waits_as_long_as_caches_may_lead_to_the_machine(self, served: Guest) -> None:
+        served.agent.away = lambda: True
+        served.pass_time(TICK)
+        successor = served.restarted()
+        successor.agent.away = lambda: True
+        successor.pass_time(self.TTL)
+        assert successor.agent.is_out and not successor.agent.is_forgotten
+        successor.pass_time(2 * TICK)
+        assert successor.agent.is_forgotten
+
+    def test_after_a_boot_there_is_nothing_to_wait_for(self, guest: Guest) -> None:
+        guest.agent.away = lambda: True
+        guest.pass_time(TICK)
+        assert guest.agent.is_forgotten and guest.dns.count("join") == 0
+
+    @pytest.mark.parametrize("reason", ["drain", "hold"])
+    def test_a_machine_that_stays_out_for_another_reason_counts_as_joined(self, served: Guest, reason: str) -> None:
+        if reason == "drain":
+            served.tell(drain=True)
+        served.cloud.extra = {HOLD: "broken fan"} if reason == "hold" else {}
+        served.pass_time(REREAD + TICK)
+        assert served.registered == {} and served.agent.has_joined
+
+    def test_the_settings_are_read_again_soon_where_releases_are_in_place(self, guest: Guest) -> None:
+        guest.pass_time(60)
+        seldom = guest.cloud.keys_read
+        guest.tell(workloads=("site", "shop", "cart"))
+        guest.cloud.extra = {"rollcall-workload-cart": "d" * 64}
+        guest.pass_time(REREAD + TICK)
+        assert guest.agent.in_place == ("shop",) and guest.agent.wanted == {}
+        before = guest.cloud.keys_read
+        guest.pass_time(60)
+        assert guest.cloud.keys_read - before >= 60 / REREAD_IN_PLACE - 1 > seldom
+        wanted = WantedRelease(workload="shop", digest="e" * 64, rollout="0a1b2c3d")
+        guest.cloud.extra |= {wanted.key: wanted.words()}
+        guest.pass_time(REREAD_IN_PLACE + TICK)
+        assert guest.agent.wanted == {"shop": wanted}
+
+    def test_the_status_shows_releases(self, guest: Guest) -> None:
+        guest.agent.releases = lambda: {"shop": {"step": "draining"}}
+        guest.pass_time(TICK)
+        assert guest.status()["releases"] == {"shop": {"step": "draining"}}
 
 
 class TestHold:

@@ -93,6 +93,13 @@ def test_best_effort_runs_it_and_says_what_is_lacking(systemd: Systemd, capsys: 
     assert capsys.readouterr().err == ""
 
 
+def test_a_release_in_place_that_is_refused_leaves_the_former_one_running(systemd: Systemd) -> None:
+    systemd.status = 2
+    with pytest.raises(ReleaseError):
+        confine("shop", {}, "/opt/x", is_ec2=False, stops=False)
+    assert not any("stop" in each for each in systemd.ran)
+
+
 def test_the_probe_itself_tells_what_it_may_from_what_it_may_not(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
