@@ -474,6 +474,41 @@ class TestBoot:
         confined = host.read(NGINX)
         assert "BindReadOnlyPaths=-/opt/rollcall/workloads/www\n" in confined and "@" not in confined
 
+    def test_a_workload_with_releases_in_place_that_has_none_is_left_to_the_agent(self, host: Host) -> None:
+        host.is_("aws i-0123 shop")
+        host.workload("agent same -")
+        assert host.boot().returncode == 0 and "boot: done" in host.log
+        assert not any("workload-shop" in each for each in host.calls())
+
+    def test_the_agent_installs_the_packages_of_a_release_in_place(self, host: Host) -> None:
+        assert host.boot().returncode == 0
+        host.calls()
+        script = f"{host.root}/usr/local/lib/rollcall/boot.sh"
+        assert host.sh(script, "need", "jq", "nginx").returncode == 0
+        assert [each.split()[-1] for each in host.calls()] == ["jq"]
+        (host.home / "no-repository").write_text("E: no such package\n")
+        done = host.sh(script, "need", "jq", "tree")
+        assert done.returncode == 1 and "reason=package-missing package=tree said='E: no such package'" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("verb", "folder", "called"),
+        [("", "public", []), ("reload-or-restart", "dist", ["systemctl reload-or-restart nginx.service"])],
+    )
+    def test_the_agent_lets_nginx_serve_another_folder(
+        self, host: Host, verb: str, folder: str, called: list[str]
+    ) -> None:
+        host.is_("aws i-0123 www")
+        files = "/opt/rollcall/workloads/www/current/files"
+        host.workload(f"nginx changed {files}/public nginx")
+        host.boot()
+        host.calls()
+        script = f"{host.root}/usr/local/lib/rollcall/boot.sh"
+        done = host.sh(script, "serve_workload", "www", f"{files}/{folder}", verb=verb, instance="i-0123")
+        assert (done.returncode, done.stderr) == (0, "")
+        found = host.calls()
+        assert [each for each in found if "start nginx" in each] == (called or ["systemctl start nginx.service"])
+        assert f"root {files}/{folder};" in host.read("/etc/nginx/rollcall-site.conf")
+
     def test_a_release_that_did_not_arrive_whole_is_not_started(self, host: Host) -> None:
         *lines, packed = userdata.build().splitlines(keepends=True)
         done = host.boot("".join([*lines, packed[: len(packed) // 10 * 5]]))

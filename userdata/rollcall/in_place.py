@@ -134,7 +134,7 @@ def parse_wanted(key: str, text: str) -> WantedRelease:
 
 # The steps of a release in place, in their order. A machine that boots goes from `fetching` to `checking`.
 STEPS = ("fetching", "leaving", "draining", "switching", "checking", "joining", "done")
-# The machine went back to the release that it ran before, or runs none because there is no former one.
+# The machine went back to the release that it ran before. If there was none, the failed release stays.
 FAILED = "failed"
 
 

@@ -254,3 +254,30 @@ def test_a_machine_has_its_secrets_in_its_settings_and_counts_the_others(tmp_pat
     guest.dns.answers(frozenset({ADDRESS, OTHER_ADDRESS, "198.51.100.12"}))
     guest.pass_time(WATCH + TICK)
     assert guest.agent.others() == 2
+
+
+class TestReleasesInPlace:
+    """Another release may have other secrets (rollcall.releasing)."""
+
+    def test_its_secrets_are_there_before_it_starts_and_those_of_the_former_one_stay(self, machine: Machine) -> None:
+        machine.step()
+        machine.store.values["/p/shop.SMTP"] = "second"
+        machine.keeper.ensure(setting("r1"), {"secrets": ["DATABASE_URL", "SMTP"]})
+        assert machine.value() == "first" and machine.value("SMTP") == "second"
+        reads = machine.store.reads
+        machine.store.fault = TransientError("down")
+        machine.keeper.ensure(setting("r1"), {"secrets": ["SMTP"]})
+        assert machine.store.reads == reads, "a release whose secrets are here needs no store"
+        with pytest.raises(TransientError, match="down"):
+            machine.keeper.ensure(setting("r1"), {"secrets": ["OTHER"]})
+        machine.keeper.forget("shop", ["SMTP"])
+        assert sorted(each.name for each in (machine.folder / "run/shop").iterdir()) == [".revision", "SMTP"]
+        machine.keeper.forget("another", [])
+
+    def test_a_release_that_was_started_is_not_started_again(self, machine: Machine) -> None:
+        machine.keeper.ensure(setting("r1"), {"secrets": ["DATABASE_URL"]})
+        machine.keeper.started(setting("r1"))
+        assert machine.step("r1") == [] == machine.step("r1", after=60)
+        assert machine.step("r2") == [] and machine.step("r2", after=SETTLE_S) == [
+            "restart --no-block workload-shop.service"
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 
 from components.config.models import BeforeSettings, CheckSettings, WorkloadSettings
 from components.workloads.definitions import definition, release_of
+from components.workloads.packing import pack
 from rollcall import workloads
 from rollcall.settings import DEFINITION_FORMAT
 from rollcall.workload_units import units
@@ -121,3 +123,100 @@ def test_a_new_release_with_a_hook_is_started_by_the_agent_and_the_former_one_st
     revision.write_text("r2")
     workloads.main(["shop", "", str(tmp_path), "i-1"])
     assert stopped == ["workload-shop"] and revision.exists()
+
+
+class TestInPlace:
+    """A workload of a fleet with releases in place: no setting says its release, and the agent changes it."""
+
+    OLD, NEW = "a" * 64, "b" * 64
+
+    @pytest.fixture
+    def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        cloud = SimpleNamespace(name="aws", keys=lambda: {"rollcall-workloads": "shop"})
+        monkeypatch.setattr(workloads, "detect", lambda: cloud)
+        monkeypatch.setattr(workloads, "confine", lambda *_, **given: self.confined.append(given))
+        self.confined: list[dict[str, object]] = []
+        return tmp_path / "opt/rollcall/workloads/shop"
+
+    def holds(self, home: Path, digest: str, **definition: object) -> None:
+        (home / "releases" / digest / "files").mkdir(parents=True)
+        (home / "releases" / digest / "workload.json").write_text(json.dumps({"run": "./start", **definition}))
+
+    def test_a_boot_before_the_first_release_does_nothing(
+        self, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert workloads.main(["shop", "", str(tmp_path), "i-1"]) == 0
+        assert capsys.readouterr().out == "agent same -\n" and not (tmp_path / "etc").exists()
+
+    def test_a_boot_starts_the_release_that_the_machine_has(
+        self, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for digest in (self.OLD, self.NEW):
+            self.holds(home, digest, packages=["jq"])
+        (home / "current").symlink_to(f"releases/{self.OLD}")
+        assert workloads.main(["shop", "", str(tmp_path), "i-1"]) == 0
+        assert capsys.readouterr().out == "unit changed - jq\n"
+        assert (home / "releases" / self.NEW).is_dir() and (home / "current").readlink().name == self.OLD
+
+    def test_a_release_is_made_ready_while_another_one_runs(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ran: list[str] = []
+        done = SimpleNamespace(returncode=0)
+        monkeypatch.setattr("subprocess.run", lambda words, **_: ran.append(" ".join(words)) or done)
+        self.holds(home, self.OLD)
+        (home / "current").symlink_to(f"releases/{self.OLD}")
+        self.holds(home, self.NEW, packages=["jq"], before={"run": "./migrate", "timeout": 9})
+        assert workloads.main(["shop", "/boot.sh", str(tmp_path), "i-1", self.NEW]) == 0
+        hook = (tmp_path / "etc/systemd/system/before-workload-shop.service").read_text()
+        files = f"/opt/rollcall/workloads/shop/releases/{self.NEW}/files"
+        assert f"ExecStart={files}/migrate\n" in hook and f"WorkingDirectory={files}\n" in hook
+        assert ran == [
+            "systemctl daemon-reload",
+            "systemd-run --quiet --wait --pipe --collect /bin/sh /boot.sh need jq",
+        ]
+        assert (home / "current").readlink().name == self.OLD and self.confined == [{"is_ec2": True, "stops": False}]
+        assert not (tmp_path / "etc/systemd/system/workload-shop.service").exists()
+
+    @pytest.mark.parametrize(
+        ("definition", "code", "reason"),
+        [
+            ({"unit": "shop.service", "run": None}, 2, "reason=unit-missing unit=shop.service workload=shop"),
+            ({"packages": ["jq"]}, 1, "reason=package-missing package=jq said='E: no' workload=shop"),
+        ],
+    )
+    def test_whether_another_try_may_help(
+        self,
+        home: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        definition: dict[str, object],
+        code: int,
+        reason: str,
+    ) -> None:
+        said = "2026-11-30 ERROR boot: reason=package-missing package=jq said='E: no'\n"
+        done = SimpleNamespace(returncode=1, stderr=said)
+        monkeypatch.setattr("subprocess.run", lambda *_, **__: done)
+        self.holds(home, self.NEW, **definition)
+        assert workloads.main(["shop", "", str(tmp_path), "i-1", self.NEW]) == code
+        assert capsys.readouterr().err == f"{reason}\n"
+
+    def test_a_triton_machine_gets_its_release_from_its_metadata(
+        self, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "shop").mkdir()
+        (tmp_path / "shop/start").write_text("x")
+        release = pack({"run": "./start"}, tmp_path / "shop")
+        asked: list[str] = []
+
+        def secret(name: str) -> str:
+            asked.append(name)
+            return base64.b85encode(release.packed).decode()
+
+        (tmp_path / "boot.sh").write_text("\n#FILES\n")
+        cloud = SimpleNamespace(name="joyent", keys=lambda: {"rollcall-workloads": "shop"}, secret=secret)
+        monkeypatch.setattr(workloads, "detect", lambda: cloud)
+        assert workloads.main(["shop", str(tmp_path / "boot.sh"), str(tmp_path), "i-1", release.digest]) == 0
+        assert asked == [f"rollcall-carried-{release.digest}"]
+        assert (home / "releases" / release.digest / "files/start").read_text() == "x"
