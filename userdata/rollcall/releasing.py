@@ -68,6 +68,10 @@ Hook = Callable[[str, Mapping[str, Any], str], str]
 log = logging.getLogger("rollcall")
 
 
+class _RefusedError(FatalError):
+    """This machine cannot run a release."""
+
+
 class Host:
     """What a release in place changes and reads on this machine."""
 
@@ -143,8 +147,8 @@ class Host:
         except (OSError, subprocess.SubprocessError) as failed:
             raise TransientError(f"reason=command-failed command={words[0]} error={type(failed).__name__}") from failed
         if done.returncode:
-            said = done.stderr.strip()[-200:]
-            raise TransientError(f"reason=command-failed command='{' '.join(words)[:120]}' said={said!r}")
+            message = done.stderr.strip()[-200:]
+            raise TransientError(f"reason=command-failed command='{' '.join(words)[:120]}' said={message!r}")
         return done.stdout
 
 
@@ -295,14 +299,14 @@ class Releases:
         except Exception as raised:  # noqa: BLE001 - whatever a machine answers
             fault = as_error(raised)
             one.tries.failed(fault, now)
-            one.fault, one.is_refused = str(fault), isinstance(fault, FatalError)
+            one.fault, one.is_refused = str(fault), isinstance(fault, _RefusedError)
         else:
             one.tries.worked()
             one.fault, one.is_refused = "", False
         one.tried = (action, progress.target)
 
     def _prepare(self, name: str, one: _Workload, keeper: WorkloadSecrets, hook: Hook) -> bool:
-        """Return whether the target is ready. Raises FatalError if it can never be."""
+        """Return whether the target is ready. Raises _RefusedError if another try would fail too."""
         target = one.progress.target
         if one.fetched != target:
             if one.job is None:
@@ -310,16 +314,16 @@ class Releases:
             code = one.job[1].poll()
             if code is None:
                 return False
-            said = one.job[1].communicate()[1].strip().rpartition("\n")[2]
+            message = one.job[1].communicate()[1].strip().rpartition("\n")[2]
             one.job = None
             if code:
-                raise (FatalError if code == 2 else TransientError)(said or f"reason=not-prepared status={code}")
+                raise (_RefusedError if code == 2 else TransientError)(message or f"reason=not-prepared status={code}")
             one.fetched = target
         definition = self._host.definition(name, target)
         if agent_starts(definition):
             keeper.ensure(self._secrets(name, definition), definition)
         if waits := hook(name, definition, target):
-            raise (FatalError if "before-failed" in waits else TransientError)(waits)
+            raise (_RefusedError if "before-failed" in waits else TransientError)(waits)
         return True
 
     def _switch(self, name: str, target: str, keeper: WorkloadSecrets) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import get_release
 from rollcall import releasing, workloads
-from rollcall.errors import TransientError
+from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.in_place import WantedRelease, parse_report
 from rollcall.releasing import KEPT, Host, Releases
 from rollcall.settings import Secrets
@@ -39,7 +39,7 @@ class Job:
         return self.machine.code
 
     def communicate(self) -> tuple[str, str]:
-        return "", f"fetched release=x\n{self.machine.said}\n"
+        return "", f"fetched release=x\n{self.machine.message}\n"
 
     def kill(self) -> None:
         self.killed = True
@@ -54,11 +54,12 @@ class Machine:
         self.definitions: dict[str, dict[str, Any]] = {}
         self.bad: set[str] = set()
         self.code: int | None = 0
-        self.said = ""
+        self.message = ""
         self.jobs: list[Job] = []
         self.events: list[str] = []
         self.reports: list[str] = []
         self.switch_fault = self.hook_waits = ""
+        self.secret_fault: RollcallError | None = None
         self.agent = SimpleNamespace(
             in_place=("shop",),
             wanted={},
@@ -121,6 +122,8 @@ class Machine:
     # The secrets and the hook.
 
     def ensure(self, wanted: Secrets, definition: Mapping[str, Any]) -> None:
+        if self.secret_fault:
+            raise self.secret_fault
         self.events.append(f"secrets {wanted.revision} {' '.join(definition.get('secrets', ()))}")
 
     def started_with(self, wanted: Secrets) -> None:
@@ -279,22 +282,22 @@ def test_a_process_for_another_release_than_the_wanted_one_is_ended(machine: Mac
 
 
 def test_a_store_that_is_down_is_waited_for_while_the_former_release_serves(machine: Machine) -> None:
-    machine.code, machine.said = 1, "reason=store-failed release=bbb status=503 workload=shop"
+    machine.code, machine.message = 1, "reason=store-failed release=bbb status=503 workload=shop"
     machine.wants(WANTED)
     for _ in range(60):
         assert machine.act() == "fetching" and not machine.releases.is_away()
-    assert machine.releases.waits == {"shop": machine.said} and machine.reported().waits == machine.said
+    assert machine.releases.waits == {"shop": machine.message} and machine.reported().waits == machine.message
     assert 4 < len(machine.jobs) < 50, "it backs off"
     machine.code = 0
     machine.until("done")
 
 
 def test_a_release_that_the_machine_refuses_has_failed_at_once(machine: Machine) -> None:
-    machine.code, machine.said = 2, "reason=unit-refused unit=x said='User=root' workload=shop"
+    machine.code, machine.message = 2, "reason=unit-refused unit=x said='User=root' workload=shop"
     machine.wants(WANTED)
     machine.until("failed", most=3)
     reported = machine.reported()
-    assert (reported.failed_step, reported.reason, reported.runs) == ("fetching", machine.said, OLD)
+    assert (reported.failed_step, reported.reason, reported.runs) == ("fetching", machine.message, OLD)
     machine.code = 0
     machine.act(60)
     assert machine.step == "failed" and len(machine.jobs) == 1
@@ -343,8 +346,13 @@ def test_the_secrets_of_a_release_are_there_before_it_starts(machine: Machine) -
     assert machine.releases.waits["shop"] == "reason=no-setting key=rollcall-secrets-shop workload=shop"
     assert machine.step == "fetching"
     machine.agent.secrets = (Secrets(workload="shop", revision="r7", turn=0, prefix="/p/"),)
+    machine.secret_fault = FatalError("reason=no-metadata key=shop.A")
+    for _ in range(30):
+        assert machine.act() == "fetching", "the key may arrive a moment later"
+    machine.secret_fault = None
+    machine.events.clear()
     machine.until("done")
-    expected = ["prepare b", "secrets r7 A B", "secrets r7 A B", "switch b", "started r7", "clean up b"]
+    expected = ["secrets r7 A B", "secrets r7 A B", "switch b", "started r7", "clean up b"]
     assert machine.events == [*expected, "forget all but A B"]
 
 

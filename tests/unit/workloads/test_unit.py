@@ -195,8 +195,8 @@ class TestInPlace:
         code: int,
         reason: str,
     ) -> None:
-        said = "2026-11-30 ERROR boot: reason=package-missing package=jq said='E: no'\n"
-        done = SimpleNamespace(returncode=1, stderr=said)
+        message = "2026-11-30 ERROR boot: reason=package-missing package=jq said='E: no'\n"
+        done = SimpleNamespace(returncode=1, stderr=message)
         monkeypatch.setattr("subprocess.run", lambda *_, **__: done)
         self.holds(home, self.NEW, **definition)
         assert workloads.main(["shop", "", str(tmp_path), "i-1", self.NEW]) == code
@@ -208,15 +208,15 @@ class TestInPlace:
         (tmp_path / "shop").mkdir()
         (tmp_path / "shop/start").write_text("x")
         release = pack({"run": "./start"}, tmp_path / "shop")
-        asked: list[str] = []
+        read: list[str] = []
 
         def secret(name: str) -> str:
-            asked.append(name)
+            read.append(name)
             return base64.b85encode(release.packed).decode()
 
         (tmp_path / "boot.sh").write_text("\n#FILES\n")
         cloud = SimpleNamespace(name="joyent", keys=lambda: {"rollcall-workloads": "shop"}, secret=secret)
         monkeypatch.setattr(workloads, "detect", lambda: cloud)
         assert workloads.main(["shop", str(tmp_path / "boot.sh"), str(tmp_path), "i-1", release.digest]) == 0
-        assert asked == [f"rollcall-carried-{release.digest}"]
+        assert read == [f"rollcall-carried-{release.digest}"]
         assert (home / "releases" / release.digest / "files/start").read_text() == "x"
