@@ -134,8 +134,12 @@ class TestInPlace:
     def home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         cloud = SimpleNamespace(name="aws", keys=lambda: {"rollcall-workloads": "shop"})
         monkeypatch.setattr(workloads, "detect", lambda: cloud)
-        monkeypatch.setattr(workloads, "confine", lambda *_, **given: self.confined.append(given))
         self.confined: list[dict[str, object]] = []
+
+        def confine(*_: object, **given: object) -> None:
+            self.confined.append(given)
+
+        monkeypatch.setattr(workloads, "confine", confine)
         return tmp_path / "opt/rollcall/workloads/shop"
 
     def holds(self, home: Path, digest: str, **definition: object) -> None:
