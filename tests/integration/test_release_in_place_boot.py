@@ -102,6 +102,8 @@ class Machine:
     def __init__(self, room: Room, cloud: str, releases: dict[str, Release], image: str = "debian-12") -> None:
         self.room, self.cloud, self.releases = room, cloud, releases
         self.guest = Guest(room, cloud, image, userdata.build() if cloud == "joyent" else "")
+        # What the stand-in of the metadata service calls the machine with this address.
+        self.instance = "i-" + self.guest.machine.address.replace(".", "").rjust(17, "0")
 
     def wants(self, workload: str, version: str, **words: Any) -> str:
         """Deliver a release, and write the wanted one, as a roll-out does; its digest."""
@@ -136,7 +138,7 @@ class Machine:
             text = self.guest.metadata.values.get(REPORT, "")
         else:
             try:
-                key = report_key(TO, self.guest.machine.id)
+                key = report_key(TO, self.instance)
                 text = CLOUD["aws"].client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read().decode()
             except ClientError:
                 text = ""
@@ -150,7 +152,8 @@ class Machine:
             found = self.report(workload)
             return found is not None and (found.wanted, found.step) == (digest, step)
 
-        assert until(is_there, seconds), (self.report(workload), self.log())
+        if not until(is_there, seconds):
+            pytest.fail(f"{self.report(workload)}\n{self.log()}")
         found = self.report(workload)
         assert found is not None
         return found

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rollcall import edge, probe
 from rollcall.answers import Answers
@@ -38,7 +38,7 @@ from rollcall.retrying import retried
 from rollcall.route53 import host_name, own_records, srv_names
 from rollcall.settings import PROBE, Join, MachineSettings, Secrets, ServiceJoin, workloads_in_place
 from rollcall.timers import seconds
-from rollcall.workload_secrets import STEP_S, WorkloadSecrets
+from rollcall.workload_secrets import STEP_S, Hook, WorkloadSecrets
 
 TICK = 2.0
 REREAD = 10.0
@@ -76,8 +76,16 @@ ASK_AGAIN_S = 1.0
 CACHE_CLOCK_S = 1.0
 EDGE_DAILY, EDGE_AGAIN = 86400.0, 60.0
 log = logging.getLogger("rollcall")
-if TYPE_CHECKING:
-    from rollcall.releasing import Releases
+
+
+class Releases(Protocol):
+    """The releases in place of this machine (rollcall.releasing)."""
+
+    waits: dict[str, str]
+
+    def has(self, name: str) -> bool: ...
+
+    def step(self, cloud: Cloud, keeper: WorkloadSecrets, hook: Hook) -> float: ...
 
 
 @dataclass

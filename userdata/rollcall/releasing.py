@@ -49,7 +49,7 @@ from rollcall.release_transitions import (
 )
 from rollcall.settings import Secrets
 from rollcall.wait_healthy import checks_of
-from rollcall.workload_secrets import STEP_S, WorkloadSecrets
+from rollcall.workload_secrets import STEP_S, Hook, WorkloadSecrets
 from rollcall.workload_units import DEFINITION, agent_starts
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ BUSY_S = 0.5
 SAME_STEP_S = 15.0
 _TRY_AGAIN_S, _REPORT_AGAIN_S, _SYSTEMD_S = 10.0, 60.0, 60.0
 _KEPT_FIELDS = ("step", "good", "away", "failed_step", "reason", "log", "failed")
-Hook = Callable[[str, Mapping[str, Any], str], str]
 log = logging.getLogger("rollcall")
 
 

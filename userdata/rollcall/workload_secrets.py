@@ -38,6 +38,8 @@ AGAIN_S = 60.0
 _SYSTEMCTL_S = 60.0
 # The file with the revision that a workload has. Without it the agent starts the workload, and runs its hook before.
 REVISION = ".revision"
+# What gets a workload, its definition and its release, and returns why it may not start yet.
+Hook = Callable[[str, Mapping[str, Any], str], str]
 log = logging.getLogger("rollcall")
 
 
@@ -71,7 +73,7 @@ class WorkloadSecrets:
         clock: Callable[[], float] = time.monotonic,
         systemctl: Callable[[Sequence[str]], None] | None = None,
         mounts: Path = Path("/proc/mounts"),
-        before: Callable[[str, Mapping[str, Any], str], str] = lambda *_: "",
+        before: Hook = lambda *_: "",
     ) -> None:
         self._cloud, self._others, self._clock = cloud, others, clock
         self._home, self._definitions, self._mounts = home, definitions, mounts

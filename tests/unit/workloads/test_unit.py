@@ -167,7 +167,12 @@ class TestInPlace:
     ) -> None:
         ran: list[str] = []
         done = SimpleNamespace(returncode=0)
-        monkeypatch.setattr("subprocess.run", lambda words, **_: ran.append(" ".join(words)) or done)
+
+        def run(words: list[str], **_: object) -> SimpleNamespace:
+            ran.append(" ".join(words))
+            return done
+
+        monkeypatch.setattr("subprocess.run", run)
         self.holds(home, self.OLD)
         (home / "current").symlink_to(f"releases/{self.OLD}")
         self.holds(home, self.NEW, packages=["jq"], before={"run": "./migrate", "timeout": 9})
