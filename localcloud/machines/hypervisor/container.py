@@ -164,7 +164,10 @@ def _command(machine: Machine, disk: Disk, namespace: Namespace, group: Group, o
         f"--network-bridge={NETWORKS[machine.cloud].bridge}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
         "--console=read-only",
         # As on a real machine: systemd enforces IPAddressDeny= by BPF, and passes over it where it may not (systemd.resource-control(5)).
-        "--system-call-filter=bpf",
+        # Container runtimes make a keyring for each container.
+        "--system-call-filter=bpf @keyring",
+        # podman refuses its storage driver `overlay` on a disk that is an overlay itself, as that of a machine is.
+        f"--bind={disk.containers}:/var/lib/containers",
     ]  # fmt: skip
     if machine.cloud == "joyent":
         nspawn.append(f"--bind={disk.zonecontrol}:/native/.zonecontrol")

@@ -51,6 +51,11 @@ class Disk:
         return self.folder / "zonecontrol"
 
     @property
+    def containers(self) -> Path:
+        """The folder of the machine's container images. The machine sees it at /var/lib/containers."""
+        return self.folder / "containers"
+
+    @property
     def run(self) -> Path:
         """The folder of the socket on which systemd-nspawn reports the progress of the boot."""
         return self.folder / "run"
@@ -60,7 +65,7 @@ class Disk:
 
         The machine is off, so its address may differ from that of its last boot.
         """
-        for folder in (self.folder / "root", self.folder / "work", self.zonecontrol, self.run):
+        for folder in (self.folder / "root", self.folder / "work", self.zonecontrol, self.run, self.containers):
             folder.mkdir(parents=True, exist_ok=True)
         if not self.upper.exists():
             fresh = self.folder / "upper.new"
