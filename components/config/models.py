@@ -134,10 +134,22 @@ _UNIT = Form(
     "Write its path below the files, as deploy/shop.service; no template (`@`), socket or timer",
 )
 _RUN_AS = Form(
-    r"(?!root$)[a-z_][a-z0-9_-]{0,31}",
+    r"(?!root$)[a-z_][a-z0-9_-]{0,31}|[1-9][0-9]{0,8}(?::[1-9][0-9]{0,8})?",
     "is not the name of a user that a workload may run as",
-    "Leave it out, or name one that a package makes, as www-data",
+    "Leave it out, or name one that a package makes, as www-data. For a container, numbers may be used too, as 1000:1000",
 )
+# A name with the host of its registry: podman of Debian has no other place where it looks for an image. The grammar is that of
+# https://github.com/distribution/reference/blob/main/reference.go
+_IMAGE = Form(
+    r"(?:localhost|[a-z0-9-]+(?:\.[a-z0-9-]+)+|[a-z0-9-]+(?=:))(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)+"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?",
+    "is not the image of a container",
+    "Write it with its registry, as ghcr.io/acme/cart@sha256:… or docker.io/library/nginx@sha256:…",
+)
+_ARGUMENT = Form(r"[^\x00-\x1f\x7f]*", "is not one line", "Write it without line breaks and control characters")
+_REGISTRY_USER = Form(r"[^\s:\x00-\x1f\x7f]{1,128}", "is not the name of a user", "Write it without spaces and colons")
+# Those of podman's own default that a program may need to become another user. NET_BIND_SERVICE is there in any case.
+CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
 _FOLDER = Form(
     r"(?!(?:.*/)?\.\.?(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*|\.",
     "is not a folder of the workload",
@@ -938,6 +950,32 @@ class BeforeSettings(Section):
     ] = 180
 
 
+def without_tag(image: str) -> str:
+    """Return the name of an image without its tag. A port of the registry is before a slash, and a tag is not."""
+    name, colon, tag = image.rpartition(":")
+    return name if colon and "/" not in tag else image
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrySettings(Section):
+    """The login at a private registry."""
+
+    user: Annotated[
+        str,
+        _REGISTRY_USER,
+        Field(description="the name of the user, or what the registry takes as one", examples=["acme"]),
+    ]
+    password: Annotated[
+        _Secret,
+        Field(
+            description="the password or the token:"
+            " `pulumi config set --secret --path 'rollcall:workloads.cart.registry.password'`",
+            json_schema_extra=_NEEDED,
+            default_factory=_no_secret,
+        ),
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkloadSettings(Section):
     """What machines run beside the agent."""
@@ -1046,6 +1084,50 @@ class WorkloadSettings(Section):
         NginxSettings | None,
         Field(description="in place of `run` and `unit`: nginx serves the files as a static site, `{root: public}`"),
     ] = None
+    container: Annotated[
+        str | None,
+        _IMAGE,
+        Field(
+            description="in place of `run`: the image of a container, with its registry and its digest"
+            " ([a container](workloads.md#a-container))",
+            examples=[f"ghcr.io/acme/cart@sha256:{'0' * 64}"],
+        ),
+    ] = None
+    registry: Annotated[
+        RegistrySettings | None,
+        Field(description="with `container`: the login at a private registry, `{user: acme, password: {secure: …}}`"),
+    ] = None
+    ports: Annotated[
+        tuple[Annotated[int, Field(strict=True, ge=1, le=65535)], ...],
+        Field(
+            description="with `container`: the ports that it listens on. It has the network of the machine",
+            examples=[[8080]],
+            max_length=20,
+        ),
+    ] = ()
+    args: Annotated[
+        tuple[Annotated[str, _ARGUMENT], ...],
+        Field(
+            description="with `container`: the arguments for what the image starts, in place of its own (`CMD`)",
+            examples=[["--port", "8080"]],
+            max_length=100,
+        ),
+    ] = ()
+    capabilities: Annotated[
+        tuple[Annotated[str, OneOf(CAPABILITIES)], ...],
+        Field(
+            description="with `container`: what the container may do beyond listening on ports below 1024, for an image that"
+            " starts as root and changes to another user: `[CHOWN, SETGID, SETUID]`"
+        ),
+        AfterValidator(_distinct),
+    ] = ()
+    read_only: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="with `container`: it may write to `/tmp`, `/var/tmp` and `/run` only, which are in memory",
+        ),
+    ] = False
     check: Annotated[
         tuple[CheckSettings, ...],
         Field(max_length=10),

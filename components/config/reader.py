@@ -28,7 +28,7 @@ _TYPED = {"integer": "-?(?:0|[1-9][0-9]{0,17})", "boolean": "true|false"}
 # The names that pydantic gives to fields and that are not keys.
 NOT_A_KEY = "\0"
 # Values that no message shows, encrypted or not: the secrets of a workload, and the access keys of a mirror.
-SECRETS = {"secrets", "accessKey", "secretKey"}
+SECRETS = {"secrets", "accessKey", "secretKey", "password"}
 
 
 class Model(Generic[T]):

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from pydantic.alias_generators import to_camel
 
 from components.config import release_checks
 from components.config.errors import Add, Faults, at, near
-from components.config.models import FLEET_NAME, SAMPLES, SITE_PORT, FleetSettings, Settings, WorkloadSettings
+from components.config.models import (
+    CLOSED_PORT,
+    FLEET_NAME,
+    SAMPLES,
+    SITE_PORT,
+    FleetSettings,
+    Settings,
+    WorkloadSettings,
+)
 from rollcall.settings import LONGEST_VALUE
 
 _WORKLOADS, _FLEETS = "rollcall:workloads", "rollcall:fleets"
@@ -17,6 +28,7 @@ _SECRET_NAME = r"(?!.*_pw$)[A-Za-z_][A-Za-z0-9_]{0,63}"
 # No parameter's value holds `{{}}`: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
 MOST_SECRET_BYTES = 4096
 MOST_WAIT_S = 10
+_KINDS = ("run", "unit", "container", "nginx")
 # A machine has to boot before its hook.
 HOOK_MARGIN_S = 60
 
@@ -86,11 +98,11 @@ def _source(key: str, definition: WorkloadSettings, add: Add) -> None:
 
 
 def _kind(key: str, definition: WorkloadSettings, add: Add) -> None:
-    kinds = [name for name in ("run", "unit", "nginx") if getattr(definition, name) is not None]
+    kinds = [name for name in _KINDS if getattr(definition, name) is not None]
     if len(kinds) > 1:
         add(f"{key}.{kinds[1]}", f"is there beside {kinds[0]}", "Keep one of the two")
     if not kinds:
-        add(key, "has neither run nor unit nor nginx", "Set one, as run: ./start or nginx: {root: public}")
+        add(key, f"has none of {', '.join(_KINDS)}", "Set one, as run: ./start or nginx: {root: public}")
     sourced = definition.files is not None or definition.artifact is not None
     if definition.nginx is not None and not sourced:
         add(f"{key}.files", "is missing", "Name the folder of the site, as workloads/www")
@@ -98,6 +110,7 @@ def _kind(key: str, definition: WorkloadSettings, add: Add) -> None:
         add(f"{key}.files", "is missing", "Name the folder with the unit file, as ../shop/dist")
     if definition.run is not None and definition.run.startswith("./") and not sourced:
         add(f"{key}.files", "is missing", "Name the folder with this program, or run one of a package")
+    _container(key, definition, add)
     if definition.nginx is None:
         if not definition.drain:
             problem = "is false, and a program that restarts refuses requests for a moment"
@@ -116,6 +129,52 @@ def _kind(key: str, definition: WorkloadSettings, add: Add) -> None:
             add(f"{key}.{name}", "is for a workload with run or unit", "Take it out")
 
 
+def without_digest(workload: WorkloadSettings, now: str = "") -> tuple[str, str, str]:
+    """Return the key, the problem and the fix for a container without a digest.
+
+    `now` is the fix if the registry was asked for the digest (components/preflight/container_images.py).
+    """
+    key = f"{at(_WORKLOADS, workload.name)}.container"
+    fix = (
+        f"Add the digest, as {workload.container}@sha256:…. `pulumi preview` shows the one that the registry has now. So does "
+        f"`skopeo inspect --format '{{{{.Digest}}}}' docker://{workload.container}`"
+    )
+    return key, f"{workload.container} has no digest, so machines could run different images", now or fix
+
+
+def _container(key: str, definition: WorkloadSettings, add: Add) -> None:
+    """Add the errors of a workload's container, and of keys that need one or exclude one."""
+    if definition.container is None:
+        for name in ("registry", "ports", "args", "capabilities", "read_only"):
+            if getattr(definition, name):
+                add(f"{key}.{to_camel(name)}", "is for a workload with container", "Take it out")
+        if definition.user is not None and definition.user[0].isdigit():
+            add(f"{key}.user", "is a number", "Name a user of the machine, as www-data")
+        return
+    if "@" not in definition.container:
+        add(*without_digest(definition))
+    for name in ("files", "artifact", "packages"):
+        if getattr(definition, name):
+            add(f"{key}.{name}", "is there beside container", "Put it into the image")
+    if definition.registry is not None:
+        _secret(f"{key}.registry.password", "password", definition.registry.password.get_secret_value(), add)
+    _own_ports(key, definition, add)
+
+
+def _own_ports(key: str, definition: WorkloadSettings, add: Add) -> None:
+    for number, port in enumerate(definition.ports):
+        if definition.ports.index(port) != number:
+            add(f"{key}.ports[{number}]", "is in it twice", "Name each once", value=str(port))
+    for check in definition.check:
+        requested = (check.http or check.tcp or "")[1:].partition("/")[0]
+        if definition.ports and requested and int(requested) not in definition.ports:
+            add(
+                f"{key}.check",
+                f"asks port {requested}, which is not in ports",
+                f"Add {requested} to ports, or correct the check",
+            )
+
+
 def _checks(key: str, definition: WorkloadSettings, add: Add) -> None:
     """Add the errors of a workload's checks. A check that the agent makes itself keeps it from everything else meanwhile."""
     for number, check in enumerate(definition.check):
@@ -126,6 +185,8 @@ def _checks(key: str, definition: WorkloadSettings, add: Add) -> None:
             add(f"{where}.interval", "is for a command", "Take it out: the agent makes other checks every 2 seconds")
         if definition.nginx is not None and check.grace is not None:
             add(f"{where}.grace", "is for a workload with run or unit", "Take it out")
+        if definition.container is not None and check.command is not None:
+            add(f"{where}.command", "would not run in the container", "Use http or tcp")
         if definition.nginx is not None and check.command is not None:
             add(f"{where}.command", "is for a workload with run or unit", "Use http or tcp")
     waits = sum(each.timeout or each.TIMEOUT_S for each in definition.check if each.command is None)
@@ -194,11 +255,22 @@ def _runs(settings: Settings, fleet: FleetSettings, add: Add) -> None:
         add(key, f"has names of over {LONGEST_VALUE} characters, which are a tag of the machine", "Shorten them")
     own = settings.workloads_of(fleet)
     served = _served(settings, fleet)
+    _ports(settings, fleet, key, served, add)
     if len(served) > 1:
         add(key, f"has {' and '.join(served)}, which nginx serves at the same port", "Keep one of them")
     checks = {each.check_words for each in own if each.check}
     if len(checks) > 1 and _needs_check(settings, fleet):
         add(key, "has workloads with several checks", "Set check of the sites and of the services that it joins")
+
+
+def _ports(settings: Settings, fleet: FleetSettings, key: str, served: Sequence[str], add: Add) -> None:
+    """Refuse a port that two workloads of a machine would listen on, as far as the configuration shows it."""
+    users = dict.fromkeys((SITE_PORT, CLOSED_PORT) if served else (), "nginx")
+    for workload in settings.workloads_of(fleet):
+        for port in workload.ports:
+            first = users.setdefault(port, workload.name)
+            if first != workload.name:
+                add(key, f"has {workload.name} and {first}, which listen on port {port}", "Change the port of one")
 
 
 def _sites(settings: Settings, fleet: FleetSettings, key: str, add: Add) -> None:

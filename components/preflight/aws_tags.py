@@ -140,7 +140,9 @@ def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
         workloads = dict.fromkeys(f"{WORKLOAD}{name}" for each in ec2 if not each.in_place for name in each.runs)
         in_place = [each for each in ec2 if each.in_place]
         live = dict.fromkeys(f"{prefix}{name}" for each in in_place for name in each.runs for prefix in (WANTED, GATE))
-        secrets = (f"{SECRETS}{one.name}" for each in ec2 for one in settings.workloads_of(each) if one.secrets)
+        secrets = (
+            f"{SECRETS}{one.name}" for each in ec2 for one in settings.workloads_of(each) if one.secrets or one.registry
+        )
         machine_keys = (
             "Name",
             VERSION,

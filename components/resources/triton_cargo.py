@@ -19,7 +19,7 @@ from pathlib import Path
 from components.config import mirror_checks, secret_names
 from components.config.models import FleetSettings, MirrorSettings, Settings, WorkloadSettings
 from components.joyent.machine_checks import LARGEST_BODY
-from components.resources import userdata
+from components.resources import userdata, workload_secrets
 from components.workloads.definitions import releases_of
 from components.workloads.release import Release
 from rollcall.settings import LONGEST_VALUE, MIRROR, STORE
@@ -110,7 +110,7 @@ def origins_size(settings: Settings, fleet: FleetSettings) -> int:
 
 def secrets_size(workload: WorkloadSettings) -> int:
     """Return how many bytes a workload's secrets take in the request that creates a Triton machine."""
-    values = {name: value.get_secret_value() for name, value in workload.secrets.items()}
+    values = workload_secrets.secrets_of(workload)
     return len(json.dumps(values)) if values else 0
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pulumi
 
 from components.config.models import FleetSettings, Settings, WorkloadSettings
+from rollcall.containers import PASSWORD
 from rollcall.settings import Secrets
 
 # The length in a machine setting with other words. It is long enough that two revisions are never the same.
@@ -46,17 +47,23 @@ def name_of(workload: str, secret: str) -> str:
     return f"{workload}.{secret}"
 
 
+def secrets_of(workload: WorkloadSettings) -> dict[str, str]:
+    """Return the values of all secrets that machines need for a workload: its own, and the password for its registry."""
+    found = {name: value.get_secret_value() for name, value in workload.secrets.items()}
+    return {**found, PASSWORD: workload.registry.password.get_secret_value()} if workload.registry else found
+
+
 def names_of(workloads: Iterable[WorkloadSettings]) -> list[str]:
     """Return the short names of all secrets of these workloads."""
-    return [name_of(each.name, secret) for each in workloads for secret in sorted(each.secrets)]
+    return [name_of(each.name, secret) for each in workloads for secret in sorted(secrets_of(each))]
 
 
 def values_of(workloads: Iterable[WorkloadSettings]) -> dict[str, pulumi.Output[str]]:
     """Return the secrets of these workloads by their short names."""
     return {
-        name_of(each.name, secret): pulumi.Output.secret(each.secrets[secret].get_secret_value())
+        name_of(each.name, secret): pulumi.Output.secret(value)
         for each in workloads
-        for secret in sorted(each.secrets)
+        for secret, value in sorted(secrets_of(each).items())
     }
 
 
@@ -73,7 +80,7 @@ def settings_of(
     """
     found = []
     for each in settings.workloads_of(fleet):
-        if not each.secrets:
+        if not secrets_of(each):
             continue
         users = [one.name for one in settings.fleets if each.name in one.runs]
         found.append(
@@ -94,7 +101,7 @@ def revision(workload: WorkloadSettings, key: pulumi.Output[str]) -> pulumi.Outp
     It is in a tag, so it is an HMAC: without the key, it does not help to guess a value. A rotation makes another key
     (components/resources/probe_key.py), and so another word.
     """
-    text = json.dumps({name: value.get_secret_value() for name, value in workload.secrets.items()}, sort_keys=True)
+    text = json.dumps(secrets_of(workload), sort_keys=True)
     signed = key.apply(lambda known: digest(known, workload.name, text))
     return pulumi.Output.unsecret(signed)
 
@@ -109,5 +116,5 @@ def _prefix(workload: WorkloadSettings, parameters: Mapping[str, pulumi.Output[s
     """Return the text before the names of a workload's secrets in its machines' cloud."""
     if parameters is None:
         return pulumi.Output.from_input(name_of(workload.name, ""))
-    secret = min(workload.secrets)
+    secret = min(secrets_of(workload))
     return parameters[name_of(workload.name, secret)].apply(lambda name: name.removesuffix(secret))

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from components.config.errors import at
-from components.config.models import CONFINEMENTS, CheckSettings, Settings, WorkloadSettings
+from components.config.models import CONFINEMENTS, CheckSettings, Settings, WorkloadSettings, without_tag
 from components.config.stack_file import project_of
 from components.workloads.packing import PackingError, files_of, pack
 from components.workloads.release import Release
-from rollcall.settings import DEFINITION_FORMAT
 from rollcall.unit_files import UnitFileError, read_unit
 
 _WORKLOADS = "rollcall:workloads"
-_NEW_KEYS = {"unit", "before", "checks"}
+# The keys that an agent must not ignore, with the first format of a definition that has them.
+_FORMATS = {"unit": 2, "before": 2, "checks": 2, "container": 3}
 
 
 def project_folder() -> Path:
@@ -54,14 +54,30 @@ def definition(workload: WorkloadSettings) -> dict[str, Any]:
         "memory": workload.memory,
         "cpu": workload.cpu,
         "confinement": workload.confinement if workload.confinement != CONFINEMENTS[0] else None,
+        "container": _container(workload) if workload.container is not None else None,
         "nginx": {"root": workload.nginx.root} if workload.nginx is not None else None,
         "check": workload.check[0].words if workload.has_plain_check else None,
         "grace": max(graces, default=None),
         "checks": [] if workload.has_plain_check else [_check(each) for each in workload.check],
     }
     used = {key: value for key, value in found.items() if value not in (None, [], {})}
+    lowest = max((_FORMATS.get(key, 1) for key in used), default=1)
     # Others keep the format that every agent reads.
-    return {**used, "format": DEFINITION_FORMAT} if used.keys() & _NEW_KEYS else used
+    return {**used, "format": lowest} if lowest > 1 else used
+
+
+def _container(workload: WorkloadSettings) -> dict[str, Any]:
+    image, _, digest = (workload.container or "").partition("@")
+    found = {
+        # podman ignores a tag beside a digest. Without the tag, another name for the same image is the same release.
+        "image": f"{without_tag(image)}@{digest}",
+        "registry": {"user": workload.registry.user} if workload.registry is not None else None,
+        "ports": list(workload.ports),
+        "args": list(workload.args),
+        "capabilities": list(workload.capabilities),
+        "readOnly": workload.read_only,
+    }
+    return {key: value for key, value in found.items() if value not in (None, [], False)}
 
 
 def _check(check: CheckSettings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from localcloud.machines.image import ImageError, release_of
+from rollcall.containers import PACKAGES
 
 
 def zones(config: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -38,6 +39,8 @@ def packages(config: Mapping[str, Any]) -> dict[str, list[str]]:
             workload = workloads.get(name) if isinstance(name, str) else None
             listed = workload.get("packages") if isinstance(workload, Mapping) else None
             named = [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
+            if isinstance(workload, Mapping) and "container" in workload:
+                named += PACKAGES
             if named:
                 found.setdefault(release, set()).update(named)
     return {release: sorted(names) for release, names in found.items()}

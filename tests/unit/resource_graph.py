@@ -296,7 +296,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "serviceDiscovery": {"zone": "unilans.net", "services": {"theService": _THE_SERVICE}},
         "workloads": {
             "shop": {
-                "run": "python3 -m shop",
+                "container": f"ghcr.io/acme/shop@sha256:{'0' * 64}",
+                "registry": {"user": "acme", "password": "secret-three"},
                 "secrets": {"DATABASE_URL": "postgres://secret-one", "API_KEY": "secret-two"},
             },
             "plain": {"run": "python3 -m plain"},

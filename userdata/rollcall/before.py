@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from rollcall.aws import AwsRefusedError
 from rollcall.bucket import Bucket
 from rollcall.command_checks import Run, failure, run_command, shown
+from rollcall.containers import secret_names
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.files import write_whole
 from rollcall.settings import Secrets
@@ -39,12 +40,12 @@ def unit_of(workload: str) -> str:
 
 
 def hooked(workloads: Iterable[str], definitions: Path = DEFINITIONS) -> tuple[Secrets, ...]:
-    """Return the workloads that the agent starts because of their hook, as workloads with no secrets."""
+    """Return the workloads that the agent starts because of their hook or their image, as workloads with no secrets."""
     found = []
     for name in workloads:
         file = definitions / name / "current/workload.json"
         definition = json.loads(file.read_text()) if file.is_file() else {}
-        if "before" in definition and not definition.get("secrets"):
+        if ("before" in definition or "container" in definition) and not secret_names(definition):
             found.append(Secrets(workload=name, revision="none", turn=0, prefix=""))
     return tuple(found)
 

@@ -36,12 +36,17 @@ def lines(home: str) -> str:
     return LINES.read_text().replace("@HOME@", home)
 
 
+def addresses() -> str:
+    """Return the line that keeps a unit from the metadata service."""
+    return _properties("", "IPAddressDeny=")[0]
+
+
 def lacking(home: str, *, metadata: bool) -> str:
     """Return what a workload can reach on this machine although it must not: `files`, `metadata` or both. Empty: it is confined.
 
     If that is not known, return the reason. `metadata`: whether there is a metadata service at the confined address, as on EC2.
     """
-    address = next(each.split()[0] for each in _properties(home, "IPAddressDeny=")).partition("=")[2]
+    address = addresses().split()[0].partition("=")[2]
     command = ["systemd-run", "--quiet", f"--unit={_UNIT}", "--property=Type=oneshot", "--property=DynamicUser=yes"]
     command += [f"--property={each}" for each in _properties(home)]
     _run(["systemctl", "reset-failed", f"{_UNIT}.service"])

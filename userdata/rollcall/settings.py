@@ -37,7 +37,7 @@ MIRROR = "rollcall-mirror-"
 FORMAT = "rollcall-format"
 SETTINGS_FORMAT = 1
 # The same for a workload's definition. 2 has `unit`, `before` and `checks`: an agent that ignored them would start something else.
-DEFINITION_FORMAT = 2
+DEFINITION_FORMAT = 3
 DRAIN = "rollcall-drain"
 STATUS = "rollcall-status"
 PROBE = "rollcall-probe"

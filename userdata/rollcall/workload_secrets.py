@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rollcall import containers
 from rollcall.backoff import Backoff, as_error
 from rollcall.clouds import Cloud
 from rollcall.errors import FatalError, TransientError
@@ -60,7 +61,7 @@ class WorkloadSecrets:
 
     `others` returns how many other machines are where this one has joined; None where it has not joined, and so may restart. `faults` has
     the reason for each workload that waits. `systemctl` runs it with these words. `before` gets a workload, its definition and its release,
-    and returns why it may not start yet.
+    and returns why it may not start yet. `prepare` gets the image of a container.
     """
 
     def __init__(
@@ -74,10 +75,12 @@ class WorkloadSecrets:
         systemctl: Callable[[Sequence[str]], None] | None = None,
         mounts: Path = Path("/proc/mounts"),
         before: Hook = lambda *_: "",
+        prepare: Callable[[str, Mapping[str, Any]], None] = containers.prepare,
     ) -> None:
         self._cloud, self._others, self._clock = cloud, others, clock
         self._home, self._definitions, self._mounts = home, definitions, mounts
         self._systemctl, self._before = systemctl or _systemctl, before
+        self._get_image = prepare
         self._states: dict[str, _State] = {}
         self.faults: dict[str, str] = {}
 
@@ -142,6 +145,8 @@ class WorkloadSecrets:
         if not state.put:
             self._replace(wanted.workload, self._fetched(wanted, definition))
             state.put = True
+        if applied is None:
+            self._get_image(wanted.workload, definition)
         if applied is None and (waits := self._before(wanted.workload, definition, self._release(wanted.workload))):
             return waits
         self._start(wanted.workload, "start" if applied is None else "restart")
@@ -190,7 +195,8 @@ class WorkloadSecrets:
     def _fetched(self, wanted: Secrets, definition: Mapping[str, Any]) -> dict[str, str]:
         """Return the values of all secrets of a workload, without line breaks at the end, which Triton's tools do not preserve."""
         return {
-            name: self._cloud.secret(f"{wanted.prefix}{name}").rstrip("\n") for name in definition.get("secrets", ())
+            name: self._cloud.secret(f"{wanted.prefix}{name}").rstrip("\n")
+            for name in containers.secret_names(definition)
         }
 
     def _replace(self, workload: str, values: Mapping[str, str]) -> bool:

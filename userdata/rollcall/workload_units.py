@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Any
 
-from rollcall import before, confinement
+from rollcall import before, confinement, containers
 from rollcall.command_checks import OUTPUT, unit_of
 from rollcall.unit_files import UnitFile
 from rollcall.wait_healthy import checks_of
@@ -26,21 +26,21 @@ def units(
 
     The hook of a release in place runs before `current` leads to that release, so its unit names the `digest`.
     """
-    found = {f"workload-{name}.service": _workload(name, definition, instance, own)}
+    confined = _confined(name, definition, instance, own)
+    found = {f"workload-{name}.service": _workload(name, definition, instance, own, confined)}
     if "before" in definition:
-        files = _files(name, f"releases/{digest}" if digest else "current")
-        confined = _confined(name, definition, instance, own).replace(_files(name), files)
-        found[before.unit_of(name)] = _before(name, definition["before"], confined, files)
+        hook = _before(name, definition, instance, confined)
+        release = f"releases/{digest}" if digest else "current"
+        found[before.unit_of(name)] = hook.replace(_files(name), _files(name, release))
     for number, each in enumerate(checks_of(definition)):
         if each["check"].startswith("command:"):
-            found[unit_of(name, number)] = _check(name, number, each, _confined(name, definition, instance, own))
+            found[unit_of(name, number)] = _check(name, number, each, confined)
     return found
 
 
-def _workload(name: str, definition: dict[str, Any], instance: str, own: UnitFile | None) -> str:
-    files = _files(name)
-    lines = own.service if own else (f"ExecStart={_literal(definition['run'])}",)
-    commands = "".join(f"{_line(each, files)}\n" for each in lines)
+def _workload(name: str, definition: dict[str, Any], instance: str, own: UnitFile | None, confined: str) -> str:
+    lines = own.service if own else _start(name, definition, instance)
+    commands = "".join(f"{_line(each, _files(name))}\n" for each in lines)
     if "grace" in definition:
         home = f"/opt/rollcall/workloads/{name}"
         commands += f"ExecStartPost=/usr/bin/python3 {home}/{WAIT} {home}/current/{DEFINITION}\n"
@@ -62,16 +62,38 @@ Restart=always
 RestartSec=1
 UMask=0077
 {commands}# What follows is the same for each workload, and comes last, so it has the last word.
-{_confined(name, definition, instance, own)}{install}"""
+{confined}{install}"""
+
+
+def _start(name: str, definition: dict[str, Any], instance: str) -> list[str]:
+    if "container" in definition:
+        return containers.lines(f"workload-{name}", definition, instance)
+    return [f"ExecStart={_literal(definition['run'])}"]
+
+
+def _wait(name: str, definition: dict[str, Any]) -> str:
+    """Return the lines that wait for the check, if it has a grace."""
+    if "grace" not in definition:
+        return ""
+    home = f"/opt/rollcall/workloads/{name}"
+    wait = f"ExecStartPost=/usr/bin/python3 {home}/{WAIT} {home}/current/{DEFINITION}\n"
+    return f"{wait}TimeoutStartSec={definition['grace'] + 90}\n"
 
 
 def agent_starts(definition: dict[str, Any]) -> bool:
     """Return whether the agent starts the workload, and not systemd at boot."""
-    return bool(definition.get("secrets")) or "before" in definition
+    return bool(definition.get("secrets")) or "before" in definition or "container" in definition
 
 
-def _before(name: str, hook: dict[str, Any], confined: str, files: str) -> str:
+def _before(name: str, definition: dict[str, Any], instance: str, confined: str) -> str:
     """Return the unit of a hook. It stays active after a success, so the agent can see how it ended."""
+    hook = definition["before"]
+    command = _literal(hook["run"])
+    lines = [f"ExecStart={command}"]
+    if "container" in definition:
+        # systemd does not have the variables of the container.
+        lines = containers.lines(f"before-workload-{name}", definition, instance, command.replace("$", "$$"))
+    commands = "\n".join(_line(each, _files(name)) for each in lines)
     return f"""[Unit]
 Description=Rollcall: before the workload {name}
 After=network-online.target
@@ -80,9 +102,9 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-{_line(f"ExecStart={_literal(hook['run'])}", files)}
 TimeoutStartSec={hook["timeout"]}
 UMask=0077
+{commands}
 {confined}"""
 
 
@@ -110,12 +132,14 @@ UMask=0077
 
 def _confined(name: str, definition: dict[str, Any], instance: str, own: UnitFile | None) -> str:
     """Return the lines that say what a process of the workload has, and what it may reach."""
-    env = {"ROLLCALL_INSTANCE": instance, **definition.get("env", {})}
-    lines = "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
     limits = {"MemoryMax": definition.get("memory"), "CPUQuota": definition.get("cpu")}
-    lines += "".join(f"{key}={value}\n" for key, value in limits.items() if value)
+    lines = "".join(f"{key}={value}\n" for key, value in limits.items() if value)
     # The agent writes these files to memory (workload_secrets.py): https://systemd.io/CREDENTIALS/
     lines += "".join(f"LoadCredential={each}:{SECRETS}/{name}/{each}\n" for each in definition.get("secrets", ()))
+    if "container" in definition:
+        return f"{lines}{confinement.addresses()}\n"
+    env = {"ROLLCALL_INSTANCE": instance, **definition.get("env", {})}
+    lines += "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
     user = definition.get("user") or (own.user if own else "")
     return f"""{lines}WorkingDirectory={_files(name)}
 {f"User={user}" if user else f"User={dynamic_user(name)}{chr(10)}DynamicUser=yes"}

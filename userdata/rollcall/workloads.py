@@ -27,7 +27,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ from urllib.parse import urlsplit
 # On a machine this module is beside the package, and boot.sh puts it on the path.
 import get_release
 from get_release import ReleaseError
-from rollcall import before, confinement
+from rollcall import before, confinement, containers
 from rollcall.clouds import Cloud, Ec2, Joyent, detect
 from rollcall.errors import FatalError, RollcallError
 from rollcall.files import write_whole
@@ -88,13 +88,13 @@ def set_up(name: str, script: str, root: str, instance: str) -> str:
     definition = get(name, digest, script, home, cloud, settings)
     changed = get_release.switch(home, digest, clean_up=WORKLOAD + name in settings)
     confine(name, definition, str(home), is_ec2=cloud.name == Ec2.name)
-    packages = " ".join(definition.get("packages", ()))
+    packages = " ".join(_packages(definition))
     if "nginx" in definition:
         return f"nginx {'changed' if changed else 'same'} {root_of(name, definition)} nginx {packages}".rstrip()
     changed |= write_units(name, definition, digest, root, instance)
     kind = "secret" if agent_starts(definition) else "unit"
-    if changed and "before" in definition:
-        # The former release runs. The agent starts this one when its hook has succeeded.
+    if changed and ("before" in definition or "container" in definition):
+        # The former release runs. The agent starts this one when it has the image, and when its hook has succeeded.
         confinement.stop(f"workload-{name}")
         (Path(f"{root}{SECRETS}") / name / REVISION).unlink(missing_ok=True)
         changed = False
@@ -117,12 +117,16 @@ def get(name: str, digest: str, script: str, home: Path, cloud: Cloud, settings:
     return definition
 
 
+def _packages(definition: Mapping[str, Any]) -> Sequence[str]:
+    return containers.PACKAGES if "container" in definition else definition.get("packages", ())
+
+
 def prepare(name: str, script: str, root: str, instance: str, digest: str) -> str:
     """Get a release and all that it needs, while another one runs: everything that can fail before the switch. Return its packages."""
     cloud, home = detect(), home_of(name, root)
     definition = get(name, digest, script, home, cloud, cloud.keys())
     confine(name, definition, str(home), is_ec2=cloud.name == Ec2.name, stops=False)
-    packages = [*(["nginx"] if "nginx" in definition else ()), *definition.get("packages", ())]
+    packages = [*(["nginx"] if "nginx" in definition else ()), *_packages(definition)]
     if "before" in definition:
         text = _units(name, definition, digest, root, instance)[before.unit_of(name)]
         if replaced(_unit_file(root, before.unit_of(name)), text):

@@ -266,6 +266,13 @@ def test_the_unit_of_a_hook_is_confined_as_the_workload_and_the_agent_starts_bot
     # Without a secret, the agent knows by the definition that it starts the workload.
     (tmp_path / "shop/current").mkdir(parents=True)
     file = tmp_path / "shop/current/workload.json"
-    for text, names in (('{"before": {}}', ["shop"]), ('{"before": {}, "secrets": ["X"]}', []), ("{}", [])):
+    texts = {
+        '{"before": {}}': ["shop"],
+        '{"before": {}, "secrets": ["X"]}': [],
+        '{"container": {}}': ["shop"],
+        '{"container": {"registry": {}}}': [],
+        "{}": [],
+    }
+    for text, names in texts.items():
         file.write_text(text)
         assert [each.workload for each in hooked(["shop", "site"], tmp_path)] == names

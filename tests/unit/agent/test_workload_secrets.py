@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,8 @@ class Machine:
         self.clock, self.store, self.others = Clock(), Store(), 1
         self.joined = True
         self.ran: list[str] = []
+        self.prepared: list[tuple[str, bool]] = []
+        self.pull_fault: RollcallError | None = None
         self.folder = folder
         (folder / "mounts").write_text(MEMORY)
         self.define(secrets=["DATABASE_URL"])
@@ -53,8 +56,14 @@ class Machine:
             clock=self.clock,
             systemctl=self._systemctl,
             mounts=self.folder / "mounts",
+            prepare=self._prepare,
         )
         return self.keeper
+
+    def _prepare(self, workload: str, definition: Mapping[str, Any]) -> None:
+        self.prepared.append((workload, (self.folder / "run/shop/registry-password").is_file()))
+        if self.pull_fault:
+            raise self.pull_fault
 
     def define(self, **definition: object) -> None:
         place = self.folder / "opt/shop/current"
@@ -281,3 +290,18 @@ class TestReleasesInPlace:
         assert machine.step("r2") == [] and machine.step("r2", after=SETTLE_S) == [
             "restart --no-block workload-shop.service"
         ]
+
+
+def test_the_image_of_a_container_is_there_before_it_starts_and_the_password_for_its_registry_before_that(
+    machine: Machine,
+) -> None:
+    machine.define(container={"image": "ghcr.io/acme/shop@sha256:…", "registry": {"user": "acme"}})
+    machine.store.values = {"/p/shop.registry-password": "hush-hush"}
+    machine.pull_fault = TransientError("reason=image-failed image=…")
+    assert machine.step() == [] and machine.keeper.faults == {"shop": "reason=image-failed image=… workload=shop"}
+    machine.pull_fault = None
+    assert machine.step(after=60) == START and machine.keeper.faults == {}
+    assert machine.prepared == [("shop", True)] * 2 and machine.value("registry-password") == "hush-hush"
+    # It is there for a restart.
+    assert machine.step("r2") == [] and machine.step("r2", after=SETTLE_S) == RESTART
+    assert len(machine.prepared) == 2

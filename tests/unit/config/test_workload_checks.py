@@ -73,7 +73,7 @@ W, F = "rollcall:workloads", "rollcall:fleets.shop.runs"
     [
         ("workloads/Shop!", {"run": "python3"}, f'{W}["Shop!"]: is not the name of a workload. Use 1 to 30 of'),
         ("workloads/site", {"run": "python3"}, f"{W}.site: is the name of a sample. Rename it."),
-        ("workloads/shop/run", None, f"{W}.shop: has neither run nor unit nor nginx. Set one, as run: ./start"),
+        ("workloads/shop/run", None, f"{W}.shop: has none of run, unit, container, nginx. Set one, as run: ./start"),
         ("workloads/www/run", "python3", f"{W}.www.nginx: is there beside run. Keep one of the two."),
         ("workloads/shop/unit", "shop.service", f"{W}.shop.unit: is there beside run. Keep one of the two."),
         ("workloads/shop/unit", "shop@.service", f"{W}.shop.unit: 'shop@.service' is not a unit file of the workload."),

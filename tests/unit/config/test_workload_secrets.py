@@ -72,3 +72,23 @@ def test_a_secret_from_an_environment_in_a_workload_without_secrets_is_refused()
     (found,) = faults(settings(env={"A": "b"}), None, is_secret=True)
     assert found.startswith(f"{KEY}: has a secret, and a workload's definition is in the state and in a bucket.")
     assert faults(settings(env={"A": "b"}), None, is_secret=False) == []
+
+
+PASSWORD = (KEY, "shop", "registry", "password")
+
+
+def private(password: str) -> Settings:
+    image = f"ghcr.io/acme/shop@sha256:{'0' * 64}"
+    return settings(run=None, container=image, registry={"user": "acme", "password": password})
+
+
+def test_a_password_for_a_registry_is_a_secret_in_its_place() -> None:
+    sealed = file(PASSWORD, registry={"user": "acme", "password": None})
+    assert faults(private("hush-hush"), sealed, is_secret=True) == []
+    assert faults(private("hush-hush"), file(), is_secret=True) == []
+    where = f"{KEY}.shop.registry.password"
+    for plain in (file(registry={"user": "acme", "password": "hush-hush"}), None):
+        (fault,) = faults(private("hush-hush"), plain, is_secret=False)
+        assert fault.startswith(f"{where}: is in plain text. Run `pulumi config set --secret --path '{where}'`")
+    (misplaced,) = faults(private("hush-hush"), file((KEY, "shop", "registry", "user")), is_secret=True)
+    assert misplaced.startswith(f"{KEY}.shop.registry.user: is a secret, and a workload's definition is in the state")

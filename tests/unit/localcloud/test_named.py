@@ -30,6 +30,12 @@ def test_zones(config: dict[str, Any], cloudflare: list[str], route53: list[str]
     assert zones(config) == {"cloudflare": cloudflare, "route53": route53}
 
 
+def test_a_container_needs_podman() -> None:
+    fleets = {"web": {"image": "debian-13", "runs": ["cart"]}}
+    config = {"rollcall:workloads": {"cart": {"container": "ghcr.io/acme/cart"}}, "rollcall:fleets": fleets}
+    assert packages(config) == {"debian-13": ["podman", "runc"]}
+
+
 def test_packages_are_those_of_the_workloads_that_fleets_run_by_release() -> None:
     workloads = {
         "shop": {"packages": ["gunicorn", "python3-venv"]},

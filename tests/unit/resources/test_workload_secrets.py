@@ -9,7 +9,7 @@ from components.resources.workload_secrets import digest
 from rollcall.settings import Secrets, parse_secrets
 from tests.unit.graphs import Graphs
 
-VALUES = {"DATABASE_URL": "postgres://secret-one", "API_KEY": "secret-two"}
+VALUES = {"DATABASE_URL": "postgres://secret-one", "API_KEY": "secret-two", "registry-password": "secret-three"}
 SETTING = "rollcall-secrets-shop"
 
 
@@ -33,6 +33,7 @@ def test_values_are_in_ssm_parameters_and_secret_metadata_and_nowhere_else(graph
     assert {graph(graphs)[name]["name"] for name in parameters} == {
         "/rollcall/local/shops/shop.API_KEY",
         "/rollcall/local/shops/shop.DATABASE_URL",
+        "/rollcall/local/shops/shop.registry-password",
     }
     assert {graph(graphs)[name]["type"] for name in parameters} == {"SecureString"}
     assert sorted(each.rpartition("::")[2] for each in machines) == ["there-0", "there-1"]
@@ -52,7 +53,7 @@ def test_a_role_reads_only_the_secrets_of_its_fleets_workloads(graphs: Graphs) -
         found: list[str] = statement["Resource"]
         return found
 
-    shop = ["arn:shops-shop.API_KEY", "arn:shops-shop.DATABASE_URL"]
+    shop = ["arn:shops-shop.API_KEY", "arn:shops-shop.DATABASE_URL", "arn:shops-shop.registry-password"]
     assert readable("shops") == ["arn:shops-probe-key", *shop, "arn:shops-token-scalability_expert"]
     assert readable("plains") == ["arn:plains-probe-key", "arn:plains-token-scalability_expert"]
 

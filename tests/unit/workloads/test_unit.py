@@ -78,11 +78,13 @@ def test_only_what_an_older_agent_must_not_ignore_has_a_newer_format() -> None:
         {"check": (CheckSettings(command="./healthy"),)},
         {"check": (CheckSettings(tcp=":1"), CheckSettings(tcp=":2"))},
     ):
-        assert definition(shop(**more))["format"] == DEFINITION_FORMAT
-    assert definition(WorkloadSettings(name="shop", unit="x.service"))["format"] == DEFINITION_FORMAT
+        assert definition(shop(**more))["format"] == 2
+    assert definition(WorkloadSettings(name="shop", unit="x.service"))["format"] == 2
+    image = f"ghcr.io/acme/shop@sha256:{'0' * 64}"
+    assert definition(WorkloadSettings(name="shop", container=image))["format"] == DEFINITION_FORMAT == 3
 
 
-@pytest.mark.parametrize(("form", "refused"), [(1, False), (2, False), (3, True)])
+@pytest.mark.parametrize(("form", "refused"), [(1, False), (2, False), (3, False), (4, True)])
 def test_a_machine_refuses_a_definition_of_a_newer_format(
     form: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,7 +99,7 @@ def test_a_machine_refuses_a_definition_of_a_newer_format(
     assert workloads.main(["shop", "", str(tmp_path), "i-1"]) == int(refused)
     assert (tmp_path / "etc/systemd/system/workload-shop.service").exists() != refused
     assert (home / "current").exists() != refused
-    assert ("workload=shop: has format '3', and this agent reads 2" in capsys.readouterr().err) == refused
+    assert ("workload=shop: has format '4', and this agent reads 3" in capsys.readouterr().err) == refused
 
 
 def test_a_new_release_with_a_hook_is_started_by_the_agent_and_the_former_one_stops(
