@@ -20,8 +20,10 @@ PACKAGES = {
     "prometheus": "prometheus",
     "named": "bind9",
     "knotd": "knot",
+    "docker-registry": "docker-registry",
+    "busybox": "busybox-static",
 }
-_FOLDERS = ("usr/sbin", "usr/bin")
+_FOLDERS = ("usr/sbin", "usr/bin", "bin")
 _LATE_S = 300.0
 
 

@@ -42,6 +42,7 @@ from components.preflight import (
     aws_tags,
     checkable,
     cloudflare_zone,
+    container_images,
     dns_conflicts,
     dynamic_zones,
     existing_resources,
@@ -126,6 +127,7 @@ def described(stack: str) -> tuple[Settings, list[str]]:
     doubled = stack_file.faults(Path(root), pulumi.get_stack()) if root else []
     exposed = workload_secrets.faults(settings, _file(root), is_secret="workloads" in hidden)
     exposed += mirror_checks.faults(settings, _file(root), is_secret="mirrors" in hidden)
+    wrong_values = container_images.with_digests(settings, wrong_values)
     return settings, [*doubled, *faults, *namespaces.misspelt(config_keys()), *wrong_values, *exposed]
 
 

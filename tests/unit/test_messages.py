@@ -26,6 +26,7 @@ _BUILT = ("PackingError", "_fault", "refused", "Form", "add")
 # Errors that no user sees as they are.
 INSIDE = {
     "FrameError": "the protocol between a machine and its metadata server",
+    "RegistryError": "a fault of a container has it as the reason in brackets",
     "TooLongError": "the edge answers with the status 413",
     "UnreachableError": "the edge answers with the status 502",
     "_RevokedError": "the edge answers with the status 526",
