@@ -111,9 +111,8 @@ def open_room(tmp_path: Path) -> Iterator[Room]:
         stack.enter_context(serve_imds(namespace, imds))
         for network in NETWORKS.values():
             stack.enter_context(serve_names(namespace, network.gateway, names))
-        pem, tls = self_signed(
-            tmp_path, "route53.amazonaws.com", "*.s3.us-west-2.amazonaws.com", "ssm.us-west-2.amazonaws.com"
-        )
+        hosts = "route53.amazonaws.com", "*.s3.us-west-2.amazonaws.com", "ssm.us-west-2.amazonaws.com"
+        pem, tls = self_signed(tmp_path, *hosts, "localhost", "registry.example.com")
         hypervisor = NspawnHypervisor(
             namespace=namespace, image=image, machines=tmp_path / "machines", guest_metadata=metadata.get, ca_pem=pem
         )
