@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import hashlib
 import io
 import json
 import socket
@@ -12,19 +10,19 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
 
+from localcloud.runtime.images import INDEX, MANIFEST, descriptor, digest, image_of
 from tests.programs import program
 
 USER, PASSWORD = "acme", "a-password-of-the-registry"
 # The line of htpasswd(1) for them: docker-registry takes bcrypt only.
 LOGIN = f"{USER}:$2b$05$abcdefghijklmnopqrstuutdet4itF4ObGgnA4Qq64c8TDpSfaMXC\n"
-INDEX = "application/vnd.oci.image.index.v1+json"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _STARTS_WITHIN_S = 20.0
 
 
@@ -42,6 +40,9 @@ class Image:
     env: Sequence[str] = ()
     architecture: str = "amd64"
 
+    def config(self) -> dict[str, Any]:
+        return {"Cmd": [*self.command], "Entrypoint": [*self.entrypoint], "Env": ["PATH=/bin", *self.env]}
+
     def layer(self) -> bytes:
         found = io.BytesIO()
         with tarfile.open(fileobj=found, mode="w") as archive:
@@ -57,8 +58,13 @@ class Image:
         return found.getvalue()
 
 
-def digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+def archive(image: Image) -> bytes:
+    """Return an image as an archive in the format of OCI (https://github.com/opencontainers/image-spec/blob/main/image-layout.md)."""
+    blobs, top = image_of(image.layer(), image.config(), image.architecture)
+    files = {f"blobs/{each.replace(':', '/')}": data for each, data in blobs.items()}
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()
+    files["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
+    return replace(image, files={name: (data, 0o644) for name, data in files.items()}, links={}).layer()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,32 +87,17 @@ class Registry:
             manifest = self._manifest(path, image)
             self._put(path, digest(manifest), MANIFEST, manifest)
             platform = {"os": "linux", "architecture": image.architecture}
-            listed.append({**_described(MANIFEST, manifest), "platform": platform})
+            listed.append({**descriptor(MANIFEST, manifest), "platform": platform})
         index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}).encode()
         return self._put(path, tag, INDEX, index)
 
     def _manifest(self, path: str, image: Image) -> bytes:
-        """Push the blobs of an image. Return its manifest (https://github.com/opencontainers/image-spec/blob/main/manifest.md)."""
-        tar = image.layer()
-        layer = gzip.compress(tar, mtime=0)
-        known = {"Cmd": [*image.command], "Entrypoint": [*image.entrypoint], "Env": ["PATH=/bin", *image.env]}
-        config = json.dumps(
-            {
-                "architecture": image.architecture,
-                "os": "linux",
-                "config": known,
-                "rootfs": {"type": "layers", "diff_ids": [digest(tar)]},
-            }
-        ).encode()
-        for blob in (layer, config):
+        """Push the blobs of an image. Return its manifest."""
+        blobs, top = image_of(image.layer(), image.config(), image.architecture)
+        manifest = blobs.pop(top["digest"])
+        for blob in blobs.values():
             self._blob(path, blob)
-        found = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": _described("application/vnd.oci.image.config.v1+json", config),
-            "layers": [_described("application/vnd.oci.image.layer.v1.tar+gzip", layer)],
-        }
-        return json.dumps(found).encode()
+        return manifest
 
     def _blob(self, path: str, data: bytes) -> None:
         began = self._call("POST", f"/v2/{path}/blobs/uploads/")
@@ -129,10 +120,6 @@ class Registry:
         )
         assert reply.ok, (reply.status_code, reply.text)
         return reply
-
-
-def _described(kind: str, data: bytes) -> dict[str, object]:
-    return {"mediaType": kind, "digest": digest(data), "size": len(data)}
 
 
 @contextlib.contextmanager

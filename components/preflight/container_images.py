@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import requests
 
 _TIMEOUT_S = 10.0
+# In a rehearsal this address has the images, because no registry is reached (localcloud/runtime/published.py).
+_LOCAL = "ROLLCALL_REGISTRY_URL"
 # The host behind the name docker.io: https://docs.docker.com/registry/spec/api/ has it as registry-1.docker.io.
 _HOSTS = {"docker.io": "registry-1.docker.io"}
 # An index of images for several architectures comes first. A registry answers with the first that it has.
@@ -103,15 +106,17 @@ def digest_of(image: Image, credentials: tuple[str, str] | None = None) -> str:
 
 
 def _digest(image: Image, credentials: tuple[str, str] | None) -> str:
-    url = f"https://{_HOSTS.get(image.host, image.host)}/v2/{image.path}/manifests/{image.tag}"
-    reply, authorization = _request("HEAD", url, ""), ""
+    host = _HOSTS.get(image.host, image.host)
+    base = os.environ.get(_LOCAL) or f"https://{host}"
+    url = f"{base}/v2/{image.path}/manifests/{image.tag}"
+    reply, authorization = _request("HEAD", url, "", host=host), ""
     if reply.status_code == 401:
         authorization = _authorization(reply.headers.get("WWW-Authenticate", ""), image, credentials)
-        reply = _request("HEAD", url, authorization)
+        reply = _request("HEAD", url, authorization, host=host)
     found = reply.headers.get("Docker-Content-Digest", "")
     if reply.status_code == 200 and not found:
         # The header is optional. The digest is that of the bytes of the manifest.
-        reply = _request("GET", url, authorization)
+        reply = _request("GET", url, authorization, host=host)
         found = f"sha256:{hashlib.sha256(reply.content).hexdigest()}"
     if reply.status_code != 200:
         raise RegistryError(
@@ -147,7 +152,9 @@ def _authorization(challenge: str, image: Image, credentials: tuple[str, str] | 
     return f"Bearer {token}"
 
 
-def _request(method: str, url: str, authorization: str, query: Mapping[str, str] | None = None) -> requests.Response:
+def _request(
+    method: str, url: str, authorization: str, query: Mapping[str, str] | None = None, host: str = ""
+) -> requests.Response:
     import requests
 
     def authorized(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -156,6 +163,8 @@ def _request(method: str, url: str, authorization: str, query: Mapping[str, str]
         return request
 
     headers = {"Accept": ", ".join(_MANIFESTS)}
+    # The local server answers for every registry.
+    headers |= {"Host": host} if host and os.environ.get(_LOCAL) else {}
     return requests.request(
         method, url, params=query, headers=headers, auth=authorized, timeout=_TIMEOUT_S, allow_redirects=True
     )

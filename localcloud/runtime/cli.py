@@ -14,13 +14,16 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from localcloud.network.namespace import NETWORKS, Namespace, NamespaceError
+from localcloud.runtime import images
 from localcloud.runtime.control import ControlError, ask
+from localcloud.runtime.published import PublishError
 
 ROOT = Path(__file__).resolve().parents[2]
 RESOLVER = NETWORKS["aws"].gateway
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, starter: Starter | None = None)
     state: Path = (chosen.state or ROOT / ".rollcall" / chosen.instance).absolute()
     try:
         return COMMANDS[chosen.command](state, chosen)
-    except (ControlError, NamespaceError) as wrong:
+    except (ControlError, NamespaceError, PublishError) as wrong:
         print(f"localcloud: {wrong}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -107,6 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="serve a file or a folder to machines at an https address")
     publish.add_argument("url", help="as https://releases.example.com/api-1")
     publish.add_argument("file", type=Path)
+    image = commands.add_parser("image", help="serve an image of a container to machines, as its registry does")
+    image.add_argument("name", help="as ghcr.io/acme/cart:1.4")
+    image.add_argument(
+        "source",
+        type=Path,
+        help="an archive (`podman save --format oci-archive`), or a folder with the files of an image",
+    )
+    image.add_argument("argv", nargs="*", metavar="command", help="what an image of a folder starts, as /start")
     commands.add_parser("partition", help="cut the clouds off from each other")
     commands.add_parser("isolate", help="cut one cloud off from everything").add_argument(
         "cloud", choices=["aws", "joyent"]
@@ -326,6 +337,22 @@ def _publish(state: Path, chosen: Any) -> int:
     return 0
 
 
+def _image(state: Path, chosen: Any) -> int:
+    """Print the line of the stack file for the image."""
+    host, _, path = chosen.name.partition("/")
+    repository, _, tag = path.partition(":")
+    if host == "docker.io":
+        host, repository = images.DOCKER_HUB, repository if "/" in repository else f"library/{repository}"
+    found, files = images.served(repository, tag or "latest", chosen.source, chosen.argv)
+    with tempfile.TemporaryDirectory() as folder:
+        for each in files:
+            file = Path(folder, "part")
+            file.write_bytes(each.data)
+            ask(state / "control.sock", "publish", url=f"https://{host}{each.path}", file=str(file), kind=each.kind)
+    print(f"container: {chosen.name}@{found}")
+    return 0
+
+
 def _network(state: Path, chosen: Any) -> int:
     ask(state / "control.sock", chosen.command, cloud=getattr(chosen, "cloud", None))
     return 0
@@ -346,6 +373,7 @@ COMMANDS = {
     "run": _run,
     "fault": _fault,
     "publish": _publish,
+    "image": _image,
     "partition": _network,
     "isolate": _network,
     "heal": _network,

@@ -44,7 +44,7 @@ class Controlled(Protocol):
 
     def have_zones(self, cloudflare: Sequence[str], route53: Sequence[str]) -> list[str]: ...
 
-    def publish(self, url: str, file: Path) -> str: ...
+    def publish(self, url: str, file: Path, kind: str = "") -> str: ...
 
 
 class ControlServer:
@@ -78,7 +78,7 @@ class ControlServer:
             "faults": lambda _: daemon.faults.active(),
             "secondary": lambda request: daemon.follow(request["zone"], request["server"], request["key"]),
             "zones": lambda request: daemon.have_zones(request["cloudflare"], request["route53"]),
-            "publish": lambda request: daemon.publish(request["url"], Path(request["file"])),
+            "publish": lambda request: daemon.publish(request["url"], Path(request["file"]), request.get("kind", "")),
             "partition": lambda _: daemon.namespace.partition(),
             "isolate": lambda request: daemon.namespace.isolate(request["cloud"]),
             "heal": lambda _: daemon.namespace.heal(),

@@ -227,6 +227,8 @@ class Daemon:
         }
         for other in self.datacenters[1:]:
             apis[f"cloudapi {other.datacenter}"] = self.faults.middleware("cloudapi", other.app, other.app.throttled)
+        # What a preview asks the registries of images.
+        apis["registries"] = self._published.app
         for name, app in apis.items():
             self._serve(name, app, [listen("127.0.0.1")])
         self._name_datacenters()
@@ -302,8 +304,8 @@ class Daemon:
             self.aws.add_zone(name)
         return [*at_cloudflare, *at_route53]
 
-    def publish(self, url: str, file: Path) -> str:
-        """Serve a file to machines at an https address that is not on this machine. Return its SHA-256.
+    def publish(self, url: str, file: Path, kind: str = "") -> str:
+        """Serve a file to machines at an https address that is not on this machine. Return its SHA-256. `kind` is its media type.
 
         Raises PublishError, also for a host of one of the clouds.
         """
@@ -312,7 +314,7 @@ class Daemon:
         host = (urlsplit(url).hostname or "").lower()
         if any(host == each or host.endswith(f".{each}") for each in self._fronts if each not in self._own_hosts):
             raise PublishError(f"{url}: is a host of one of the clouds. Choose the address of another web server.")
-        host, digest = self._published.add(url, file)
+        host, digest = self._published.add(url, file, **({"kind": kind} if kind else {}))
         self._own_hosts.add(host)
         self._fronts[host] = self._published.app
         self._resolver.add_host(host, NETWORKS["aws"].gateway)
@@ -414,6 +416,7 @@ class Daemon:
             "TRITON_KEY_FILE": str(self._keys.triton_file),
             "ROLLCALL_DNS": f"127.0.0.1:{ports['dns']}",
             "ROLLCALL_CA_FILE": str(self._ca_file),
+            "ROLLCALL_REGISTRY_URL": self._url("registries"),
             "ROLLCALL_SITE_URL": f"http://127.0.0.1:{ports['site']}/",
         }
 

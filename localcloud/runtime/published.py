@@ -29,10 +29,13 @@ class Published:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._files: dict[tuple[str, str], Path] = {}
+        self._files: dict[tuple[str, str], tuple[Path, str]] = {}
 
-    def add(self, url: str, file: Path) -> tuple[str, str]:
-        """Copy a file and serve it at this address. Return the address's host and the file's SHA-256. Raises PublishError."""
+    def add(self, url: str, file: Path, kind: str = "application/octet-stream") -> tuple[str, str]:
+        """Copy a file and serve it at this address, with the media type `kind`. Return the address's host and the file's SHA-256.
+
+        Raises PublishError.
+        """
         parts = urlsplit(url)
         host = (parts.hostname or "").lower()
         if parts.scheme != "https" or "." not in host or parts.port not in (None, 443) or parts.path in ("", "/"):
@@ -47,18 +50,18 @@ class Published:
         except OSError as unread:
             raise PublishError(f"{file}: cannot be read ({unread.strerror}). Name a file.") from unread
         with self._lock:
-            self._files[host, unquote(parts.path)] = self._folder / digest
+            self._files[host, unquote(parts.path)] = self._folder / digest, kind
         return host, digest
 
     def app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer GET and HEAD as a plain web server does, and 404 for what is not published."""
         host = environ.get("HTTP_HOST", "").partition(":")[0].lower()
         with self._lock:
-            file = self._files.get((host, environ.get("PATH_INFO", "/")))
+            file, kind = self._files.get((host, environ.get("PATH_INFO", "/")), (None, ""))
         if file is None or environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             start_response("404 Not Found", [("Content-Length", "0")])
             return [b""]
-        headers = [("Content-Length", str(file.stat().st_size)), ("Content-Type", "application/octet-stream")]
+        headers = [("Content-Length", str(file.stat().st_size)), ("Content-Type", kind)]
         start_response("200 OK", headers)
         return [b""] if environ["REQUEST_METHOD"] == "HEAD" else _read(file)
 

@@ -123,7 +123,13 @@ class Sandbox:
         )
         inside = ["env", f"PYTHONPATH={ROOT}", *self._localcloud("run", "--")]
         found["ROLLCALL_SSH"] = shlex.join([*inside, "ssh", "-i", str(self.state / "keys" / OPERATORS)])
-        for name in ("AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"):
+        for name in (
+            "AWS_ENDPOINT_URL",
+            "CLOUDFLARE_BASE_URL",
+            "TRITON_URL",
+            "ROLLCALL_SITE_URL",
+            "ROLLCALL_REGISTRY_URL",
+        ):
             if urlsplit(found[name]).hostname != "127.0.0.1":
                 raise SandboxError(
                     f"{name}: {found[name]} is not this machine, and a sandbox reaches loopback only. Run `make down`, then `make up`."

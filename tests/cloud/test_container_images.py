@@ -18,6 +18,9 @@ from pydantic import SecretStr
 from components.config.models import RegistrySettings
 from components.config.reader import read_whole
 from components.preflight.container_images import Image, RegistryError, digest_of, with_digests
+from localcloud.network.http import Server, listen
+from localcloud.runtime.images import digest, served
+from localcloud.runtime.published import Published
 from tests import container_registry
 from tests.container_registry import PASSWORD, USER, Registry
 from tests.integration.cloud_stubs import self_signed
@@ -142,7 +145,7 @@ class _TokenHandler(BaseHTTPRequestHandler):
             challenge = f'Bearer realm="https://{self.server.where}/token",service="registry.test",scope="repository:acme/cart:pull"'
             return self._reply(403 if known else 401, b"", {"WWW-Authenticate": challenge})
         assert "application/vnd.oci.image.index.v1+json" in self.headers["Accept"]
-        header = {"Docker-Content-Digest": container_registry.digest(self.server.manifest)}
+        header = {"Docker-Content-Digest": digest(self.server.manifest)}
         return self._reply(200, self.server.manifest if with_body else b"", header if self.server.has_header else {})
 
     def _reply(self, status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -174,7 +177,7 @@ def test_a_token_service_gets_the_login_and_the_registry_its_token(
 ) -> None:
     tokens.field, tokens.has_header = field, has_header
     image = Image.of(f"{tokens.where}/acme/cart:1.4")
-    assert digest_of(image, (USER, PASSWORD)) == container_registry.digest(tokens.manifest)
+    assert digest_of(image, (USER, PASSWORD)) == digest(tokens.manifest)
     assert set(tokens.scopes) == {"repository:acme/cart:pull"}
     with pytest.raises(RegistryError, match="refuses access"):
         digest_of(image)
@@ -186,4 +189,27 @@ def test_the_login_of_a_workload_is_used(tokens: TokenRegistry) -> None:
     read, faults = settings(f"{tokens.where}/acme/cart:1.4", registry={"user": USER, "password": PASSWORD})
     assert read.workloads[0].registry == RegistrySettings(user=USER, password=SecretStr(PASSWORD))
     (fault,) = with_digests(read, faults)
-    assert container_registry.digest(tokens.manifest) in fault
+    assert digest(tokens.manifest) in fault
+
+
+def test_a_rehearsal_asks_its_own_server_in_place_of_every_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image/start").write_text("#!/bin/sh")
+    published, socket = Published(tmp_path / "published"), listen("127.0.0.1")
+    found, files = served("acme/cart", "1.4", tmp_path / "image", ["/start"])
+    for number, each in enumerate(files):
+        file = tmp_path / str(number)
+        file.write_bytes(each.data)
+        published.add(f"https://ghcr.io{each.path}", file, each.kind)
+    server = Server(published.app, [socket])
+    server.start()
+    monkeypatch.setenv("ROLLCALL_REGISTRY_URL", f"http://127.0.0.1:{socket.getsockname()[1]}")
+    try:
+        assert digest_of(Image.of("ghcr.io/acme/cart:1.4")) == found
+        for other in ("ghcr.io/acme/cart:2", "quay.io/acme/cart:1.4"):
+            with pytest.raises(RegistryError, match="no such image"):
+                digest_of(Image.of(other))
+    finally:
+        server.stop()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from localcloud.runtime.control import ask
 from tests.cloud.test_daemon import Local, runs, until
@@ -199,3 +200,21 @@ class TestLife:
         until(lambda: not runs(first))
         clouds.start()
         assert clouds.dig("api.cloudflare.com") == ["198.51.100.1"]
+
+
+def test_an_image_is_served_as_its_registry_does_to_machines_and_to_the_program(clouds: Inside, tmp_path: Path) -> None:
+    (tmp_path / "cart").mkdir()
+    (tmp_path / "cart/start").write_bytes(b"program")
+    output = clouds("image", "registry.shop.example/acme/cart:1", str(tmp_path / "cart"), "/start")
+    name, _, digest = output.strip().removeprefix("container: ").partition("@")
+    assert name == "registry.shop.example/acme/cart:1" and digest.startswith("sha256:")
+    path = f"/v2/acme/cart/manifests/{digest}"
+    code, body = clouds.curl(f"https://registry.shop.example{path}")
+    assert code == 200 and f"sha256:{hashlib.sha256(body.encode()).hexdigest()}" == digest
+    url = ask(clouds.state / "control.sock", "env")["ROLLCALL_REGISTRY_URL"]
+    reply = requests.head(f"{url}/v2/acme/cart/manifests/1", headers={"Host": "registry.shop.example"}, timeout=5)
+    assert (reply.status_code, reply.headers["Content-Type"]) == (200, "application/vnd.oci.image.manifest.v1+json")
+    assert requests.get(f"{url}/v2/acme/cart/manifests/1", timeout=5).status_code == 404
+    assert clouds.refused("image", "registry.shop.example/a:1", "/no/file").startswith(
+        "localcloud: /no/file: is not an archive"
+    )

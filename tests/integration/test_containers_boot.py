@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
-import socketserver
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +17,17 @@ from components.resources import release_files, releases, userdata
 from components.resources.dns_credentials import policy_document
 from components.workloads.definitions import release_of
 from components.workloads.release import Release
+from localcloud.dns.secondary import Relay
 from localcloud.machines.image.build import ensure
 from localcloud.machines.packages import offer
+from localcloud.network.http import Server
 from localcloud.network.namespace import NETWORKS
 from localcloud.runtime.fronts import repositories
+from localcloud.runtime.images import served
+from localcloud.runtime.published import Published
 from rollcall.containers import PACKAGES, PASSWORD
 from tests import container_registry
-from tests.container_registry import Image, Registry
+from tests.container_registry import Image, Registry, archive
 from tests.integration import test_boot
 from tests.integration.cloud_stubs import serve_wsgi
 from tests.integration.machine_room import Room, until
@@ -79,50 +80,16 @@ def image(version: str = "1") -> Image:
     )
 
 
-class _Forward(socketserver.BaseRequestHandler):
-    """Pass a connection on to the registry, which listens outside of the machines' network."""
-
-    target: tuple[str, int]
-
-    def handle(self) -> None:
-        with socket.create_connection(self.target) as other:
-            threads = [
-                threading.Thread(target=_copy, args=pair) for pair in ((self.request, other), (other, self.request))
-            ]
-            for each in threads:
-                each.start()
-            for each in threads:
-                each.join()
-
-
-def _copy(source: socket.socket, to: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            to.sendall(data)
-        to.shutdown(socket.SHUT_WR)
-
-
-class _Forwarder(socketserver.ThreadingTCPServer):
-    daemon_threads, block_on_close = True, False
-
-    def __init__(self, listener: socket.socket, target: tuple[str, int]) -> None:
-        handler = type("Handler", (_Forward,), {"target": target})
-        super().__init__(("", 0), handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
-
-
 @contextlib.contextmanager
 def forwarded(room: Room, registry: Registry) -> Iterator[None]:
     """Serve a registry to machines, as HOST and PORT."""
     gateway = NETWORKS["aws"].gateway
     room.names[HOST] = gateway
     host, _, port = registry.where.partition(":")
-    server = _Forwarder(room.namespace.listen(gateway, PORT), (host, int(port)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    relay = Relay(room.namespace.listen(gateway, PORT), (host, int(port)))
+    relay.start()
     yield
-    server.shutdown()
-    server.server_close()
+    relay.stop()
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +117,23 @@ def secrets_in_ssm(room: Room) -> None:
     (instance,) = cloud.run(IamInstanceProfile={"Name": cloud.role("carts", policy)})
     key, secret, token = cloud.credentials(instance)
     room.imds.credentials |= {"AccessKeyId": key, "SecretAccessKey": secret, "Token": token}
+
+
+@contextlib.contextmanager
+def published(room: Room, folder: Path) -> Iterator[str]:
+    """Serve an image to machines as a rehearsal does. Yield its name with the digest."""
+    made, gateway = Published(folder / "published"), NETWORKS["aws"].gateway
+    (folder / "cart.tar").write_bytes(archive(image("published")))
+    found, files = served("acme/cart", "1", folder / "cart.tar")
+    for number, each in enumerate(files):
+        file = folder / str(number)
+        file.write_bytes(each.data)
+        made.add(f"https://{HOST}{each.path}", file, each.kind)
+    room.names[HOST] = gateway
+    server = Server(made.app, [room.namespace.listen(gateway, PORT)], room.tls)
+    server.start()
+    yield f"{HOST}:{PORT}/acme/cart:1@{found}"
+    server.stop()
 
 
 def cart(registry: Registry, version: str = "1") -> WorkloadSettings:
@@ -248,3 +232,12 @@ def test_a_hook_runs_in_the_image_and_unused_images_are_removed(
     # As many as releases are on the disk: the former one for a way back.
     assert until(lambda: guest.run("podman images --quiet | wc -l") == "2", 20), guest.run("podman images --digests")
     assert len(guest.run("cat /var/lib/rollcall/images").split()) == 2
+
+
+def test_a_rehearsal_serves_an_image_as_its_registry_does(
+    room: Room, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with published(room, tmp_path) as name:
+        release = release_of(replace(cart(registry), container=name, registry=None), tmp_path)
+        guest = boot(room, "joyent", "debian-13", release, monkeypatch)
+        assert until(lambda: got(guest, "version") == "published", 120), (guest.log(), journal(guest))

@@ -27,6 +27,7 @@ GOOD = {
     "CLOUDFLARE_BASE_URL": "http://127.0.0.1:2/client/v4",
     "TRITON_URL": "http://127.0.0.1:3",
     "ROLLCALL_SITE_URL": "http://127.0.0.1:4/",
+    "ROLLCALL_REGISTRY_URL": "http://127.0.0.1:5",
     "TRITON_ACCOUNT": "it's me",
 }
 
@@ -283,7 +284,10 @@ class TestRehearsal:
         assert found["PULUMI_BACKEND_URL"] == f"file://{printed.folder}/backend?metadata=skip"
         assert found["PATH"].startswith("/engine:")
 
-    @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL"])
+    @pytest.mark.parametrize(
+        "name",
+        ["AWS_ENDPOINT_URL", "CLOUDFLARE_BASE_URL", "TRITON_URL", "ROLLCALL_SITE_URL", "ROLLCALL_REGISTRY_URL"],
+    )
     @pytest.mark.parametrize(
         "url", ["https://api.example.com/", "http://127.0.0.1.example.com/", "http://127.0.0.1@example.com/", ""]
     )
