@@ -22,6 +22,7 @@ import get_release
 from rollcall import workloads
 from rollcall.backoff import Backoff, as_error
 from rollcall.clouds import Cloud, detect
+from rollcall.containers import secret_names
 from rollcall.errors import FatalError, TransientError
 from rollcall.files import write_whole
 from rollcall.health import Check, all_of, check_of
@@ -287,7 +288,7 @@ class Releases:
         if action == CLEAN_UP:
             runs = self._host.runs(name)
             self._host.clean_up(name, {runs, progress.good, progress.wanted.digest if progress.wanted else ""})
-            keeper.forget(name, self._host.definition(name, runs).get("secrets", ()))
+            keeper.forget(name, secret_names(self._host.definition(name, runs)))
         if action not in (PREPARE, SWITCH) or (one.tried == (action, progress.target) and now < one.tries.not_before):
             return
         try:
@@ -337,7 +338,7 @@ class Releases:
 
     def _secrets(self, name: str, definition: Mapping[str, Any]) -> Secrets:
         found = next((each for each in self._agent.secrets if each.workload == name), None)
-        if found is None and definition.get("secrets"):
+        if found is None and secret_names(definition):
             raise TransientError(f"reason=no-setting key=rollcall-secrets-{name}")
         return found or Secrets(workload=name, revision="none", turn=0, prefix="")
 

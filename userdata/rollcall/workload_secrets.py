@@ -113,10 +113,11 @@ class WorkloadSecrets:
             state.tries.error = waits
 
     def ensure(self, wanted: Secrets, definition: Mapping[str, Any]) -> None:
-        """Fetch the secrets of a release in place that this machine does not have. Those of the release that runs stay."""
+        """Fetch the secrets and the image of a release in place that this machine does not have. Those of the release that runs stay."""
         folder = self._home / wanted.workload
-        if not all((folder / name).is_file() for name in definition.get("secrets", ())):
+        if not all((folder / name).is_file() for name in containers.secret_names(definition)):
             self._put(wanted.workload, self._fetched(wanted, definition))
+        self._get_image(wanted.workload, definition)
 
     def started(self, wanted: Secrets) -> None:
         """Note that a release in place was started with its secrets."""

@@ -305,3 +305,20 @@ def test_the_image_of_a_container_is_there_before_it_starts_and_the_password_for
     # It is there for a restart.
     assert machine.step("r2") == [] and machine.step("r2", after=SETTLE_S) == RESTART
     assert len(machine.prepared) == 2
+
+
+def test_the_image_of_a_release_in_place_is_pulled_with_its_secrets_while_the_former_one_serves(
+    machine: Machine,
+) -> None:
+    machine.store.values["/p/shop.registry-password"] = "hush-hush"
+    settings = {
+        "secrets": ["DATABASE_URL"],
+        "container": {"image": "ghcr.io/acme/shop@sha256:…", "registry": {"user": "acme"}},
+    }
+    machine.pull_fault = TransientError("reason=image-failed image=…")
+    with pytest.raises(TransientError, match="image-failed"):
+        machine.keeper.ensure(setting("r1"), settings)
+    machine.pull_fault = None
+    machine.keeper.ensure(setting("r1"), settings)
+    assert machine.prepared == [("shop", True)] * 2 and machine.value("registry-password") == "hush-hush"
+    assert machine.ran == []
