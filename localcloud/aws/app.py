@@ -25,6 +25,8 @@ from localcloud.aws.route53.records import Change
 from localcloud.aws.route53.records import RecordSet as Route53RecordSet
 from localcloud.aws.route53.store import MANNER
 from localcloud.aws.s3 import S3
+from localcloud.aws.simulation import ACTION as SIMULATE
+from localcloud.aws.simulation import Simulator
 from localcloud.aws.sts import StsApi
 from localcloud.aws.wire import SERVICES, AwsError, Call, Reply, render, scope_of, service_of
 from localcloud.dns.data import RecordSet, ZoneSource
@@ -100,6 +102,7 @@ class Aws(Observer, ZoneSource):
         self._authorization = Authorization(
             account=self.account, region_of=self._region_of, iam=lambda: self._moto.iam, clock=clock
         )
+        self._simulator = Simulator(self.account, lambda: self._moto.iam, self._identities.operator_arn)
         self._others: dict[str, Aws] = {}
         self.issuers = Issuers(clock)
         """The issuers of OpenID Connect tokens, with their known keys."""
@@ -218,6 +221,9 @@ class Aws(Observer, ZoneSource):
             return region.quotas.answer(call)
         if call.service == "sts":
             return self.sts.answer(call, principal)
+        if call.action == SIMULATE:
+            with self._lock:
+                return self._simulator.answer(call)
         with self._lock:
             iam.check(call, self._moto.iam)
         if call.action == "DeleteUser":

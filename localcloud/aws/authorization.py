@@ -85,9 +85,7 @@ class Authorization:
             groups = [group for group in list(iam.groups.values()) if holder in group.users]
         if holder is None:
             return [], None
-        found = [policy for each in (holder, *groups) for policy in _documents(each)]
-        boundary = iam.managed_policies.get(getattr(holder, "permissions_boundary_arn", None))
-        return found, _read(_current(boundary)) if boundary is not None else None
+        return [policy for each in (holder, *groups) for policy in documents_of(each)], boundary_of(iam, holder)
 
     def context(self, principal: Principal, call: Call) -> dict[str, Value]:
         """Return the condition keys that every request has."""
@@ -134,7 +132,13 @@ def _is_about(principal: Principal, named: Any) -> bool:
     return any(each in known for each in (whom if isinstance(whom, list) else [whom]))
 
 
-def _documents(holder: Any) -> Iterator[Policy]:
+def boundary_of(iam: Any, holder: Any) -> Policy | None:
+    """Return the permissions boundary of a user or a role from moto."""
+    boundary = iam.managed_policies.get(getattr(holder, "permissions_boundary_arn", None))
+    return _read(_current(boundary)) if boundary is not None else None
+
+
+def documents_of(holder: Any) -> Iterator[Policy]:
     """Yield inline and attached policies of a user, a group or a role from moto."""
     for text in list(holder.policies.values()):
         yield _read(text)

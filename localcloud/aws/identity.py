@@ -200,6 +200,10 @@ class Identities:
         self._iam = iam
         self._clock = clock
 
+    @property
+    def operator_arn(self) -> str:
+        return self._operator.arn
+
     def of(self, call: Call) -> Principal:
         """Return the signer of a request. Raises AwsError, with the codes of the call's service, if the signer is not known."""
         header = call.headers.get("authorization", "")

@@ -142,7 +142,7 @@ def parameter_arn(name: str, account: str, region: str) -> str:
 
 def _iam(call: Call, account: str, principal_name: str) -> Need:
     action = f"iam:{call.action}"
-    if arn := call.get("PolicyArn"):
+    if arn := call.get("PolicyArn") or call.get("PolicySourceArn"):
         return Need(action=action, resource=arn)
     for field, kind in _IAM_RESOURCES:
         if name := call.get(field):
