@@ -8,6 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from localcloud.aws import iam, operations
@@ -73,6 +75,7 @@ class Aws(Observer, ZoneSource):
     ) -> None:
         self.account = account or str(10**11 + secrets.randbelow(9 * 10**11))
         sessions = Sessions(self.account, clock, credential_lifetime)
+        self._clock = clock
         self._lock, pool = threading.RLock(), AddressPool(*addresses)
         self.regions = {
             name: Region(
@@ -195,7 +198,9 @@ class Aws(Observer, ZoneSource):
             where = "".join(traceback.format_tb(broken.__traceback__))
             _log.error("the local %s failed at a request: %s\n%s", service, type(broken).__name__, where)
             reply = render(service, AwsError("InternalFailure", "The local AWS failed; its log says more.", 500))
-        return _send(reply, environ, start_response)
+        # As in every answer of AWS: the time by its own clock (RFC 9110 section 6.6.1).
+        dated = replace(reply, headers={"Date": formatdate(self._clock(), usegmt=True), **reply.headers})
+        return _send(dated, environ, start_response)
 
     def _answer(self, call: Call) -> Reply:
         if call.service and call.service not in SERVICES:

@@ -72,8 +72,8 @@ class Simulator:
 
 def _context(call: Call) -> dict[str, Value]:
     found: dict[str, Value] = {}
-    for number, entry in call.groups("ContextEntries.member").items():
-        key, kind = entry.get("ContextKeyName", ""), entry.get("ContextKeyType", "")
+    for number, given in call.groups("ContextEntries.member").items():
+        key, kind = given.get("ContextKeyName", ""), given.get("ContextKeyType", "")
         if not key or kind not in _KEY_TYPES:
             raise AwsError("InvalidInput", f"Invalid context entry {number}: {key} of type {kind}")
         values = tuple(call.members(f"ContextEntries.member.{number}.ContextKeyValues.member"))

@@ -60,12 +60,12 @@ def test_a_condition_needs_its_key_in_the_request(cloud: Cloud) -> None:
     arn = user(cloud, "passer", passing)
     (found,) = simulated(cloud, arn, ["iam:PassRole"])
     assert (found["EvalDecision"], found["MissingContextValues"]) == ("implicitDeny", ["iam:PassedToService"])
-    entry = {
+    value = {
         "ContextKeyName": "iam:PassedToService",
         "ContextKeyType": "string",
         "ContextKeyValues": ["ec2.amazonaws.com"],
     }
-    (found,) = simulated(cloud, arn, ["iam:PassRole"], ContextEntries=[entry])
+    (found,) = simulated(cloud, arn, ["iam:PassRole"], ContextEntries=[value])
     assert (found["EvalDecision"], found.get("MissingContextValues", [])) == ("allowed", [])
 
 
