@@ -81,6 +81,17 @@ def is_unknown(error: Any) -> bool:
     return code_of(error) in _UNKNOWN and not _LATE.search(str(error))
 
 
+def is_blameless(error: Exception) -> bool:
+    """Return whether AWS did not answer, failed, or throttled: nothing is known about the credentials then."""
+    from botocore import exceptions as botocore
+    from botocore.parsers import ResponseParserError
+
+    if not isinstance(error, botocore.ClientError):
+        return isinstance(error, botocore.ConnectionError | botocore.HTTPClientError | ResponseParserError)
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    return code_of(error) in _BUSY or status >= 500
+
+
 def code_of(error: Any) -> str:
     return str(error.response.get("Error", {}).get("Code") or "refused")
 

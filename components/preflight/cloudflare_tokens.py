@@ -134,7 +134,7 @@ def operator_fault(api: CloudflareApi, own: Verified, wanted: tuple[str, ...]) -
     """
     permission = next((each for each in wanted if _TOKENS in each), None)
     try:
-        found = api.get(f"{own.owner}/tokens/{own.id}")
+        granted = granted_to(api, own)
     except ApiRefusedError as refused:
         if not refused.permission:
             raise
@@ -142,14 +142,15 @@ def operator_fault(api: CloudflareApi, own: Verified, wanted: tuple[str, ...]) -
             f"{api.key}: may make no token for the machines (HTTP {refused.status}). Give it {_scoped(own, permission)}, or make one with "
             f"DNS Write and `pulumi config set --secret {KEY}`."
         )
-    granted = {
-        group.get("name")
-        for policy in found.get("policies") or []
-        if policy.get("effect") == "allow"
-        for group in policy["permission_groups"]
-    }
     lacking = [each for each in wanted if granted and not {each, each.replace(" Read", " Write")} & granted]
     return f"{api.key}: lacks {', '.join(lacking)}. Edit its permissions." if lacking else None
+
+
+def granted_to(api: CloudflareApi, own: Verified) -> frozenset[str]:
+    """Return the permission groups of a token. Raises the errors of CloudflareApi: few tokens may read their own permissions."""
+    found = api.get(f"{own.owner}/tokens/{own.id}")
+    allowing = (each for each in found.get("policies") or [] if each.get("effect") == "allow")
+    return frozenset(str(group.get("name")) for policy in allowing for group in policy["permission_groups"])
 
 
 def _scoped(own: Verified, group: str) -> str:

@@ -44,9 +44,11 @@ class CloudflareFound:
 
     `fault` is why it cannot be used. `token_account` is the id of the account that owns the operator's token, empty for
     a user's. `owner` is the path of that owner, and `api` sends the operator's requests where the stack makes tokens.
+    `is_failing`: Cloudflare did not answer, or throttled, so nothing is known about the token.
     """
 
     fault: str | None = None
+    is_failing: bool = False
     token_account: str = ""
     owner: str = ""
     api: CloudflareApi | None = None
@@ -90,7 +92,7 @@ def cloudflare_found(
             accounts = [*(each.account for each in zones), *([own.account] if own.account else [])]
             fault = cloudflare_tokens.machine_fault(machines, zones[0].id if zones else "", zone.zone, accounts)
     except (ApiFailingError, ApiRefusedError, cloudflare_tokens.InactiveError) as refused:
-        return CloudflareFound(fault=str(refused))
+        return CloudflareFound(fault=str(refused), is_failing=isinstance(refused, ApiFailingError))
     return CloudflareFound(fault=fault, token_account=own.account, owner=own.owner, api=None if given else api)
 
 
