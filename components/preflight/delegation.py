@@ -164,7 +164,8 @@ def _queried(query: dns.message.Message, server: Server, ask: Ask) -> dns.messag
     """Return the reply; None if there is none."""
     try:
         return ask(query, server)
-    except (dns.exception.DNSException, OSError):
+    except (dns.exception.DNSException, OSError, EOFError):
+        # EOFError: the server closed the connection without an answer.
         return None
 
 

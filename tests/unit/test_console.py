@@ -20,6 +20,7 @@ STACK = {
         "adopt",
         "catalogue",
         "check",
+        "doctor",
         "exec",
         "hold",
         "logs",
@@ -59,7 +60,7 @@ def of_the_machine(capsys: pytest.CaptureFixture[str]) -> set[str]:
 def test_help_lists_every_command_of_a_stack_and_of_a_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
-    assert len(STACK) == 11
+    assert len(STACK) == 12
     for folder in (ROOT, tmp_path):
         done = rollcall(folder, word)
         assert (done.returncode, done.stderr) == (0, "")

@@ -25,8 +25,10 @@ _FAULT = re.compile(r"((rollcall|aws|cloudflare):|CLOUDFLARE_|TRITON_|AWS_)\S*: 
 _BUILT = ("PackingError", "_fault", "refused", "Form", "add")
 # Errors that no user sees as they are.
 INSIDE = {
+    "EngineError": "doctor shows it as the reason inside its own message",
     "FrameError": "the protocol between a machine and its metadata server",
     "RegistryError": "a fault of a container has it as the reason in brackets",
+    "ProviderError": "doctor shows it as the reason inside its own message",
     "TooLongError": "the edge answers with the status 413",
     "UnreachableError": "the edge answers with the status 502",
     "_RevokedError": "the edge answers with the status 526",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from components.preflight.aws_permissions import ROWS, actions_in
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,3 +28,16 @@ def test_every_call_of_aws_has_its_action() -> None:
     used = [each.split(" ") for each in listed if not each.startswith(("cloudflare ", "cloudapi ", "sts "))]
     assert len(used) > 10
     assert [f"{service} {call}" for service, call in used if not re.search(rf"\b{call}\b", document)] == []
+
+
+def test_the_table_of_permissions_is_what_doctor_simulates() -> None:
+    document = (ROOT / "docs/operations.md").read_text()
+    part = document[document.index("\n### AWS\n") :].partition("\n## ")[0]
+    listed: dict[str, tuple[str, ...]] = {}
+    for label, text in re.findall(r"^\| (?!for \|)([^|]+) \| ([^|]+) \|$", part, re.M):
+        words = re.findall(r"`((?:[a-z0-9]+:)?[A-Z]\w+)`", text)
+        if not words:
+            # `those of roll calls and status`
+            continue
+        listed[re.split(r" \(|;|,(?= in the store)", label.replace("`", ""))[0]] = actions_in(" ".join(words))
+    assert listed == {row: actions_in(words) for row, words in ROWS.items()}

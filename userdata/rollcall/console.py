@@ -16,6 +16,7 @@ ABOUT_A_STACK = {
     "patch": "upgrade and reboot the machines of a fleet, batch by batch, each out of DNS meanwhile",
     "adopt": "find DNS records made by hand for the stack's machines; with --yes they become the machines' own",
     "check": "the errors of a stack's configuration, all at once; without the engine and without a network",
+    "doctor": "versions, credentials, permissions, zones and network, each with its fix; in ten seconds",
     "review": "what `pulumi preview` would do, as a comment for the reviewer of a change",
     "release": "`release export FOLDER` writes the files of a mirror, for a web server that you fill",
     "catalogue": "the images and sizes that a fleet may name, of both clouds",

@@ -1,0 +1,1 @@
+"""`rollcall doctor`: check what an operator needs before `pulumi up`."""
