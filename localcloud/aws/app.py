@@ -20,6 +20,7 @@ from localcloud.aws.ec2.gates import gates
 from localcloud.aws.identity import Identities, Principal, Sessions
 from localcloud.aws.needs import needs_of
 from localcloud.aws.openid import Issuers
+from localcloud.aws.quotas import BUCKETS
 from localcloud.aws.region import Region
 from localcloud.aws.route53 import PRESENT, Limits, Route53
 from localcloud.aws.route53.names import normalize
@@ -110,7 +111,7 @@ class Aws(Observer, ZoneSource):
         self.issuers = Issuers(clock)
         """The issuers of OpenID Connect tokens, with their known keys."""
         self.sts = StsApi(self._moto, sessions, self.issuers, lambda account: self._others.get(account))
-        self.s3 = S3(self.account, self._is_bucket_of_another)
+        self.s3 = S3(self.account, self._is_bucket_of_another, lambda: self._home.quotas.value(BUCKETS))
         self.route53 = Route53(clock=clock, faults=faults, limits=route53_limits)
         self.app: WSGIApp = self._serve
         if faults is not None:

@@ -1,4 +1,4 @@
-"""Refuse what IAM refuses and moto accepts: tags of the wrong form, and policies that are too long.
+"""Refuse what IAM refuses and moto accepts: tags of the wrong form, policies and names that are too long, and more than the quotas allow.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 """
@@ -15,15 +15,57 @@ from localcloud.aws.wire import AwsError, Call
 _CASELESS = ("CreateRole", "CreateUser", "TagRole", "TagUser")
 # The limit of characters other than blanks, in all inline policies of one user, role or group.
 _MOST = {"PutUserPolicy": ("user", 2048), "PutRolePolicy": ("role", 10240), "PutGroupPolicy": ("group", 5120)}
+# The quota that GetAccountSummary shows for what an action makes.
+_COUNTED = {"CreateRole": "Roles", "CreateInstanceProfile": "InstanceProfiles", "CreateUser": "Users"}
+_LONGEST_NAMES = {
+    "CreateRole": ("RoleName", 64),
+    "CreateUser": ("UserName", 64),
+    "CreateInstanceProfile": ("InstanceProfileName", 128),
+    "PutRolePolicy": ("PolicyName", 128),
+    "PutUserPolicy": ("PolicyName", 128),
+}
 
 
 def check(call: Call, iam: Any) -> None:
     """Raises AwsError for a request that IAM would refuse. `iam` is moto's backend."""
+    if call.action in _LONGEST_NAMES:
+        _check_name(call)
     if call.action in _MOST:
         _check_size(call, iam)
+    if call.action in _COUNTED:
+        _check_count(_COUNTED[call.action], iam)
+    if call.action == "CreateAccessKey":
+        _check_keys(call, iam)
     tags = [_pair(each) for each in call.groups("Tags.member").values()]
     if tags:
         tagrules.check(tags, tagrules.IAM, same=str.lower if call.action in _CASELESS else str)
+
+
+def _check_name(call: Call) -> None:
+    field, most = _LONGEST_NAMES[call.action]
+    name = call.get(field) or ""
+    if len(name) > most:
+        member = f"{field[0].lower()}{field[1:]}"
+        raise AwsError(
+            "ValidationError",
+            f"1 validation error detected: Value '{name}' at '{member}' failed to satisfy constraint: Member must have length "
+            f"less than or equal to {most}",
+        )
+
+
+def _check_count(what: str, iam: Any) -> None:
+    """https://docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html#API_CreateRole_Errors"""
+    summary = iam.account_summary.summary_map
+    if summary[what] >= summary[f"{what}Quota"]:
+        quota = summary[f"{what}Quota"]
+        raise AwsError("LimitExceeded", f"Cannot exceed quota for {what}PerAccount: {quota}", 409)
+
+
+def _check_keys(call: Call, iam: Any) -> None:
+    quota = iam.account_summary.summary_map["AccessKeysPerUserQuota"]
+    user = iam.users.get(call.get("UserName") or "")
+    if user is not None and len(user.access_keys) >= quota:
+        raise AwsError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {quota}", 409)
 
 
 def _check_size(call: Call, iam: Any) -> None:

@@ -47,9 +47,9 @@ class Region:
             clock=clock,
             terminated_visible=terminated_visible,
         )
-        self.ec2 = Ec2Api(self.moto, backend, self.power, vcpu_limit=vcpu_limit)
-        self.ssm = SsmApi(self.moto)
         self.quotas = QuotasApi(account, name, vcpu_limit)
+        self.ec2 = Ec2Api(self.moto, backend, self.power, vcpu_limit=vcpu_limit, quota=self.quotas.value)
+        self.ssm = SsmApi(self.moto)
         self.imds = imds.Imds(store=backend, power=self.power, sessions=sessions, region=name, lock=lock, clock=clock)
 
     def instances(self) -> list[Any]:

@@ -20,12 +20,18 @@ _PUBLIC = "/aws/service/"
 # https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html
 _LONGEST_STANDARD = 4096
 _LONGEST_ADVANCED = 8192
+# https://docs.aws.amazon.com/general/latest/gr/ssm.html#limits_ssm
+_MOST_STANDARD = 10_000
+# https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html (Name). The 1,011 characters include what is in
+# front of the name in its ARN.
+_LONGEST_NAME, _MOST_LEVELS = 1011, 15
 
 
 class SsmApi:
     def __init__(self, moto: Moto) -> None:
         self._moto = moto
         self._mask = secrets.token_bytes(32)
+        self.most_standard = _MOST_STANDARD
         self._publish()
 
     def answer(self, call: Call) -> Reply:
@@ -36,7 +42,9 @@ class SsmApi:
         if call.action == "SendCommand":
             raise _not_managed(parameters, self._moto.account)
         if call.action == "PutParameter":
+            self._check_name(str(parameters.get("Name", "")))
             _check_size(parameters)
+            self._check_count(parameters)
             _check_nesting(str(parameters.get("Value", "")))
         if isinstance(parameters.get("Tags"), list):
             tagrules.check([(each.get("Key", ""), each.get("Value", "")) for each in parameters["Tags"]], tagrules.SSM)
@@ -49,6 +57,25 @@ class SsmApi:
         if parameters.get("WithDecryption") is not True:
             self._hide(document)
         return Reply(status=reply.status, body=json.dumps(document).encode(), content_type="application/x-amz-json-1.1")
+
+    def _check_name(self, name: str) -> None:
+        arn = f"arn:aws:ssm:{self._moto.region}:{self._moto.account}:parameter/{name.lstrip('/')}"
+        if len(arn) > _LONGEST_NAME:
+            raise AwsError("ValidationException", f"The parameter name is longer than {_LONGEST_NAME} characters.")
+        if name.strip("/").count("/") >= _MOST_LEVELS:
+            raise AwsError(
+                "HierarchyLevelLimitExceededException", f"A hierarchy can have a maximum of {_MOST_LEVELS} levels."
+            )
+
+    def _check_count(self, parameters: dict[str, Any]) -> None:
+        """https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html#API_PutParameter_Errors"""
+        known = [name for name, versions in self._moto.ssm._parameters.items() if versions]
+        own = [name for name in known if not name.startswith(_PUBLIC)]
+        if parameters.get("Name") not in own and len(own) >= self.most_standard and parameters.get("Tier") != "Advanced":
+            raise AwsError(
+                "ParameterLimitExceeded",
+                "You have exceeded the number of parameters for this AWS account. Delete one or more parameters and try again.",
+            )
 
     def _hide(self, value: Any) -> None:
         """moto's undecrypted text is the plain text with a prefix; real SSM gives the ciphertext."""

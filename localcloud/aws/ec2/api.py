@@ -12,12 +12,13 @@ from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from localcloud.aws import filters
-from localcloud.aws.ec2 import ipv6, parts
+from localcloud.aws.ec2 import groups, ipv6, parts
 from localcloud.aws.ec2.launch import check_metadata_options, prepare
 from localcloud.aws.ec2.modify import modify
 from localcloud.aws.ec2.power import CODES, Change, Power
 from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_specifications, check_tags
 from localcloud.aws.moto_backends import Moto
+from localcloud.aws.quotas import GROUPS, RULES
 from localcloud.aws.wire import AwsError, Call, Reply, request_id, xml
 
 _NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
@@ -26,13 +27,16 @@ _PAGE = 1000
 
 
 class Ec2Api:
-    """`vcpu_limit` is the account's quota of vCPUs that run at a time (VcpuLimitExceeded)."""
+    """`vcpu_limit` is the account's quota of vCPUs that run at a time (VcpuLimitExceeded). `quota` gives another quota by its code."""
 
-    def __init__(self, moto: Moto, store: Any, power: Power, *, vcpu_limit: int) -> None:
+    def __init__(
+        self, moto: Moto, store: Any, power: Power, *, vcpu_limit: int, quota: Callable[[str], float]
+    ) -> None:
         self._moto = moto
         self._store = store
         self._power = power
         self._vcpu_limit = vcpu_limit
+        self._quota = quota
         self._launched: dict[str, tuple[frozenset[tuple[str, str]], Reply]] = {}
         self._launching = threading.Lock()
         self._ipv6 = ipv6.Addresses()
@@ -45,6 +49,8 @@ class Ec2Api:
             "DescribeInstances": self._describe,
             "GetConsoleOutput": self._console,
             "CreateSecurityGroup": self._create_group,
+            "AuthorizeSecurityGroupIngress": self._authorize,
+            "AuthorizeSecurityGroupEgress": self._authorize,
             "CreateTags": self._tag,
             "ModifyInstanceAttribute": self._modify,
             "ModifyInstanceMetadataOptions": self._modify_options,
@@ -241,7 +247,14 @@ class Ec2Api:
 
     def _create_group(self, call: Call) -> Reply:
         check_specifications(call)
-        return self._moto.answer(call)
+        with self._moto.lock:
+            groups.check_count(self._store, self._quota(GROUPS))
+            return self._moto.answer(call)
+
+    def _authorize(self, call: Call) -> Reply:
+        with self._moto.lock:
+            groups.check_rules(call, self._store, self._quota(RULES))
+            return self._moto.answer(call)
 
     def _detach(self, call: Call) -> Reply:
         self._refuse_dry_run(call)

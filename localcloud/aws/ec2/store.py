@@ -54,6 +54,9 @@ class Corrections(_Backend):
                 boot_mode="uefi-preferred",
             )
 
+    def _verify_group_will_respect_rule_count_limit(self, *_: Any, **__: Any) -> None:
+        """Do nothing: moto counts the rules of both families together (localcloud/aws/ec2/groups.py)."""
+
     def associate_vpc_cidr_block(self, vpc_id: str, cidr_block: str, amazon_provided: bool) -> Any:
         """Give the VPC a CIDR of our range. moto invents one that belongs to a real network."""
         if not amazon_provided:

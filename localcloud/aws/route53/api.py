@@ -103,6 +103,8 @@ class Route53:
             ("POST", "hostedzone/*"): _Route("UpdateHostedZoneComment", zone, self._comment),
             ("DELETE", "hostedzone/*"): _Route("DeleteHostedZone", zone, self._delete_zone),
             ("GET", "hostedzonesbyname"): _Route("ListHostedZonesByName", "", self._list_by_name),
+            ("GET", "hostedzonelimit/*/MAX_RRSETS_BY_ZONE"): _Route("GetHostedZoneLimit", zone, self._zone_limit),
+            ("GET", "accountlimit/*"): _Route("GetAccountLimit", "", self._account_limit),
             ("GET", "hostedzonecount"): _Route("GetHostedZoneCount", "", self._count),
             ("GET", "healthcheck"): _Route("ListHealthChecks", "", self._list_checks),
             ("GET", "healthcheckcount"): _Route("GetHealthCheckCount", "", self._count_checks),
@@ -208,6 +210,17 @@ class Route53:
     def _count(self, _: Call, __: str) -> Reply:
         return answer("GetHostedZoneCountResponse", element("HostedZoneCount", str(len(self.store.all()))))
 
+    def _zone_limit(self, _: Call, zone_id: str) -> Reply:
+        """https://docs.aws.amazon.com/Route53/latest/APIReference/API_GetHostedZoneLimit.html"""
+        found = self.store.zone(zone_id)
+        return _limited("GetHostedZoneLimitResponse", "MAX_RRSETS_BY_ZONE", self.store.most_sets, len(found.sets))
+
+    def _account_limit(self, call: Call, kind: str) -> Reply:
+        """https://docs.aws.amazon.com/Route53/latest/APIReference/API_GetAccountLimit.html"""
+        if kind != "MAX_HOSTED_ZONES_BY_OWNER":
+            raise not_emulated(call, "it has zones, record sets and their tags", action=f"GetAccountLimit of {kind}")
+        return _limited("GetAccountLimitResponse", kind, self.store.most_zones, len(self.store.all()))
+
     def _list_checks(self, call: Call, _: str) -> Reply:
         """Return an empty list: health checks cannot be created here.
 
@@ -243,6 +256,11 @@ class Route53:
             raise AwsError("InvalidInput", f"Number of tags limit of {_MOST_TAGS} exceeded")
         zone.tags = tags
         return answer("ChangeTagsForResourceResponse", "")
+
+
+def _limited(response: str, kind: str, value: int, count: int) -> Reply:
+    limit = f"<Limit>{element('Type', kind)}{element('Value', str(value))}</Limit>"
+    return answer(response, [limit, element("Count", str(count))])
 
 
 def _check_health(changes: list[Change]) -> None:

@@ -66,9 +66,13 @@ class BatchError(ValueError):
         self.messages = tuple(messages)
 
 
-def apply(zone: str, sets: Mapping[Key, RecordSet], changes: Sequence[Change]) -> dict[Key, RecordSet | None]:
+def apply(
+    zone: str, sets: Mapping[Key, RecordSet], changes: Sequence[Change], most: int = MOST_IN_ZONE
+) -> dict[Key, RecordSet | None]:
     """Return what the batch changes, in order: each key with its new set, or None if the set is deleted. Raises BatchError.
 
+    `most` is how many record sets the zone may have: MAX_RRSETS_BY_ZONE of
+    https://docs.aws.amazon.com/Route53/latest/APIReference/API_GetHostedZoneLimit.html . A set counts once, whatever its values.
     https://docs.aws.amazon.com/Route53/latest/APIReference/API_ChangeResourceRecordSets.html
     """
     faults = [*_over_quota(changes), *_repeated(changes)]
@@ -76,7 +80,7 @@ def apply(zone: str, sets: Mapping[Key, RecordSet], changes: Sequence[Change]) -
     if faults:
         raise BatchError(faults)
     names = dict.fromkeys(change.set.name for change in changes)
-    state = _Next(zone, sets, names)
+    state = _Next(zone, sets, names, most)
     for change in changes:
         state.take(change)
     for name in names:
@@ -90,8 +94,8 @@ def apply(zone: str, sets: Mapping[Key, RecordSet], changes: Sequence[Change]) -
 class _Next:
     """A zone's sets with a batch's changes over them."""
 
-    def __init__(self, zone: str, sets: Mapping[Key, RecordSet], names: Iterable[str]) -> None:
-        self.zone = zone
+    def __init__(self, zone: str, sets: Mapping[Key, RecordSet], names: Iterable[str], most: int) -> None:
+        self.zone, self.most = zone, most
         self.faults: list[str] = []
         self.changed: dict[Key, RecordSet | None] = {}
         self._sets = sets
@@ -147,10 +151,10 @@ class _Next:
             self.faults.append("A HostedZone must contain exactly one SOA record.")
         if self.get((self.zone, "NS", "")) is None:
             self.faults.append("A HostedZone must contain at least one NS record for the zone itself.")
-        added = sum(len(each.values) or 1 for each in self.changed.values() if each is not None)
-        replaced = sum(len(self._sets[key].values) or 1 for key in self.changed if key in self._sets)
-        if added > replaced and record_count(self._sets.values()) + added - replaced > MOST_IN_ZONE:
-            self.faults.append(f"Number of records limit of {MOST_IN_ZONE} exceeded.")
+        added = sum(each is not None for each in self.changed.values())
+        replaced = sum(key in self._sets for key in self.changed)
+        if added > replaced and len(self._sets) + added - replaced > self.most:
+            self.faults.append(f"Number of records limit of {self.most} exceeded.")
 
     def _at(self, name: str) -> Iterable[RecordSet]:
         yield from (each for each in self._before[name] if each.key not in self.changed)
@@ -173,11 +177,6 @@ class _Next:
             )
         if len([each for each in routed if "MultiValueAnswer" in each.routing]) > MOST_MULTIVALUE:
             self.faults.append(f"Number of multivalue answer records limit of {MOST_MULTIVALUE} exceeded for {name}.")
-
-
-def record_count(sets: Iterable[RecordSet]) -> int:
-    """Values in all sets; the quota of a zone counts these."""
-    return sum(len(each.values) or 1 for each in sets)
 
 
 def _policy(each: RecordSet) -> str:

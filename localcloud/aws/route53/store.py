@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from localcloud.aws.route53.names import from_presentation, normalize, order, presentation
-from localcloud.aws.route53.records import BatchError, Change, Key, RecordSet, apply
+from localcloud.aws.route53.records import MOST_IN_ZONE, BatchError, Change, Key, RecordSet, apply
 from localcloud.aws.route53.view import View
 from localcloud.aws.wire import AwsError
 from localcloud.dns import data
@@ -55,12 +55,13 @@ class ChangeInfo:
 
 
 class Store:
-    """All zones of the account. Thread-safe. `delay` says how many seconds a change that is made now takes to propagate, `is_foreign`
+    """All zones of the account. Thread-safe. `most_zones` and `most_sets` are its quotas of zones, and of record sets of a zone. `delay` says how many seconds a change that is made now takes to propagate, `is_foreign`
     whether another account has a zone with this id."""
 
     def __init__(self, clock: Callable[[], float], delay: Callable[[], float]) -> None:
         self.clock = clock
         self._delay = delay
+        self.most_zones, self.most_sets = _MOST_ZONES, MOST_IN_ZONE
         self.is_foreign: Callable[[str], bool] = lambda _: False
         self._lock = threading.RLock()
         self._zones: dict[str, Zone] = {}
@@ -80,7 +81,7 @@ class Store:
                     f"A hosted zone has already been created with the specified caller reference: {reference}",
                     409,
                 )
-            if len(self._zones) >= _MOST_ZONES:
+            if len(self._zones) >= self.most_zones:
                 raise AwsError("TooManyHostedZones", "The limit of hosted zones of the account is reached")
             zone = Zone(_identifier("Z", 20), normal, reference, comment, View(normal, self.clock))
             for each in _own_sets(normal):
@@ -127,7 +128,7 @@ class Store:
         with self._lock:
             zone = self.zone(zone_id)
             try:
-                changed = apply(zone.name, zone.sets, changes)
+                changed = apply(zone.name, zone.sets, changes, self.most_sets)
             except BatchError as refused:
                 raise AwsError("InvalidChangeBatch", f"[{refused}]") from refused
             for key, each in changed.items():

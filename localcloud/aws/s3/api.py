@@ -62,10 +62,15 @@ _CHECKSUMS: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 class S3:
-    """The buckets of one account, in all of its regions. `taken` says whether another account has a bucket of a name."""
+    """The buckets of one account, in all of its regions.
 
-    def __init__(self, account: str, taken: Callable[[str], bool] = lambda _: False) -> None:
-        self._account = account
+    `taken` says whether another account has a bucket of a name. `most` gives the account's quota of buckets.
+    """
+
+    def __init__(
+        self, account: str, taken: Callable[[str], bool] = lambda _: False, most: Callable[[], float] = lambda: 10_000
+    ) -> None:
+        self._account, self._most = account, most
         self._taken = taken
         self._lock = threading.RLock()
         self._buckets: dict[str, Bucket] = {}
@@ -178,6 +183,9 @@ class S3:
         if name in self._buckets:
             message = "Your previous request to create the named bucket succeeded and you already own it."
             raise AwsError("BucketAlreadyOwnedByYou", message, 409)
+        if len(self._buckets) >= self._most():
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/BucketRestrictions.html
+            raise AwsError("TooManyBuckets", "You have attempted to create more buckets than allowed.", 400)
         self._buckets[name] = made = Bucket(name=name, region=region, made=datetime.now(timezone.utc))
         made.configurations = {
             sub: documents.document(each.root, each.default) for sub, each in CONFIGURATIONS.items() if each.default
