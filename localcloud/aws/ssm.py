@@ -71,7 +71,11 @@ class SsmApi:
         """https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html#API_PutParameter_Errors"""
         known = [name for name, versions in self._moto.ssm._parameters.items() if versions]
         own = [name for name in known if not name.startswith(_PUBLIC)]
-        if parameters.get("Name") not in own and len(own) >= self.most_standard and parameters.get("Tier") != "Advanced":
+        if (
+            parameters.get("Name") not in own
+            and len(own) >= self.most_standard
+            and parameters.get("Tier") != "Advanced"
+        ):
             raise AwsError(
                 "ParameterLimitExceeded",
                 "You have exceeded the number of parameters for this AWS account. Delete one or more parameters and try again.",

@@ -29,9 +29,7 @@ _PAGE = 1000
 class Ec2Api:
     """`vcpu_limit` is the account's quota of vCPUs that run at a time (VcpuLimitExceeded). `quota` gives another quota by its code."""
 
-    def __init__(
-        self, moto: Moto, store: Any, power: Power, *, vcpu_limit: int, quota: Callable[[str], float]
-    ) -> None:
+    def __init__(self, moto: Moto, store: Any, power: Power, *, vcpu_limit: int, quota: Callable[[str], float]) -> None:
         self._moto = moto
         self._store = store
         self._power = power

@@ -37,7 +37,7 @@ def check_rules(call: Call, store: Any, quota: float) -> None:
 
 
 def _families(rules: Iterable[Any]) -> Iterable[bool]:
-    """Yield whether a range is one of IPv6, for each range of the rules."""
+    """Yield for each rule with a range whether it is one of IPv6. moto keeps one range in a rule."""
     for rule in rules:
-        for each in rule.ip_ranges:
-            yield "CidrIpv6" in each
+        if rule.ip_range:
+            yield "CidrIpv6" in rule.ip_range

@@ -55,7 +55,9 @@ class ChangeInfo:
 
 
 class Store:
-    """All zones of the account. Thread-safe. `most_zones` and `most_sets` are its quotas of zones, and of record sets of a zone. `delay` says how many seconds a change that is made now takes to propagate, `is_foreign`
+    """All zones of the account. Thread-safe. `most_zones` and `most_sets` are its quotas of zones, and of record sets of a zone.
+
+    `delay` says how many seconds a change that is made now takes to propagate, `is_foreign`
     whether another account has a zone with this id."""
 
     def __init__(self, clock: Callable[[], float], delay: Callable[[], float]) -> None:
