@@ -39,8 +39,10 @@ from components.dns.cloudflare_access import (
 )
 from components.dns.cloudflare_api import ApiFailingError, ApiRefusedError, CloudflareApi
 from components.preflight import (
+    account_limits,
     aws_tags,
     checkable,
+    cloudflare_tokens,
     cloudflare_zone,
     container_images,
     dns_conflicts,
@@ -48,6 +50,7 @@ from components.preflight import (
     existing_resources,
     lost_tokens,
     policy_sizes,
+    record_sizes,
     single_stores,
     soa,
     zone_names,
@@ -58,6 +61,7 @@ from components.preflight.state import PriorState, prior_state
 from components.preflight.triton_networks import Datacenter, NetworksError
 from components.preflight.zone_store import ZoneStore
 from components.resources import triton_cargo, userdata
+from components.resources.firewall import Ranges
 from components.resources.tags import stack_tags
 from components.workloads.definitions import packed, project_folder
 from rollcall.escaping import escaped_lines
@@ -202,15 +206,16 @@ def preflight(settings: Settings, before: Sequence[str] = ()) -> ExistingReport:
     `before` are faults that the settings have already. Raises ConfigurationError naming every fault.
     """
     region = region_fault(settings)
+    checkable_part, in_cloudflare = checkable.part(settings, before), CloudflareFound()
     faults = [
         *before,
         *region,
         *plain_secrets(),
         *size_faults(settings),
+        *record_sizes.faults(checkable_part),
         *aws_tags.faults(settings.without_dynamic_zones(), stack_tags(), config(aws_tags.KEY), os.environ),
         *aws_tags.ignored_faults(settings, config(aws_tags.IGNORE_KEY), os.environ),
     ]
-    checkable_part, in_cloudflare = checkable.part(settings, before), CloudflareFound()
     faults += dynamic_zones.faults(checkable_part, config)
     # The following checks ask Cloudflare, Route53 and the clouds.
     checkable_part = checkable_part.without_dynamic_zones()
@@ -348,7 +353,28 @@ def existing_found(settings: Settings, in_cloudflare: CloudflareFound | None = N
     in_directory, hosted = _in_directory(settings, state)
     found = at_sites + in_directory
     found += ExistingReport(faults=tuple(policy_sizes.faults(settings, zone=hosted or "", region=own_region(config))))
+    found += in_account(settings, state, hosted)
     return found if state is None else found + _in_state(settings, state, hosted)
+
+
+def in_account(settings: Settings, state: PriorState | None, hosted: str | None) -> ExistingReport:
+    """Return which quotas of the AWS account are too small. `hosted` is the id of the directory's hosted zone."""
+    from components.aws.session import session_of
+
+    if not settings.uses_aws:
+        return ExistingReport()
+    try:
+        account = account_limits.Account(client=session_of(config).client, region=own_region(config), state=state)
+        here = account_limits.found(settings, account, hosted, _edge)
+    except (ApiFailingError, ApiRefusedError) as failed:
+        return ExistingReport(faults=(str(failed),))
+    return ExistingReport(faults=here.faults, warnings=here.warnings)
+
+
+def _edge() -> Ranges:
+    """Return the networks of Cloudflare's edge, which are rules of the security group of a closed fleet."""
+    found = CloudflareApi(cloudflare_url(config), cloudflare_token(config)).get("/ips")
+    return Ranges(v4=tuple(found["ipv4_cidrs"] or ()), v6=tuple(found["ipv6_cidrs"] or ()))
 
 
 def _at_sites(settings: Settings, state: PriorState | None, in_cloudflare: CloudflareFound | None) -> ExistingReport:
@@ -360,7 +386,8 @@ def _at_sites(settings: Settings, state: PriorState | None, in_cloudflare: Cloud
         known = lost_tokens.known_to(state)
         try:
             lost = lost_tokens.lost(in_cloudflare.api, in_cloudflare.owner, settings.stack, known)
-            found += ExistingReport(lost_tokens=tuple(lost))
+            room = cloudflare_tokens.room_faults(in_cloudflare.api, in_cloudflare.owner, settings, state)
+            found += ExistingReport(lost_tokens=tuple(lost), faults=tuple(room))
         except (ApiFailingError, ApiRefusedError) as failed:
             found += ExistingReport(faults=(str(failed),))
     return found

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 
 import pulumi
 
-from components.config.models import MACHINE_TOKEN
-from components.config.site_zones import ZoneSettings
+from components.config.models import MACHINE_TOKEN, Settings
+from components.config.site_zones import ZoneSettings, zones_of
 from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
+from components.preflight.state import PriorState
 from components.resources.site import zone_settings
 
 KEY = f"rollcall:{MACHINE_TOKEN}"
@@ -23,6 +24,10 @@ KEY = f"rollcall:{MACHINE_TOKEN}"
 _WELL_FORMED = re.compile(r"[0-9A-Za-z_-]{40,80}")
 _TOKENS = "API Tokens"
 _USER, _UNKNOWN = "/user", 401
+# How many tokens a user and an account may have. Only Enterprise customers have more, and no API shows how many:
+# https://developers.cloudflare.com/fundamentals/api/reference/limits/
+MOST_USER_TOKENS, MOST_ACCOUNT_TOKENS = 50, 500
+TYPES = ("cloudflare:index/apiToken:ApiToken", "cloudflare:index/accountToken:AccountToken")
 _MAKES_TOKENS, _MAKES_ACCOUNT_TOKENS = f"{_TOKENS} Write", f"Account {_TOKENS} Write"
 
 
@@ -151,6 +156,32 @@ def granted_to(api: CloudflareApi, own: Verified) -> frozenset[str]:
     found = api.get(f"{own.owner}/tokens/{own.id}")
     allowing = (each for each in found.get("policies") or [] if each.get("effect") == "allow")
     return frozenset(str(group.get("name")) for policy in allowing for group in policy["permission_groups"])
+
+
+def room_faults(api: CloudflareApi, owner: str, settings: Settings, state: PriorState) -> list[str]:
+    """Return a fault if the owner may not have another token for each zone that is new in the stack. `owner` is its path.
+
+    An operator's token that may not list tokens finds none. Raises the errors of CloudflareApi.
+    """
+    zones = [each for each in zones_of(settings) if not each.is_dynamic]
+    new = [each for each in zones if not any((kind, f"machines-{each.zone}") in state for kind in TYPES)]
+    if not new:
+        return []
+    try:
+        there = len(api.all(f"{owner}/tokens"))
+    except ApiRefusedError as refused:
+        if not refused.permission:
+            raise
+        return []
+    most = MOST_USER_TOKENS if owner == _USER else MOST_ACCOUNT_TOKENS
+    # A quota that is exceeded already was raised.
+    if there + len(new) <= most or there > most:
+        return []
+    whose = "a user" if owner == _USER else "an account"
+    return [
+        f"{new[0].sites[0].key}.zone: the owner of the Cloudflare token has {there} tokens, the stack makes {len(new)} for its machines, "
+        f"and {whose} may have {most}. Delete tokens that are not used, or set {KEY}."
+    ]
 
 
 def _scoped(own: Verified, group: str) -> str:

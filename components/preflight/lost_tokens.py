@@ -12,10 +12,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from components.dns.cloudflare_api import ApiRefusedError, CloudflareApi
+from components.preflight.cloudflare_tokens import TYPES as TYPES
 from components.preflight.state import PriorState
 from components.resources.dns_credentials import is_token_name
-
-TYPES = ("cloudflare:index/apiToken:ApiToken", "cloudflare:index/accountToken:AccountToken")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,22 +66,24 @@ def document(
 
     `parameter` gives the ARN of a secret's SSM parameter. `objects` is the ARN of the releases.
     """
-    secrets = [PROBE_KEY, *_secrets(settings, fleet)] if fleet.cloud == "aws" else []
-    if fleet.cloud == "aws":
-        secrets += workload_secrets.names_of(settings.workloads_of(fleet))
-        secrets += [secret_names.mirror(each.name) for each in settings.mirrors if each.endpoint is not None]
     sets, directory = _sets(settings, fleet), settings.service_discovery
     joins = [join_statements(zone_arn, directory.zone, sets)] if sets and directory is not None else []
     bucket = objects.partition("/")[0]
     claims = [claims_of(bucket, each.name) for each in settings.workloads_of(fleet) if each.before is not None]
     if fleet.cloud != "aws":
-        fetched = [f"{bucket}/{key_of(each)}" for each in _fetched(settings, fleet)]
-        return policy_document([], joins, [objects] if fetched and fleet.in_place else fetched, claims)
+        named = [f"{bucket}/{key_of(each)}" for each in fetched(settings, fleet)]
+        return policy_document([], joins, [objects] if named and fleet.in_place else named, claims)
     reports = f"{bucket}/{REPORTS}/{fleet.name}" if fleet.in_place else ""
-    return policy_document([parameter(each) for each in secrets], joins, objects, claims, reports)
+    return policy_document([parameter(each) for each in secrets_of(settings, fleet)], joins, objects, claims, reports)
 
 
-def _fetched(settings: Settings, fleet: FleetSettings) -> list[str]:
+def secrets_of(settings: Settings, fleet: FleetSettings) -> list[str]:
+    """Return the short names of the secrets that the machines of an EC2 fleet read from SSM."""
+    mirrors = [secret_names.mirror(each.name) for each in settings.mirrors if each.endpoint is not None]
+    return [PROBE_KEY, *_secrets(settings, fleet), *workload_secrets.names_of(settings.workloads_of(fleet)), *mirrors]
+
+
+def fetched(settings: Settings, fleet: FleetSettings) -> list[str]:
     """Return the digests of the releases that the machines of a Triton fleet fetch from the stack's bucket."""
     if not settings.has_iam_user(fleet):
         return []
@@ -118,9 +120,9 @@ def _fault(settings: Settings, fleet: FleetSettings, owner_kind: str, length: in
             f"the policy of its IAM role would have {length} characters, and IAM takes {MOST[owner_kind]}. Keep several secrets in one, or "
             "split the fleet."
         )
-    elif length > MOST[owner_kind] and (fetched := _fetched(settings, fleet)):
+    elif length > MOST[owner_kind] and (releases := fetched(settings, fleet)):
         yield (
-            f"rollcall:fleets.{fleet.name}.runs: the fleet joins {len(sets)} SRV sets and fetches {len(fetched)} workloads from the "
+            f"rollcall:fleets.{fleet.name}.runs: the fleet joins {len(sets)} SRV sets and fetches {len(releases)} workloads from the "
             f"stack's bucket, so the policy of its IAM user would have {length} characters, and IAM takes {MOST[owner_kind]}. Make one "
             "workload of several, or split the fleet."
         )

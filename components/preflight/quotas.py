@@ -169,7 +169,7 @@ def check_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: 
     fleets = [each for each in fleets if each.name not in wrong]
     for code, what in dict.fromkeys(_CLASSES[kind] for each in fleets if (kind := _kind(each.size)) in _CLASSES):
         mine = [each for each in fleets if _CLASSES.get(_kind(each.size)) == (code, what)]
-        value, warning = _applied(client("service-quotas"), code, region)
+        value, warning = applied(client("service-quotas"), code, region, what="vCPUs")
         if value is None:
             found += Found(warnings=(warning,))
             continue
@@ -302,14 +302,14 @@ def _kind(size: str) -> str:
     return found[0] if found else ""
 
 
-def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
-    """Return the quota, or None and why it is not known.
+def applied(quotas: Any, quota: str, region: str, service: str = "ec2", *, what: str) -> tuple[float | None, str]:
+    """Return the quota as it was raised for the account, or None and why it is not known.
 
-    An unknown quota is not a fault, since EC2 itself would refuse.
+    An unknown quota is not a fault, since AWS itself would refuse. `what` it limits is for people.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
-    quota_key = {"ServiceCode": "ec2", "QuotaCode": quota}
+    quota_key = {"ServiceCode": service, "QuotaCode": quota}
     try:
         try:
             return float(quotas.get_service_quota(**quota_key)["Quota"]["Value"]), ""
@@ -325,7 +325,7 @@ def _applied(quotas: Any, quota: str, region: str) -> tuple[float | None, str]:
             else "Run it again"
         )
     return None, (
-        f"the account's quota of vCPUs in {region} ({quota}) was not read ({code}), so `up` has not checked that the fleets fit into it. "
+        f"the account's quota of {what} in {region} ({quota}) was not read ({code}), so `up` has not checked that the fleets fit into it. "
         f"{fix}."
     )
 
