@@ -24,7 +24,7 @@ class Row:
     says: str
     refusal: str
 
-    def is_said_by(self, fault: str) -> bool:
+    def describes(self, fault: str) -> bool:
         """Return whether a fault has the words of the page, in which `…` stands for any text."""
         return re.search(".*".join(map(re.escape, self.says.split("…"))), fault) is not None
 

@@ -351,6 +351,6 @@ def _read(read: Callable[[], Found], what: str, action: str) -> Found:
         fix = f"Allow {action}" if denied else "Run it again"
         return Found(
             warnings=(
-                f"the account's {what} was not read ({code}), so `up` has not checked that the stack fits into it. {fix}.",
+                f"AWS did not show the account's {what} ({code}), so `up` has not checked that the stack fits into it. {fix}.",
             )
         )

@@ -177,10 +177,10 @@ def room_faults(api: CloudflareApi, owner: str, settings: Settings, state: Prior
     # A quota that is exceeded already was raised.
     if there + len(new) <= most or there > most:
         return []
-    whose = "a user" if owner == _USER else "an account"
+    kind = "a user" if owner == _USER else "an account"
     return [
         f"{new[0].sites[0].key}.zone: the owner of the Cloudflare token has {there} tokens, the stack makes {len(new)} for its machines, "
-        f"and {whose} may have {most}. Delete tokens that are not used, or set {KEY}."
+        f"and {kind} may have {most}. Delete tokens that are not used, or set {KEY}."
     ]
 
 

@@ -187,7 +187,7 @@ def account(clouds: Clouds) -> Account:
 
 def agrees(faults: Sequence[str], name: str, *, outside: bool) -> None:
     """The preflight says beforehand what the cloud will do."""
-    assert (len(faults) == 1 and rows()[name].is_said_by(faults[0])) if outside else [*faults] == [], faults
+    assert (len(faults) == 1 and rows()[name].describes(faults[0])) if outside else [*faults] == [], faults
 
 
 def zone_records(clouds: Clouds, outside: bool) -> Refused:

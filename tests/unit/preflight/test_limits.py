@@ -126,7 +126,7 @@ def a_txt(txt: Mapping[str, str]) -> Faults:
 
 
 def text(length: int) -> str:
-    """Words, which nobody takes for a secret."""
+    """Return words, which do not look like a secret."""
     return ("word " * length)[:length]
 
 
@@ -503,7 +503,7 @@ def test_every_row_has_a_configuration_inside_and_one_outside() -> None:
 def test_just_inside_there_is_no_fault_and_just_outside_the_documented_one(name: str) -> None:
     assert [*CASES[name].inside()] == []
     faults = [*CASES[name].outside()]
-    assert any(rows()[name].is_said_by(each) for each in faults), faults
+    assert any(rows()[name].describes(each) for each in faults), faults
     assert all(each.startswith(("rollcall:", "aws:defaultTags")) and each.endswith((".", ")")) for each in faults)
 
 
@@ -511,7 +511,7 @@ def test_a_workload_just_inside_the_body_of_a_request_is_carried(tmp_path: Path)
     largest = Body(tmp_path).largest()
     assert largest > 0 and [*body(largest, tmp_path)] == []
     (fault,) = body(largest + 1, tmp_path)
-    assert rows()["cloudapi-body"].is_said_by(fault)
+    assert rows()["cloudapi-body"].describes(fault)
 
 
 @pytest.mark.parametrize("name", rows())
@@ -563,8 +563,8 @@ class TestWhatIsThere:
     @pytest.mark.parametrize("state", [PriorState(STATE), None], ids=["there", "unknown"])
     def test_nothing_is_asked(self, state: PriorState | None) -> None:
         settings = given()
-        asked = Account(client=lambda *_: pytest.fail("was asked"), region="us-west-2", state=state)
-        assert account_limits.found(settings, asked, None, lambda: firewall.Ranges(v4=())) == Found()
+        unused = Account(client=lambda *_: pytest.fail("was asked"), region="us-west-2", state=state)
+        assert account_limits.found(settings, unused, None, lambda: firewall.Ranges(v4=())) == Found()
 
     def test_an_account_that_is_over_its_quota_can_keep_what_it_has(self) -> None:
         client = SimpleNamespace(
@@ -588,7 +588,7 @@ def test_a_quota_that_may_not_be_read_is_a_warning() -> None:
     found = account_limits.iam(given(), account(iam=SimpleNamespace(get_account_summary=denied)))
     assert found.faults == ()
     assert found.warnings == (
-        "the account's quotas of IAM was not read (AccessDenied), so `up` has not checked that the stack fits into it. "
+        "AWS did not show the account's quotas of IAM (AccessDenied), so `up` has not checked that the stack fits into it. "
         "Allow iam:GetAccountSummary.",
     )
 
