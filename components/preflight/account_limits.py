@@ -31,7 +31,7 @@ from components.preflight.quotas import Found, applied
 from components.preflight.state import PriorState
 from components.resources import firewall, memberships
 from components.resources.service_directory import static_records
-from rollcall.settings import HOSTS_LABEL
+from rollcall.ownership import PREFIX
 
 # A quota of security groups, of their rules, and of buckets in Service Quotas.
 GROUPS, RULES, BUCKETS = "L-E79EC296", "L-0EA8095F", "L-DC2B2D3D"
@@ -141,8 +141,7 @@ def zone_records(settings: Settings, account: Account, hosted: str) -> Found:
         if count + needed <= limit:
             return Found()
         pages = route53.get_paginator("list_resource_record_sets").paginate(HostedZoneId=hosted)
-        own = sum(_is_ours(settings, each["Name"]) for page in pages for each in page["ResourceRecordSets"])
-        others = count - own
+        others = count - _own(settings, [each for page in pages for each in page["ResourceRecordSets"]])
         if others + needed <= limit or count > limit:
             return Found()
         return Found(
@@ -176,12 +175,17 @@ def _set_names(directory: ServiceDiscoverySettings) -> set[tuple[str, str]]:
     return static | {(each.lower(), "SRV") for each in memberships.sets_of(directory, joins)}
 
 
-def _is_ours(settings: Settings, name: str) -> bool:
-    """Return whether a set of this name may be the stack's. Hosts of other stacks count as ours too, since only their TXT differs."""
-    directory, short = settings.service_discovery, name.rstrip(".")
-    if directory is None:
-        return False
-    return short.endswith(f".{HOSTS_LABEL}.{directory.zone}") or short in {each for each, _ in _set_names(directory)}
+def _own(settings: Settings, listed: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many of these record sets are the stack's: its hosts, by the mark in their TXT, and what it declares."""
+    directory = settings.service_discovery
+    known = _set_names(directory) if directory is not None else set()
+    mark = f'"{PREFIX} {settings.stack} '
+    hosts = {
+        each["Name"]
+        for each in listed
+        if each["Type"] == "TXT" and any(one["Value"].startswith(mark) for one in each.get("ResourceRecords", ()))
+    }
+    return sum(each["Name"] in hosts or (each["Name"].rstrip("."), each["Type"]) in known for each in listed)
 
 
 # SSM

@@ -11,6 +11,7 @@ import pulumi
 import pytest
 
 from components.preflight import checks
+from components.preflight.state import PriorState
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.machines.compute import InstantHypervisor
 from rollcall.in_place import LIVE
@@ -195,3 +196,34 @@ def test_a_cloud_that_does_not_know_us_keeps_no_fault_of_another_back(
     fleets = {"web": WEB, "api": {**API, "size": "g1.mirco"}}
     found = faults({**GOOD, "rollcall:fleets": fleets})
     assert sorted(keys(found)) == ["AWS_ACCESS_KEY_ID", "CLOUDFLARE_API_TOKEN", "rollcall:fleets.api.size"]
+
+
+def test_limits_of_the_accounts_and_of_records_are_named_together(
+    faults: Faults, aws: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state has nothing, so everything is made."""
+    monkeypatch.setattr(checks, "prior_state", lambda: PriorState({}))
+    assert faults(GOOD) == []
+    backend = aws.aws._moto.iam
+    monkeypatch.setattr(backend.account_summary, "_roles_quota", 0)
+    monkeypatch.setattr(backend.account_summary, "_users_quota", 0)
+    monkeypatch.setattr(aws.aws.route53.store, "most_sets", 5)
+    networks = [f"10.0.{each}.0/24" for each in range(60)]
+    ssh = {"user": "admin", "keyName": "none", "from": networks}
+    text = {"txt": {f"k{each}": "é" * 100 for each in range(6)}}
+    services = {"theService": {"port": 4218, "incarnations": {"v1": text}}}
+    found = faults(
+        {
+            **GOOD,
+            "rollcall:fleets": {"web": {**WEB, "ssh": ssh}, "api": API},
+            "rollcall:serviceDiscovery": {"zone": "unilans.net", "services": services},
+        }
+    )
+    assert sorted(keys(found)) == [
+        "rollcall:fleets",
+        "rollcall:fleets",
+        "rollcall:fleets.web",
+        "rollcall:fleets.web.ssh.keyName",
+        "rollcall:serviceDiscovery.services.theService.incarnations.v1.txt",
+        "rollcall:serviceDiscovery.zone",
+    ], found

@@ -193,10 +193,10 @@ def a_value(length: int) -> Faults:
 
 
 class Route53:
-    """Answers about limits, and a zone with record sets of others."""
+    """Answers about limits, and a zone with a number of record sets, of which each of `stacks` has two machines."""
 
-    def __init__(self, *, limit: int, count: int, own: int = 0) -> None:
-        self._limit, self._count = {"Limit": {"Value": limit}, "Count": count}, own
+    def __init__(self, *, limit: int, count: int, stacks: Sequence[str] = ()) -> None:
+        self._limit, self._stacks = {"Limit": {"Value": limit}, "Count": count}, stacks
 
     def get_account_limit(self, **_: str) -> Any:
         return self._limit
@@ -205,9 +205,16 @@ class Route53:
         return self._limit
 
     def get_paginator(self, _: str) -> Any:
-        own = [{"Name": f"{index:06x}.rc.{ZONE}."} for index in range(self._count)]
-        others = [{"Name": f"www.{ZONE}."}]
-        return SimpleNamespace(paginate=lambda **_: [{"ResourceRecordSets": [*own, *others]}])
+        listed: list[dict[str, Any]] = [
+            {"Name": f"www.{ZONE}.", "Type": "A", "ResourceRecords": [{"Value": "192.0.2.1"}]}
+        ]
+        for stack in self._stacks:
+            for machine in (0, 1):
+                name = f"{stack}{machine}.rc.{ZONE}."
+                mark = f'"rollcall/1 {stack} web {machine} 1f2e3d i-00000000"'
+                listed += [{"Name": name, "Type": "A", "ResourceRecords": [{"Value": "192.0.2.1"}]}]
+                listed += [{"Name": name, "Type": "TXT", "ResourceRecords": [{"Value": mark}]}]
+        return SimpleNamespace(paginate=lambda **_: [{"ResourceRecordSets": listed}])
 
 
 def account(state: Mapping[str, Any] | None = None, **clients: Any) -> Account:
@@ -217,9 +224,9 @@ def account(state: Mapping[str, Any] | None = None, **clients: Any) -> Account:
 
 
 def zone_records(others: int) -> Faults:
-    """Two machines of the stack are there and two are made; a zone has 10,000 record sets."""
+    """Two machines of the stack are there, with two record sets each. Those of another stack are records of others."""
     settings = given({"web": fleet(["theService/v1"], count=2)}, directory())
-    route53 = Route53(limit=10_000, count=others + 4, own=4)
+    route53 = Route53(limit=10_000, count=others + 4, stacks=["local", "other"])
     return account_limits.zone_records(settings, account(route53=route53), "Z1").faults
 
 
