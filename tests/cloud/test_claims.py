@@ -91,3 +91,9 @@ def test_what_s3_does_not_do_the_local_one_refuses(cloud: Cloud) -> None:
         s3.put_object(Bucket=BUCKET, Key="x", Body=b"", IfNoneMatch='"etag"')
     with pytest.raises(s3.exceptions.ClientError, match="NoSuchKey"):
         s3.put_object(Bucket=BUCKET, Key="x", Body=b"", IfMatch='"etag"')
+
+
+def test_a_key_with_a_colon_is_sent_and_signed_as_s3_expects(claims: before.S3Claims) -> None:
+    """The report of a machine has such a key (rollcall.in_place.report_key)."""
+    assert claims.create("before/shop/AROA:i-1.json", "x")
+    assert claims.read("before/shop/AROA:i-1.json") == "x"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from rollcall.aws import AccessKey, AwsClient, InstanceRole
 from rollcall.errors import FatalError
@@ -36,7 +36,7 @@ class Bucket:
     def call(self, method: str, key: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
         """Return the reply's body. Raises TransientError, and AwsRefusedError."""
         client, folder = self._client()
-        path = f"{folder}/{key}"
+        path = quote(f"{folder}/{key}", safe="/-_.~")
         signed = {**(headers or {}), "X-Amz-Content-Sha256": hashlib.sha256(body).hexdigest()}
         try:
             return client.call(method, path, body=body, headers=signed)

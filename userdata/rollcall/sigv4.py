@@ -56,7 +56,8 @@ def signature_headers(
     canonical = "\n".join(
         (
             method,
-            _canonical_path(urlsplit(url).path),
+            # S3 does not encode a path a second time: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+            urlsplit(url).path if service == "s3" else _canonical_path(urlsplit(url).path),
             _canonical_query(urlsplit(url).query),
             *(f"{name}:{values[name]}" for name in sorted(values)),
             "",
