@@ -226,8 +226,10 @@ def test_a_machine_follows_its_wanted_release(
         for version in ("first", "second", "broken", "page-1", "page-2"):
             key = release_files.key_of(releases[version].digest)
             assert sum(each.endswith(key) for each in GETS) == 1, "each release is fetched once"
-    took = [float(each) for each in re.findall(r"switched: .*seconds=([\d.]+)", machine.log())]
-    assert len(took) == 6 and max(took) < 1.0, took
+    logged = guest.run("grep switched: /var/log/rollcall.log")
+    took = [float(each) for each in re.findall(r"seconds=([\d.]+)", logged)]
+    # The first release of each workload also starts what serves it, which ran before in the others.
+    assert len(took) == 7 and max(took[2:]) < 1.0, took
     with capsys.disabled():
         print(f"\nswitch and restart on {cloud}: {sorted(took)} s")
 
