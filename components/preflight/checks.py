@@ -278,25 +278,24 @@ def size_faults(settings: Settings) -> list[str]:
             found.append(str(too_long))
     if settings.fleets_of("joyent") and (fault := userdata.triton_fault(LARGEST_BODY, userdata.settings_room())):
         return [*found, fault]
-    room = triton_cargo.room()
-    return found + closed_sites_faults(settings, room) + carried_faults(settings, room)
+    return found + closed_sites_faults(settings) + carried_faults(settings)
 
 
-def closed_sites_faults(settings: Settings, room: int) -> list[str]:
+def closed_sites_faults(settings: Settings, room: int | None = None) -> list[str]:
     """Return a fault for each Triton fleet with closed sites that do not fit the `room` after the boot script and the agent."""
     found = []
     for fleet in settings.fleets_of("joyent"):
-        size = triton_cargo.origins_size(settings, fleet)
-        if size > room:
+        size, left = triton_cargo.origins_size(settings, fleet), triton_cargo.room(fleet) if room is None else room
+        if size > left:
             closed = sum(each.proxied for each in settings.sites_of(fleet))
             found.append(
                 f"{at('rollcall:fleets', fleet.name)}.joins: the keys and certificates of {closed} proxied sites take up to {size} bytes, "
-                f"and {room} are left of the request that makes a Triton machine. Let it join fewer of them, or split the fleet."
+                f"and {left} are left of the request that makes a Triton machine. Let it join fewer of them, or split the fleet."
             )
     return found
 
 
-def carried_faults(settings: Settings, room: int) -> list[str]:
+def carried_faults(settings: Settings, room: int | None = None) -> list[str]:
     """Return a fault for workloads of Triton fleets that do not fit the `room` after the boot script and the agent, and have no store."""
     found = []
     for fleet in settings.fleets_of("joyent"):
@@ -315,15 +314,13 @@ def carried_faults(settings: Settings, room: int) -> list[str]:
 def _undelivered(settings: Settings, fleet: FleetSettings, cargo: triton_cargo.Cargo) -> str:
     """Return why the machines of a fleet that changes in place could not get its releases."""
     key = f"{at('rollcall:fleets', fleet.name)}.runs"
-    fix = (
-        "Add a mirror (rollcall:mirrors), or publish the files at an https address and name it by artifact and sha256."
-    )
     delivered = {each.digest for each in cargo.delivered}
     large = [name for name, digest in fleet.digests.items() if digest not in delivered]
     if large and not triton_cargo.has_store(settings, fleet):
         return (
             f"{key}: the release of {' and '.join(large)} does not fit the {triton_cargo.DELIVERED_BYTES} bytes that Triton takes for "
-            f"metadata in one request, and the fleet has no store. {fix}"
+            f"metadata in one request, and the fleet has no store. Add a mirror (rollcall:mirrors), or publish the files at an https "
+            "address and name it by artifact and sha256."
         )
     return (
         f"{key}: the secrets of {' and '.join(fleet.digests)} take {cargo.size} bytes, and {cargo.left} are left of the request that makes "

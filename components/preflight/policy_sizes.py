@@ -87,7 +87,7 @@ def fetched(settings: Settings, fleet: FleetSettings) -> list[str]:
     """Return the digests of the releases that the machines of a Triton fleet fetch from the stack's bucket."""
     if not settings.has_iam_user(fleet):
         return []
-    return [each.digest for each in triton_cargo.cargo(settings, fleet, project_folder(), triton_cargo.room()).fetched]
+    return [each.digest for each in triton_cargo.cargo(settings, fleet, project_folder()).fetched]
 
 
 def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:

@@ -30,7 +30,7 @@ def found(settings: Settings, root: Path, region: str) -> Found:
 
 
 def _in_aws_only(settings: Settings, fleet: FleetSettings, root: Path, region: str) -> list[str]:
-    cargo = triton_cargo.cargo(settings, fleet, root, triton_cargo.room())
+    cargo = triton_cargo.cargo(settings, fleet, root)
     fetched = {each.digest for each in cargo.fetched} - {each.digest for each in cargo.delivered}
     if not fetched or any(not each.is_in_aws for each in settings.mirrors):
         return []

@@ -56,10 +56,7 @@ class Deployment:
         self._probe_key = ProbeKey("probe-key", settings.rotation_trigger)
         # The providers of regions other than the stack's region.
         self._providers = ec2_lookups.providers(settings.fleets)
-        self._cargo = {
-            each.name: triton_cargo.cargo(settings, each, project_folder(), triton_cargo.room())
-            for each in settings.fleets
-        }
+        self._cargo = {each.name: triton_cargo.cargo(settings, each, project_folder()) for each in settings.fleets}
         self._stores = releases.stores(
             settings.fleets, self._providers, self._release_of, settings.keep_releases, self._stored_for_keys()
         )

@@ -47,16 +47,16 @@ class Cargo:
     fits: bool = True
 
 
-def room() -> int:
+def room(fleet: FleetSettings) -> int:
     """Return how many bytes remain after the boot script, the agent, and the settings of a machine."""
-    return userdata.workload_room(LARGEST_BODY, userdata.settings_room())
+    return userdata.workload_room(LARGEST_BODY, userdata.settings_room(), fleet.in_place)
 
 
-def cargo(settings: Settings, fleet: FleetSettings, root: Path, room: int) -> Cargo:
-    """Return what the machines of a Triton fleet carry. `root` is the project's folder."""
+def cargo(settings: Settings, fleet: FleetSettings, root: Path, left: int | None = None) -> Cargo:
+    """Return what the machines of a Triton fleet carry. `root` is the project's folder, and `left` what remains (`room`)."""
     if fleet.cloud == "aws":
         return Cargo()
-    left = max(0, room - origins_size(settings, fleet))
+    left = max(0, (room(fleet) if left is None else left) - origins_size(settings, fleet))
     secrets = sum(map(secrets_size, settings.workloads_of(fleet)))
     releases = releases_of(settings, fleet.digests, root)
     if fleet.in_place:

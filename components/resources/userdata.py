@@ -35,6 +35,8 @@ _ORIGIN_BYTES = 1_500
 # Modules of the package that only the stack's program or a client of a service uses. A change of them replaces no
 # machine, and a Triton machine needs the room for other things (docs/decisions/0009).
 _NOT_SHIPPED = ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py", "rollcall/yaml_keys.py")
+# Modules that only a machine with releases in place imports.
+_IN_PLACE = ("rollcall/releasing.py", "rollcall/release_transitions.py")
 _NO_SOURCES = ("__pycache__", "rollcall.egg-info")
 # The sources have one form (`ruff format`), in which a line that begins with three quotes is a docstring. A test compares the syntax trees.
 _DOCSTRING = re.compile(r'^( *)"""(?:[^"\\]|\\.|"(?!""))*"""\n', re.M)
@@ -59,9 +61,12 @@ def release() -> Release:
 
 
 @functools.cache
-def carried_release() -> Release:
-    """Pack the sources for a user-script: programs without docstrings and comments, since CloudAPI takes 100,000 bytes."""
-    return _packed(carried_files())
+def carried_release(in_place: bool = True) -> Release:
+    """Pack the sources for a user-script: programs without docstrings and comments, since CloudAPI takes 100,000 bytes.
+
+    Without `in_place` it has no modules for releases in place. If a fleet changes to them, its machines are replaced.
+    """
+    return _packed(carried_files(in_place))
 
 
 def _packed(sources: Mapping[str, bytes]) -> Release:
@@ -125,9 +130,10 @@ def _annotations(program: str, start: int) -> Iterator[tuple[int, int]]:
         yield result.span(1)
 
 
-def carried_files() -> dict[str, bytes]:
+def carried_files(in_place: bool = True) -> dict[str, bytes]:
     """Return the same with programs as a user-script has them (`lean`)."""
-    return {name: lean(data.decode()).encode() if name.endswith(".py") else data for name, data in files().items()}
+    kept = {name: data for name, data in files().items() if in_place or name not in _IN_PLACE}
+    return {name: lean(data.decode()).encode() if name.endswith(".py") else data for name, data in kept.items()}
 
 
 def _is_source(path: Path) -> bool:
@@ -165,13 +171,13 @@ def _text(name: str) -> str:
 
 
 @functools.cache
-def build(workloads: tuple[Release, ...] = ()) -> str:
+def build(workloads: tuple[Release, ...] = (), in_place: bool = True) -> str:
     """Return the boot script followed by the release, for machines that have no store.
 
     The release takes two lines: its digest and its bytes. The releases of workloads follow it. Base85 has no character
     that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
     """
-    return "".join([boot_script(), *map(_carried, (carried_release(), *workloads))])
+    return "".join([boot_script(), *map(_carried, (carried_release(in_place), *workloads))])
 
 
 def _carried(one: Release) -> str:
@@ -205,12 +211,12 @@ def settings_room(closed: Iterable[str] = ()) -> int:
     return _SETTINGS_ROOM + sum(_ORIGIN_BYTES + 2 * len(names) for names in closed)
 
 
-def workload_room(limit: int, settings: int) -> int:
+def workload_room(limit: int, settings: int, in_place: bool = True) -> int:
     """Return how many bytes of the request that creates a Triton machine remain for the releases of its workloads.
 
     Its settings take `settings` bytes.
     """
-    return max(0, limit - settings - len(json.dumps(build())))
+    return max(0, limit - settings - len(json.dumps(build(in_place=in_place))))
 
 
 def carried_size(workload: Release) -> int:

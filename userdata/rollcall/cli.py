@@ -60,9 +60,11 @@ def _do(command: str, joins: tuple[Join, ...] | None, *, lasting: bool) -> int:
     status_file = STATUS_FILE if command == "run" else STATUS_FILE.with_name(f"{command}.json")
     agent = Agent(detect(), joins=joins, status_file=status_file, labels=KeptLabels(LABELS_FILE))
     if command == "run":
-        # It needs get_release.py, which only the agent's unit has on its path.
-        from rollcall.releasing import Releases
-
+        # It needs get_release.py, which only the agent's unit has on its path. A Triton machine without releases in place does not have it.
+        try:
+            from rollcall.releasing import Releases
+        except ModuleNotFoundError:
+            return run(agent)
         return run(agent, Releases(agent))
     agent.settle()
     if joins is None and lasting:

@@ -23,7 +23,7 @@ from components.preflight.account_limits import Account, record_sets_needed, rul
 from components.preflight.cloudflare_zone import FoundZone, room_fault
 from components.preflight.quotas import Births, Found, Quota, check_triton, over
 from components.preflight.state import PriorState
-from components.resources import firewall, triton_cargo, userdata
+from components.resources import firewall, userdata
 from components.resources.dns_credentials import _ASSUME, POLICY, token_name
 from components.resources.release_files import key_of
 from components.resources.releases import claims_of
@@ -424,7 +424,7 @@ def body(size: int, folder: Path) -> Faults:
     settings = packed(given({"web": fleet(cloud="joyent", runs=["app"])}, workloads=texts), folder)[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, "project_folder", lambda: folder)
-        return checks.carried_faults(settings, triton_cargo.room())
+        return checks.carried_faults(settings)
 
 
 _NOISE = os.urandom(LARGEST_BODY)
@@ -437,7 +437,7 @@ class Body:
     folder: Path
 
     def largest(self) -> int:
-        fits, exceeds = 0, triton_cargo.room()
+        fits, exceeds = 0, LARGEST_BODY
         while exceeds - fits > 1:
             middle = (fits + exceeds) // 2
             if body(middle, self.folder):

@@ -108,6 +108,19 @@ class TestRelease:
         for name, data in found.items():
             assert data == (userdata.HOME / name).read_bytes() or name.endswith(".py")
 
+    def test_a_machine_without_releases_in_place_lacks_only_their_modules_and_runs(self, tmp_path: Path) -> None:
+        found = contents(userdata.carried_release(in_place=False).tar)
+        absent = {"rollcall/releasing.py", "rollcall/release_transitions.py"}
+        assert found.keys() == {*SHIPPED} - absent
+        for name, data in found.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(data)
+        modules = [each.removesuffix(".py").replace("/", ".") for each in found if each.startswith("rollcall/")]
+        program = "import importlib, sys\nfor each in sys.argv[1:]: importlib.import_module(each)"
+        (tmp_path / "get_release.py").write_bytes((userdata.HOME / "get_release.py").read_bytes())
+        names = [each for each in modules if each.rpartition(".")[2] not in ("__init__", "__main__")]
+        subprocess.run([sys.executable, "-c", program, *names], cwd=tmp_path, check=True, timeout=60)
+
     @pytest.mark.parametrize("name", [each for each in SHIPPED if each.endswith(".py")])
     def test_in_a_user_script_a_program_lacks_docstrings_comments_and_annotations_alone(self, name: str) -> None:
         source = (userdata.HOME / name).read_text()

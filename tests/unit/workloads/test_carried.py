@@ -49,9 +49,9 @@ def closed_sites(count: int, cloud: str = "joyent") -> Settings:
 
 
 def test_closed_sites_fit_the_request_that_makes_a_triton_machine_or_are_refused_beforehand() -> None:
-    assert checks.size_faults(closed_sites(3)) == []
-    room = userdata.workload_room(LARGEST_BODY, userdata.settings_room())
-    fits = triton_cargo.origins_size(*_of(closed_sites(10))) <= room
+    assert checks.size_faults(closed_sites(5)) == []
+    settings, fleet = _of(closed_sites(10))
+    fits = triton_cargo.origins_size(settings, fleet) <= triton_cargo.room(fleet)
     assert bool(checks.size_faults(closed_sites(10))) is not fits
 
 
@@ -254,7 +254,7 @@ class TestStores:
         assert len(json.dumps(own)) <= triton_cargo.stores_size(settings.mirrors)
 
     def test_a_preview_names_the_stores_that_have_no_mirror(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(triton_cargo, "room", lambda: 4000)
+        monkeypatch.setattr(triton_cargo, "room", lambda _: 4000)
         ec2 = {"cloud": "aws", "size": "t3.micro", "image": "debian-12", "joins": ["site/www"], "runs": ["small"]}
         by_key = self.settings(root, joins="theService/v1")
         found = single_stores.found(by_key, root, "us-west-2")
@@ -273,5 +273,5 @@ class TestStores:
             "rollcall:mirrors: machines of b and a fetch releases from the stack's bucket in us-west-2 only, which has no mirror. Add one "
             "(rollcall:mirrors, docs/workloads.md), so that new machines start while S3 does not answer there."
         )
-        monkeypatch.setattr(triton_cargo, "room", lambda: 20_000)
+        monkeypatch.setattr(triton_cargo, "room", lambda _: 20_000)
         assert single_stores.found(by_key, root, "us-west-2") == Found()
