@@ -20,7 +20,7 @@ import os
 import pulumi
 from pydantic import SecretStr
 from components.config.models import MirrorSettings, MirrorUploadSettings
-from components.resources import release_uploads, release_files
+from components.resources import mirror_uploads, release_files, release_uploads
 from components.workloads.release import Release
 
 chosen = {"releases": ["one"]} | json.loads(os.environ["TRIAL"])
@@ -30,7 +30,7 @@ if not pulumi.runtime.is_dry_run():
     release_files.write(release_uploads.FILES, made)
 upload = MirrorUploadSettings(access_key=SecretStr(chosen["id"]), secret_key=SecretStr(chosen["secret"]))
 mirror = MirrorSettings(name="r2", endpoint=os.environ["AWS_ENDPOINT_URL"], bucket="mirror", region="us-west-2", upload=upload)
-release_uploads.Mirror(mirror, [release_files.key_of(each.digest) for each in made])
+mirror_uploads.Mirror(mirror, [release_files.key_of(each.digest) for each in made])
 """
 
 
