@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
+from components.workloads.manifest import Manifest
 from components.workloads.release import LARGE, Release
 from rollcall.safe_paths import link_stays
 
@@ -67,14 +68,16 @@ def pack(definition: Mapping[str, Any], folder: Path | None = None, exclude: Seq
             f"has more than {UNPACKED_LIMIT >> 20} MiB or {MOST_MEMBERS} files",
             "Exclude what no machine needs (exclude), or publish it as an artifact",
         )
+    seen = Manifest()
     if size > LARGE:
         hashed = _Hashed()
-        _write(text, files, cast("IO[bytes]", hashed))
+        _write(text, files, cast("IO[bytes]", hashed), seen)
         digest = hashed.digest()
-        return Release(digest=digest, rewrite=functools.partial(_rewrite, text, files, digest))
+        return Release(digest=digest, rewrite=functools.partial(_rewrite, text, files, digest), manifest=seen.text())
     found = io.BytesIO()
-    _write(text, files, found)
-    return Release(digest=hashlib.sha256(found.getvalue()).hexdigest(), tar=found.getvalue())
+    _write(text, files, found, seen)
+    digest = hashlib.sha256(found.getvalue()).hexdigest()
+    return Release(digest=digest, tar=found.getvalue(), manifest=seen.text())
 
 
 class _Hashed:
@@ -108,17 +111,22 @@ def _rewrite(text: str, files: Sequence[tuple[str, Path]], digest: str, to: IO[b
         raise PackingError("has changed while it was packed", "Run it again")
 
 
-def _write(text: str, files: Sequence[tuple[str, Path]], to: IO[bytes]) -> None:
+def _write(text: str, files: Sequence[tuple[str, Path]], to: IO[bytes], seen: Manifest | None = None) -> None:
+    """Write the tar, and note its files in `seen`."""
+    seen = seen or Manifest()
     # GNU's format allows names of any length and contains nothing that differs from builder to builder.
     with tarfile.open(fileobj=to, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive:
         _add(archive, DEFINITION, io.BytesIO(text.encode()), len(text.encode()))
         for path, file in files:
             if file.is_symlink():
                 _add_link(archive, path, file)
+                seen.link(path, file.readlink().as_posix())
             else:
                 with file.open("rb") as opened:
                     found = os.fstat(opened.fileno())
-                    _add(archive, f"{FILES}/{path}", opened, found.st_size, 0o755 if found.st_mode & 0o100 else 0o644)
+                    mode = 0o755 if found.st_mode & 0o100 else 0o644
+                    content = cast("IO[bytes]", seen.file(path, mode, opened))
+                    _add(archive, f"{FILES}/{path}", content, found.st_size, mode)
 
 
 def _add(archive: tarfile.TarFile, name: str, file: IO[bytes], size: int, mode: int = 0o644) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import bz2
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 # A tar with more bytes is neither kept in memory nor in the engine's state.
@@ -19,12 +19,14 @@ LARGE = 1 << 20
 class Release:
     """A tar, by its SHA-256 in hexadecimal digits.
 
-    A large one has `rewrite` in place of `tar`: this writes the tar again, from the files that it was made of.
+    A large one has `rewrite` in place of `tar`: this writes the tar again, from the files that it was made of. `manifest` is a short
+    text by which two releases of a workload can be compared (components/workloads/manifest.py); empty: not known.
     """
 
     digest: str
     tar: bytes = b""
     rewrite: Callable[[IO[bytes]], None] | None = None
+    manifest: str = field(default="", compare=False)
 
     @property
     def is_large(self) -> bool:
