@@ -443,6 +443,7 @@ def _in_state(settings: Settings, state: PriorState, hosted: str | None) -> Exis
     for zone in zones_of(settings):
         found += existing_resources.settings_left(zone, state)
     found += existing_resources.fleets(state) + existing_resources.drained_by_ssh(_machines(settings.fleets), state)
+    found += existing_resources.changed_ways(settings.fleets, state)
     found += existing_resources.uncounted(state) + existing_resources.renamed(state, settings.stack)
     return found + existing_resources.instances(_machines(settings.fleets_of("aws")), state)
 

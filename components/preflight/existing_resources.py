@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.models import ServiceDiscoverySettings
+from components.config.models import FleetSettings, ServiceDiscoverySettings
 from components.config.site_zones import ZoneSettings
 from components.dns.route53_zones import Sets
 from components.preflight.lost_tokens import LostToken
@@ -31,6 +31,7 @@ _INSTANCE = "aws:ec2/instance:Instance"
 _SETTING, _COMMAND = "cloudflare:index/zoneSetting:ZoneSetting", "command:local:Command"
 _DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 _ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
+_RELEASE = "pulumi-python:dynamic/rollcall:Release"
 # The types that cannot be beside a CNAME, and CNAME itself.
 _IN_THE_WAY = ("A", "AAAA", "CNAME")
 
@@ -149,6 +150,22 @@ def fleets(state: PriorState) -> ExistingReport:
     Each machine has a Deregistration, which is created before it and deleted after it.
     """
     return ExistingReport(fleets=frozenset(str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)))
+
+
+def changed_ways(fleets: Iterable[FleetSettings], state: PriorState) -> ExistingReport:
+    """Say which fleets change between the two ways to take another release: this replaces their machines once."""
+    there = {str(each["fleet"]) for each in state.outputs_of(_DEREGISTRATION)}
+    in_place = {str(each["fleet"]) for each in state.outputs_of(_RELEASE)}
+    # A first `up` that failed has left machines, and no Release.
+    counted = {str(each["fleet"]) for each in state.outputs_of(_ROLL_CALL)}
+    changes = [each for each in fleets if each.name in there & counted and each.in_place != (each.name in in_place)]
+    return ExistingReport(
+        notes=tuple(
+            f"{each.name}: `release: {each.release}` is another way to take a release, so all machines of the fleet are replaced once, "
+            "successors first"
+            for each in changes
+        )
+    )
 
 
 def uncounted(state: PriorState) -> ExistingReport:

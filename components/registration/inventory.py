@@ -17,6 +17,8 @@ from components.compute.registry import cloud_of, view_of
 from components.dns.base import Place, Records
 from components.dns.deleted_zones import PresentRecords
 from components.model import DnsRecord, Instance, Member, RecordKey
+from components.workloads.release import Release
+from rollcall.in_place import ReleaseReport
 from rollcall.ownership import Owner
 from rollcall.zoneview import ZoneView
 
@@ -140,6 +142,17 @@ class Registries:
         wanted = list(instances)
         for view in self._machines.views:
             view.end(wanted)
+
+    def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
+        """Return what machines report about their releases in place, by instance."""
+        return {
+            instance: report for view in self._machines.views for instance, report in view.reports(machines).items()
+        }
+
+    def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
+        """Give machines these releases, on a cloud without a store."""
+        for view in self._machines.views:
+            view.deliver(instances, releases)
 
     def drain(self, stack: str, members: Sequence[Member]) -> None:
         """Ask machines to leave DNS. Here and below, `members` have the tags of `stack`, unless they name another stack."""

@@ -63,7 +63,9 @@ _REMEMBERED = ("acknowledged", "former", "drained", "former_stacks")
 CALLED: set[tuple[str, str]] = set()
 
 
-class _Provider(ResourceProvider):
+class ConfiguredProvider(ResourceProvider):
+    """A provider that asks clouds and DNS providers, with the credentials of the stack's configuration."""
+
     serialize_as_secret_always = False
     # A class attribute, so that what is stored in the state stays a bare reference: Pulumi writes a dictionary one level deeper
     # for each resource that it wrote before, until Python's stack is full (pulumi/dynamic/dynamic.py, serialize_provider).
@@ -78,10 +80,10 @@ class _Provider(ResourceProvider):
 
     def _what(self, props: Mapping[str, Any], *keys: str) -> str:
         """Return the key of a shared snapshot: what is asked, and with which credentials."""
-        return json.dumps([_plain(props[key]) for key in keys] + [dict(self._config)], sort_keys=True)
+        return json.dumps([plain(props[key]) for key in keys] + [dict(self._config)], sort_keys=True)
 
 
-class RollCallProvider(_Provider):
+class RollCallProvider(ConfiguredProvider):
     """Create and update return when every member answers; delete when every member has left."""
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
@@ -97,7 +99,7 @@ class RollCallProvider(_Provider):
         keys = ("stack", "members", "places", "cloud", "fleets", "peers", "elsewhere", "ssh", *FINDINGS)
         # A state of an earlier version lacks the younger keys.
         olds = {"peers": _news.get("peers", []), **_olds}
-        changed = [key for key in keys if _plain(olds.get(key, [])) != _plain(_news.get(key, []))]
+        changed = [key for key in keys if plain(olds.get(key, [])) != plain(_news.get(key, []))]
         return DiffResult(changes=bool(changed), replaces=[], stables=[], delete_before_replace=False)
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -220,7 +222,7 @@ class RollCallProvider(_Provider):
                 registries.stop(stack, leaving)
 
 
-class DeregistrationProvider(_Provider):
+class DeregistrationProvider(ConfiguredProvider):
     """Create before a machine and delete after it: the delete removes what the machine could not remove itself."""
 
     def create(self, props: dict[str, Any]) -> CreateResult:
@@ -228,9 +230,9 @@ class DeregistrationProvider(_Provider):
         return CreateResult(f"{props['fleet']}-{props['machine']}-{generation}", {**props, "generation": generation})
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        changed = any(_plain(_olds.get(key)) != _plain(_news.get(key)) for key in ("places", "cloud"))
+        changed = any(plain(_olds.get(key)) != plain(_news.get(key)) for key in ("places", "cloud"))
         moved = [key for key in ("stack", "fleet", "machine") if _olds.get(key) != _news.get(key)]
-        before, now = (_plain(each.get("networks") or []) for each in (_olds, _news))
+        before, now = (plain(each.get("networks") or []) for each in (_olds, _news))
         # A Deregistration without networks gets them in its state, and its machine stays.
         moved += ["networks"] if before and now and before != now else []
         changed |= before != now
@@ -391,10 +393,10 @@ def _still_in_dns(stacks: Iterable[str], snapshot: Registries | DnsSnapshot) -> 
     return [each for each in stacks if each in owners]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return lists and mappings of the wire as plain values that can be compared. Numbers arrive as floats."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

@@ -30,6 +30,7 @@ from components.resources.existing import ExistingResources
 from components.resources.fleets.base import Fleet, FleetArgs
 from components.resources.fleets.registry import FLEETS
 from components.resources.fleets.roll_calls import call_rolls
+from components.resources.fleets.roll_outs import roll_out
 from components.resources.membership import Membership
 from components.resources.mirror_uploads import Mirror
 from components.resources.probe_key import ProbeKey
@@ -62,7 +63,8 @@ class Deployment:
         )
         self._uploads = self._uploaded()
         self.fleets = [self._fleet(each) for each in settings.fleets]
-        call_rolls(self.fleets, existing.fleets, existing.uncounted)
+        undrained = {each.name for each in settings.workloads if not each.drain}
+        call_rolls(self.fleets, existing.fleets, existing.uncounted, roll_out(self.fleets, self._release_of, undrained))
 
     @property
     def outputs(self) -> dict[str, Any]:

@@ -151,6 +151,24 @@ def tagged(tags: dict[str, str]) -> dict[str, Any]:
     return {"TagSpecifications": [{"ResourceType": "instance", "Tags": found}]}
 
 
+def test_the_releases_of_machines_that_change_in_place_stay(cloud: Cloud) -> None:
+    """Their settings name the release, and the one that a rollback needs, within longer texts."""
+    provider = KeptReleasesProvider()
+    provider.config = {"aws:region": "us-west-2"}
+    digests = [letter * 64 for letter in "abcde"]
+    for digest in digests:
+        cloud.client("s3").put_object(Bucket=BUCKET, Key=key_of(digest), Body=b"")
+    gate = f"done to={digests[1]} from={digests[0]} rollout=0123abcd number=4"
+    tags = {"rollcall-store": f"s3 bucket={BUCKET} region=us-west-2", "rollcall-gate-shop": gate}
+    cloud.run(
+        **tagged({**tags, "rollcall-wanted-shop": f"{digests[1]} rollout=0123abcd drain=yes healthy=10 deadline=300"})
+    )
+    state = provider.create(props(key_of(digests[0]))).outs
+    for digest in digests[1:]:
+        state = provider.update("", state or {}, props(key_of(digest))).outs
+    assert keys(cloud) == {key_of(digests[at]) for at in (0, 1, 3, 4)}
+
+
 def test_a_refusal_names_the_object_and_leaves_the_history_as_it_was(cloud: Cloud) -> None:
     provider = KeptReleasesProvider()
     provider.config = {"aws:region": "us-west-2"}

@@ -12,16 +12,23 @@ from components.resources.fleets.base import Fleet
 
 
 def call_rolls(
-    fleets: Sequence[Fleet], deployed: Iterable[str] = (), uncounted: Sequence[Mapping[str, str]] = ()
+    fleets: Sequence[Fleet],
+    deployed: Iterable[str] = (),
+    uncounted: Sequence[Mapping[str, str]] = (),
+    releases: Sequence[pulumi.Resource] = (),
 ) -> list[RollCall]:
     """Create a RollCall for each fleet, after the machines of all fleets: no old machine leaves before every new one answers.
+
+    They come after the `releases` of all fleets too. A machine without a release does not answer, and a roll-out that fails leaves
+    everything else as it is.
 
     `deployed` are the names of the fleets in the state. `uncounted` are its machines that no roll call has counted. Where
     they belong to a fleet that the program no longer has, one fleet at each location drains them.
     """
     names = {each.name for each in fleets}
     given_up = sorted({*deployed} - names)
-    everybody = [each for fleet in fleets for each in (*fleet.machines, *fleet.pre_roll_call_resources)]
+    machines = [each for fleet in fleets for each in (*fleet.machines, *fleet.pre_roll_call_resources)]
+    everybody = [*machines, *releases]
     return [
         RollCall(
             fleet.name,

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from google.protobuf import struct_pb2
 
-from components.config.models import IncarnationSettings, ServiceDiscoverySettings, ServiceSettings, SiteSettings
+from components.config.models import (
+    FleetSettings,
+    IncarnationSettings,
+    ServiceDiscoverySettings,
+    ServiceSettings,
+    SiteSettings,
+)
 from components.config.site_zones import ZoneSettings
 from components.dns import route53_zones
 from components.preflight import existing_resources
@@ -61,6 +67,7 @@ def prior_state(**resources: Mapping[str, Any]) -> PriorState:
         "ssh": "command:local:Command",
     }
     kinds["roll"] = "pulumi-python:dynamic/rollcall:RollCall"
+    kinds["release"] = "pulumi-python:dynamic/rollcall:Release"
     sent = struct_pb2.Struct()
     for name, outputs in resources.items():
         kind = HOSTED_ZONE if name == "directory_zone" else kinds[name.partition("_")[0]]
@@ -107,6 +114,24 @@ def test_machines_that_no_roll_call_has_counted_are_named_whole() -> None:
         existing_resources.uncounted(prior_state(api_0=machines["api_0"], roll_call=counted))
         == existing_resources.ExistingReport()
     )
+
+
+@pytest.mark.parametrize(
+    ("way", "had", "notes"),
+    [("in-place", True, 0), ("in-place", False, 1), ("replace", True, 1), ("replace", False, 0)],
+)
+def test_another_way_to_take_a_release_is_reported_because_it_replaces_all_machines(
+    way: str, had: bool, notes: int
+) -> None:
+    fleet = FleetSettings(name="api", cloud="aws", size="t3.micro", image="debian-12", joins=("site/www",), release=way)
+    there: dict[str, Mapping[str, Any]] = {"api_0": made("0", "aaaaaa"), "roll_call": {"fleet": "api", "members": []}}
+    release = {"release_api": {"fleet": "api"}} if had else {}
+    found = existing_resources.changed_ways([fleet], prior_state(**there, **release)).notes
+    assert len(found) == notes
+    assert all(each.startswith(f"api: `release: {way}` is another way") for each in found)
+    # A new fleet, and one whose first `up` failed, have nothing to replace.
+    assert existing_resources.changed_ways([fleet], EMPTY).notes == ()
+    assert existing_resources.changed_ways([fleet], prior_state(api_0=made("0", "aaaaaa"))).notes == ()
 
 
 def test_those_of_several_failed_ups_in_a_row_are_named_too() -> None:

@@ -1,0 +1,131 @@
+"""A fleet on a virtual clock behind the interfaces that the provider of Release and the commands use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from components.model import Instance, Member
+from components.rollout import providers
+from components.rollout.providers import ReleaseProvider
+from components.workloads.release import Release
+from rollcall.in_place import ReleaseReport
+from tests.simulated_fleet import Fleet, fleet_of
+
+
+class Cloud:
+    """The clouds, DNS and the engine of a stack with one fleet, `web`. A second of `sleep` is a second of the fleet."""
+
+    gone: tuple[str, ...] = ()
+    longest_ttl = 0.0
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.printed: list[str] = []
+        self.written: list[Mapping[str, Mapping[str, str | None]]] = []
+        self.delivered: list[tuple[list[str], list[str]]] = []
+        self.undrained: list[str] = []
+
+    def instances(self, stack: str) -> tuple[Instance, ...]:
+        return tuple(
+            Instance(
+                instance=each.instance,
+                fleet="web",
+                machine=str(each.number),
+                generation="9f27ab",
+                running=each.on,
+                state="running" if each.on else "stopped",
+                live=dict(each.live),
+            )
+            for each in self.fleet.machines
+        )
+
+    def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
+        wanted = {each.instance for each in machines} - self.fleet.lost
+        return {each.instance: each.report for each in self.fleet.machines if each.report and each.instance in wanted}
+
+    def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None:
+        self.written.append(changes)
+        self.fleet.write(changes)
+
+    def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
+        self.delivered.append((list(instances), [each.digest for each in releases]))
+
+    def undrain(self, stack: str, members: Sequence[Member]) -> None:
+        self.undrained += [each.instance for each in members]
+
+    def dns_records(self) -> tuple[Any, ...]:
+        return ()
+
+    def answers(self) -> dict[Any, Any]:
+        return {}
+
+    def steps(self, members: Sequence[Member], instances: Sequence[Instance]) -> dict[str, str]:
+        return {each.instance: "boot: apt runs" for each in members}
+
+    def say(self, text: str, *, warning: bool = False) -> None:
+        self.printed.append(text)
+
+    def sleep(self, seconds: float) -> None:
+        self.fleet.tick(int(seconds))
+
+    def monotonic(self) -> float:
+        return float(self.fleet.now)
+
+    def props(self, releases: Mapping[str, str], **policy: Any) -> dict[str, Any]:
+        return {
+            "stack": "prod",
+            "fleet": "web",
+            "fleets": ["web"],
+            "peers": ["web"],
+            "members": [
+                {"machine": str(each.number), "generation": "9f27ab", "instance": each.instance}
+                for each in self.fleet.machines
+            ],
+            "places": [],
+            "cloud": {"cloud": "aws", "region": "us-west-2"},
+            "drain_delay": 5,
+            "releases": dict(releases),
+            "files": {name: "" for name in releases},
+            "policy": {"batch": "1", "healthy": 10, "deadline": 60, "canary": 0, "timeout": 120, **policy},
+            "differing": [],
+        }
+
+
+class Stack:
+    """A stack with one Release, as the engine keeps it: each method is a run of the engine."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud, self.provider = cloud, ReleaseProvider()
+        self.state: dict[str, Any] | None = None
+
+    def preview(self, releases: Mapping[str, str], **policy: Any) -> tuple[bool, list[str]]:
+        """Refresh, and return whether the Release changes, and the lines that the preview shows."""
+        assert self.state is not None
+        self.state = dict(self.provider.read("id", self.state).outs or {})
+        self.cloud.printed.clear()
+        found = self.provider.diff("id", self.state, self.cloud.props(releases, **policy))
+        return bool(found.changes), list(self.cloud.printed)
+
+    def up(self, releases: Mapping[str, str], **policy: Any) -> bool:
+        """Run `up`. Return whether it changed anything. Raises RollOutError."""
+        props = self.cloud.props(releases, **policy)
+        if self.state is None:
+            self.state = dict(self.provider.create(props).outs or {})
+            return True
+        changes, _ = self.preview(releases, **policy)
+        if changes:
+            self.state = dict(self.provider.update("id", self.state, props).outs or {})
+        return changes
+
+
+def cloud_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Return a stack with so many new machines. Its time and its engine are those of the fleet."""
+    found = Cloud(fleet_of(count))
+    monkeypatch.setattr(providers, "Engine", lambda *_: found)
+    monkeypatch.setattr("components.rollout.performing.time.monotonic", found.monotonic)
+    monkeypatch.setattr(ReleaseProvider, "_registries", lambda *_: found)
+    return found
