@@ -45,6 +45,9 @@ _KINDS = {
 
 
 _VANISHED = "**Gone from their cloud** ({}): the state has them, and their cloud does not; `up` creates them again."
+_OTHER_RELEASES = (
+    "**Other releases** ({}): these machines do not have the release of their fleet; `up` gives it to them."
+)
 _BY_HAND = "**Changed by hand** ({}): `up` restores what the program says."
 
 
@@ -107,7 +110,10 @@ def headline(found: Findings) -> str:
             parts.append(f"{number} machine{'' if number == 1 else 's'} {one if number == 1 else verb}")
     if found.dns:
         parts.append(f"{len(found.dns)} DNS {'setting changes' if len(found.dns) == 1 else 'settings change'}")
-    number = sum(map(len, found.differences.values())) + len(found.by_hand) + len(found.vanished)
+    if found.releases:
+        parts.append(f"{len(found.releases)} release{' rolls' if len(found.releases) == 1 else 's roll'} out in place")
+    number = sum(map(len, found.differences.values()))
+    number += len(found.by_hand) + len(found.vanished) + len(found.other_releases)
     if number:
         parts.append(
             f"{number} difference{' was' if number == 1 else 's were'} found between the state and the clouds or DNS"
@@ -143,6 +149,10 @@ def _sections(found: Findings) -> list[Section]:
     moving = [fleet for fleet in found.fleets if fleet.moves]
     if moving and not found.failed:
         sections += _machines(found.fleets)
+    if found.releases and not found.failed:
+        sections.append(
+            Section(title="Releases in place", lines=tuple(f"- {code(each, _LINE)}" for each in found.releases))
+        )
     if found.dns:
         sections.append(Section(title="DNS that Pulumi changes", lines=tuple(_listed(found.dns))))
     if found.others:
@@ -261,6 +271,9 @@ def _drift(found: Findings) -> list[Section]:
             sections.append(
                 Section(title="", head=(f"**{title}** ({len(lines)}): {meaning}.", ""), lines=lines_of_kind)
             )
+    if found.other_releases:
+        others = tuple(f"- `{fleet}`: {code(line, _LINE)}" for fleet, line in found.other_releases)
+        sections.append(Section(title="", head=(_OTHER_RELEASES.format(len(others)), ""), lines=others))
     for title, changes in ((_VANISHED, found.vanished), (_BY_HAND, found.by_hand)):
         if changes:
             head = (title.format(len(changes)), "")

@@ -12,12 +12,19 @@ from components.commands.review.events import UNKNOWN, Preview, State, Step
 from components.dns.registry import place_of
 from components.model import RecordKey
 from components.registration.diff import Kind, is_safe_delete, is_safe_end
+from components.rollout import planning
 from rollcall.escaping import escaped
 
 MACHINES = {"aws:ec2/instance:Instance": "AWS", "pulumi-python:dynamic/joyent:Machine": "Joyent"}
 ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
+RELEASE = "pulumi-python:dynamic/rollcall:Release"
 # Resources beside a machine or a fleet. The lines of the machines and fleets report them.
-BRACKET = (ROLL_CALL, "pulumi-python:dynamic/rollcall:Deregistration", "pulumi-python:dynamic/joyent:Ready")
+BRACKET = (
+    ROLL_CALL,
+    RELEASE,
+    "pulumi-python:dynamic/rollcall:Deregistration",
+    "pulumi-python:dynamic/joyent:Ready",
+)
 _RECORDS = ("cloudflare:index/dnsRecord:DnsRecord", "aws:route53/record:Record")
 _DNS = (*_RECORDS, "cloudflare:index/zoneSetting:ZoneSetting", "cloudflare:index/zone:Zone", "aws:route53/zone:Zone")
 _GROUP = "aws:ec2/securityGroup:SecurityGroup"
@@ -97,6 +104,12 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
+    """What a preview means.
+
+    `releases` are lines about the releases that roll through fleets in place. `other_releases` are machines with another release than
+    they should have, as (fleet, line). The other fields are lists of what their names say.
+    """
+
     fleets: tuple[Fleet, ...]
     dns: tuple[Change, ...]
     others: tuple[Change, ...]
@@ -108,6 +121,8 @@ class Findings:
     warnings: tuple[str, ...]
     finished: bool
     counts: Mapping[str, int]
+    releases: tuple[str, ...] = ()
+    other_releases: tuple[tuple[str, str], ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -115,7 +130,7 @@ class Findings:
 
     @property
     def drifted(self) -> bool:
-        return any(self.differences.values()) or bool(self.by_hand or self.vanished)
+        return any(self.differences.values()) or bool(self.by_hand or self.vanished or self.other_releases)
 
     @property
     def changes(self) -> bool:
@@ -153,7 +168,30 @@ def findings_of(preview: Preview) -> Findings:
             verb: sum(1 for each in changes if each.verb == verb and not _is_component(each))
             for verb in ("created", "changed", "replaced", "deleted")
         },
+        releases=tuple(_releases(steps, preview.refreshed)),
+        other_releases=tuple(_other_releases(steps, preview.refreshed)),
     )
+
+
+def _read(type_: str, steps: Iterable[Step], refreshed: Iterable[Step]) -> dict[str, State]:
+    """Return each resource of a type as the refresh read it, or as the state has it where it was not refreshed, by its name."""
+    found = {each.name: each.old for each in steps if each.type == type_ and each.old}
+    return found | {each.name: each.new for each in refreshed if each.type == type_ and each.new}
+
+
+def _releases(steps: Iterable[Step], refreshed: Iterable[Step]) -> Iterable[str]:
+    """Say which releases roll through which fleets, as the preview itself does."""
+    listed = list(steps)
+    before = _read(RELEASE, listed, refreshed)
+    for step in listed:
+        if step.type == RELEASE and step.new and step.op != "same":
+            known = before.get(step.name)
+            yield from planning.plan_of(known.outputs if known else {}, step.new.inputs).lines
+
+
+def _other_releases(steps: Iterable[Step], refreshed: Iterable[Step]) -> Iterable[tuple[str, str]]:
+    for name, state in sorted(_read(RELEASE, steps, refreshed).items()):
+        yield from ((name, str(line)) for line in state.outputs.get("differing") or () if line != UNKNOWN)
 
 
 def _errors(preview: Preview) -> tuple[str, ...]:

@@ -108,6 +108,50 @@ def test_each_kind_of_difference_is_shown_with_its_fleet_and_its_twin_is_not(kin
         assert ("1 difference was found" in text) == bool(lines)
 
 
+RELEASE = "pulumi-python:dynamic/rollcall:Release"
+
+
+def release(digest: str, **more: Any) -> dict[str, Any]:
+    policy = {"batch": "1", "healthy": 10, "deadline": 60, "canary": 0, "timeout": 300}
+    return {
+        "fleet": "www",
+        "members": [{}, {}],
+        "releases": {"www": digest},
+        "files": {"www": "aaaaaabbbbbb"},
+        "policy": policy,
+        "differing": [],
+        **more,
+    }
+
+
+def test_a_release_in_place_is_shown_as_the_preview_shows_it() -> None:
+    record = {"state": "done", "to": {"www": "3f2a1c00" * 8}, "former": {}, "rollout": "0123abcd", "number": 2.0}
+    read = release("3f2a1c00" * 8, record=record, taken=2.0, files={"www": "aaaaaacccccc"})
+    wanted = release("9b77e000" * 8)
+    log = [
+        event("refresh", RELEASE, "www", old=read, new=read),
+        event("refresh", RELEASE, "www", old=read, new=read, kind="resOutputsEvent"),
+    ]
+    changed = comment(*log, event("update", RELEASE, "www", old=read, new=wanted, diffs=["releases"]))
+    assert "#### Releases in place" in changed and "1 release rolls out in place" in changed
+    assert "- `www: release 3f2a1c -> 9b77e0, 1 file changed, 2 machines in batches of 1`" in changed
+    same = comment(*log, event("same", RELEASE, "www", old=read, new=wanted))
+    assert "Releases in place" not in same and "nothing changes" in same
+
+
+def test_a_machine_with_another_release_is_a_difference() -> None:
+    for lines in (["www-1 (i-1) should run www 3f2a1c, and runs 9b77e0"], []):
+        read = release("3f2a1c00" * 8, differing=lines)
+        log = [
+            event("refresh", RELEASE, "www", old=release("3f2a1c00" * 8), new=release("3f2a1c00" * 8)),
+            event("refresh", RELEASE, "www", old=release("3f2a1c00" * 8), new=read, kind="resOutputsEvent"),
+            event("same", RELEASE, "www", old=read, new=release("3f2a1c00" * 8)),
+        ]
+        text = comment(*log)
+        assert ("**Other releases** (1)" in text and f"- `www`: `{lines[0]}`" in text) if lines else "Other" not in text
+        assert ("1 difference was found" in text) == bool(lines)
+
+
 def test_what_a_user_changed_by_hand_is_distinguished_from_what_the_program_changes() -> None:
     group = "aws:ec2/securityGroup:SecurityGroup"
     # `y` is what the program asks for by now, so nothing of it is put back.
