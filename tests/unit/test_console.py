@@ -17,6 +17,7 @@ STACK = {
     each
     for each in (
         "status",
+        "abort",
         "adopt",
         "catalogue",
         "check",
@@ -25,9 +26,11 @@ STACK = {
         "hold",
         "logs",
         "patch",
+        "promote",
         "release",
         "release-hold",
         "review",
+        "rollback",
     )
     if (ROOT / "components/commands" / f"{each.replace('-', '_')}.py").is_file()
     or (ROOT / "components/commands" / each).is_dir()
@@ -60,7 +63,7 @@ def of_the_machine(capsys: pytest.CaptureFixture[str]) -> set[str]:
 def test_help_lists_every_command_of_a_stack_and_of_a_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
 ) -> None:
-    assert len(STACK) == 12
+    assert len(STACK) == 15
     for folder in (ROOT, tmp_path):
         done = rollcall(folder, word)
         assert (done.returncode, done.stderr) == (0, "")

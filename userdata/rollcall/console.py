@@ -9,6 +9,9 @@ from pathlib import Path
 
 ABOUT_A_STACK = {
     "status": "state, clouds and DNS of the stack side by side, differences first; fails when there are any",
+    "rollback": "`rollback FLEET [DIGEST]` lets a fleet go back to a former release, batch by batch",
+    "promote": "`promote FLEET DIGEST` lets a canary go on, or a release after a rollback",
+    "abort": "undo a canary, or a roll-out that is under way",
     "hold": "take one machine out of DNS, and keep it out across `up`, restarts and reboots",
     "release-hold": "let a machine on hold join again",
     "logs": "the logs of machines, each line with its machine",
