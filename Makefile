@@ -77,6 +77,7 @@ bench-client: ## resolve and choose, beside dnspython's bare query (ROUNDS)
 bench-start: ## how long `make up` and the imports take, what it holds in memory (COLD=1: from nothing)
 bench-joyent: ## 300 Triton machines: time and calls; the usual ways of waiting beside it (ROUNDS, COUNT, LARGE)
 bench-storm: ## requests through the edge while machines come and go, beside the same without
+bench-rollout: ## 200 simulated machines take a release, beside CodeDeploy's order (MACHINES, SEED)
 bench-fuzz: ## what parses foreign input, fed with random mutations (SECONDS_EACH)
 
 soak: prepare ## random operations and faults with all promises checked, for DURATION seconds (7200)

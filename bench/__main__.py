@@ -31,6 +31,7 @@ BENCHES = {
     "joyent": 540,
     "storm": 480,
     "fuzz": 360,
+    "rollout": 120,
 }
 HEAD = """\
 # Benchmarks
