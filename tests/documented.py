@@ -85,6 +85,16 @@ RUN_ELSEWHERE = {
         test="tests/integration/test_hands_engine.py::test_a_patch_reboots_one_machine_after_the_other_and_no_request_fails",
         by='rollcall("patch"',
     ),
+    ".venv/bin/rollcall rollback": Elsewhere(
+        test="tests/unit/commands/test_roll_outs.py::test_the_fleet_goes_back_and_up_changes_nothing",
+        by='rollback.main(["web"',
+    ),
+    ".venv/bin/rollcall promote": Elsewhere(
+        test="tests/unit/commands/test_roll_outs.py::test_a_canary_goes_on", by='promote.main(["web"'
+    ),
+    ".venv/bin/rollcall abort": Elsewhere(
+        test="tests/unit/commands/test_roll_outs.py::test_a_canary_is_undone_and_not_repeated", by='abort.main(["web"'
+    ),
     ".venv/bin/rollcall check": Elsewhere(
         test="tests/unit/commands/test_check.py::test_it_takes_less_than_a_second_and_imports_neither_the_sdk_nor_a_client",
         by='main(["check"',
