@@ -105,7 +105,8 @@ def promoted(fleet: str, record: Record, digest: str) -> tuple[Record, str]:
     if record.state is State.DONE:
         return record, f"{shown} is on all machines already."
     if record.state is State.FAILED:
-        raise RollOutCommandError(f"{shown} failed. Fix the cause, and run `pulumi up`.")
+        what = messages.listed(messages.moves(record) or record.to)
+        raise RollOutCommandError(f"{fleet}: {what} failed. Fix the cause, and run `pulumi up`.")
     if record.state is State.PROMOTED:
         return record, f"{shown} is promoted already. Run `pulumi up` to roll it out."
     # With another id, machines try a release again on which they failed.
@@ -126,7 +127,9 @@ def rolled_back(fleet: str, record: Record, seen: Observation, digest: str = "")
     """Return the record of a fleet that goes back to the release with this digest, or to the one before. Raises RollOutCommandError."""
     if not digest:
         if record.state is State.DONE and not messages.moves(record):
-            raise RollOutCommandError(f"{fleet}: the release before is not known. {_kept_line(record, seen)}")
+            raise RollOutCommandError(
+                f"{fleet}: the release before is not known. Name a release that the machines keep ({_kept_list(record, seen)})."
+            )
         return _refused(fleet, record, record.former)
     prefix, now = checked_prefix(digest), record.former if record.goes_back else record.to
     found = sorted(
@@ -138,8 +141,10 @@ def rolled_back(fleet: str, record: Record, seen: Observation, digest: str = "")
         }
     )
     if len(found) != 1:
-        problem = "several releases begin with" if found else "no machine keeps a former release that begins with"
-        raise RollOutCommandError(f"{fleet}: {problem} {prefix}. {_kept_line(record, seen)}")
+        which = "several releases begin with" if found else "no machine keeps a former release that begins with"
+        raise RollOutCommandError(
+            f"{fleet}: {which} {prefix}. Name a release that the machines keep ({_kept_list(record, seen)})."
+        )
     return _refused(fleet, record, {**now, **dict(found)})
 
 
@@ -157,13 +162,13 @@ def kept(seen: Observation, workload: str) -> set[str]:
     return {digest for report in reports if report for digest in report.kept}
 
 
-def _kept_line(record: Record, seen: Observation) -> str:
+def _kept_list(record: Record, seen: Observation) -> str:
     texts = [
         f"{name} {digest[: messages.PASTED]}"
         for name in sorted(record.to)
         for digest in sorted(kept(seen, name) - {record.to[name]})
     ]
-    return f"Name one that the machines keep: {', '.join(texts)}." if texts else "The machines keep no other release."
+    return ", ".join(texts) or "they keep no other"
 
 
 def went_back(fleet: DeployedFleet, record: Record) -> int:

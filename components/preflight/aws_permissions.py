@@ -96,14 +96,17 @@ ROWS: Mapping[str, str] = {
         "ec2:DescribeInstances DescribeInstanceTypes DescribeInstanceTypeOfferings DescribeVpcs DescribeSubnets DescribeKeyPairs "
         "DescribeImages ssm:GetParameter route53:ListHostedZonesByName GetHostedZone ListResourceRecordSets"
     ),
-    "quotas": "servicequotas:GetServiceQuota GetAWSDefaultServiceQuota",
+    "limits": (
+        "servicequotas:GetServiceQuota GetAWSDefaultServiceQuota iam:GetAccountSummary route53:GetHostedZoneLimit GetAccountLimit "
+        "ssm:DescribeParameters ec2:DescribeSecurityGroups s3:ListAllMyBuckets"
+    ),
 }
 # Either all of the first, or the second: what tags a bucket.
 _TAGS_OF_BUCKETS = (("s3:TagResource", "s3:UntagResource", "s3:ListTagsForResource"), "s3:PutBucketTagging")
 # AWS never refuses this one, so a simulation of it would mislead.
 _FREE = ("sts:GetCallerIdentity",)
 # Rows that an `up` does without, or that are for another principal.
-_NOT_NEEDED = ("not the operator", "rollcall catalogue", "rollcall doctor", "rollcall exec", "quotas")
+_NOT_NEEDED = ("not the operator", "rollcall catalogue", "rollcall doctor", "rollcall exec", "limits")
 _PREFIXES_OF_USERS = ("aws:iam/user", "aws:iam/accessKey")
 # Actions that set tags: a condition may name the tags of the request. Elsewhere it may name those of the resource.
 _SETS_TAGS = re.compile(r":(Create|Tag|Run|Put(Parameter|BucketTagging)|AddTags|ChangeTags)")
