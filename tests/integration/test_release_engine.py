@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
+import secrets
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -144,8 +146,8 @@ def agents(trial: Trial) -> Iterator[Agents]:
         yield found
 
 
-def killed_up(trial: Trial, agents: Agents, word: str, when: str) -> None:
-    """Run `up`, and kill the engine and its hosts when a machine runs the release `when`."""
+def killed_up(trial: Trial, word: str, when: Callable[[], bool]) -> bool:
+    """Run `up`, and kill the engine and its hosts at this moment. Return whether it was still running."""
     usual = {"trust": "", "word": word}
     from tests.cloud.aws_cloud import TRUST
 
@@ -159,14 +161,17 @@ def killed_up(trial: Trial, agents: Agents, word: str, when: str) -> None:
     )
     try:
         end = time.monotonic() + 120
-        while when not in agents.runs():
-            assert time.monotonic() < end and process.poll() is None
-            time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGKILL)
+        while process.poll() is None and not when():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        running = process.poll() is None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     finally:
         end_session(process.pid)
         process.wait()
     trial.run("cancel", "--yes", word=word)
+    return running
 
 
 def command(trial: Trial, monkeypatch: pytest.MonkeyPatch, module: Any, *words: str) -> int:
@@ -194,7 +199,7 @@ def test_a_release_rolls_through_a_fleet_and_comes_back(
     # A roll-out that is killed is continued.
     shown = trial.run("preview", word="b")
     assert f"www: release {a[:6]} -> {b[:6]}, 0 files changed, 3 machines in batches of 1 (fleet web)" in shown, shown
-    killed_up(trial, agents, "b", when=b)
+    assert killed_up(trial, "b", when=lambda: b in agents.runs())
     trial.up(word="b")
     assert agents.runs() == [b, b, b]
     assert "unchanged" in trial.run("preview", "--expect-no-changes", word="b")
@@ -249,6 +254,26 @@ def test_a_release_rolls_through_a_fleet_and_comes_back(
     assert agents.runs() == [d, d, d, d]
     trial.run("destroy", "--yes", "--skip-preview", word="d")
     assert agents.listed() == {}
+
+
+@pytest.mark.prove
+def test_a_roll_out_that_is_killed_at_any_moment_is_continued(trial: Trial, agents: Agents) -> None:
+    """The moments are drawn from the whole time of an `up`: before its roll-out, in it, and after it."""
+    trial.up(word="a")
+    began = time.monotonic()
+    trial.up(word="b")
+    whole, seed = time.monotonic() - began, secrets.randbits(32)
+    dice, killed = random.Random(seed), 0  # noqa: S311
+    for at in range(20):
+        word, end = f"killed{at}", time.monotonic() + dice.uniform(0, whole)
+        killed += killed_up(trial, word, when=lambda end=end: time.monotonic() >= end)  # type: ignore[misc]
+        before = agents.runs()
+        trial.up(word=word)
+        print(f"seed {seed}, {at}: killed when {before.count(digest(word))} of 3 machines had the release", flush=True)
+        assert agents.runs() == [digest(word)] * 3
+        assert "unchanged" in trial.run("preview", "--expect-no-changes", word=word)
+    assert killed >= 15
+    assert agents.most_out == 1
 
 
 def test_a_fleet_changes_between_replace_and_in_place(trial: Trial, agents: Agents) -> None:
