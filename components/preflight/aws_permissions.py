@@ -86,7 +86,7 @@ ROWS: Mapping[str, str] = {
         "iam:GetInstanceProfile route53:ListResourceRecordSets ChangeResourceRecordSets"
     ),
     "the deletion of former releases from the bucket": "s3:ListBucketVersions DeleteObjectVersion ec2:DescribeInstances",
-    "not the operator, but the key upload of a mirror": "s3:PutObject GetObject ListBucket",
+    "not the operator, but the upload key of a mirror needs these": "s3:PutObject GetObject ListBucket",
     "the reports of machines with release: in-place": "s3:ListBucket GetObject DeleteObjectVersion",
     "releases of more than 1 MiB": "s3:PutObject GetObject",
     "rollcall exec and patch of an EC2 fleet without ssh": "ssm:SendCommand GetCommandInvocation",
