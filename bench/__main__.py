@@ -46,7 +46,7 @@ information.
 | column | what it has |
 |---|---|
 | ours | the result of Rollcall |
-| beside it | the result of what Rollcall is compared with: another tool, or the least that is possible (on this page: the floor) |
+| beside it | what Rollcall is compared with: another tool, Rollcall with fewer machines, or the least possible (here: the floor) |
 | ratio | ours, divided by the result beside it |
 | N | how often it was measured |
 """

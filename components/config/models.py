@@ -820,8 +820,8 @@ class FleetSettings(Section):
             strict=True,
             ge=10,
             le=7200,
-            description="with `release: in-place`: a machine that is not healthy so long after the change goes back to the release that it"
-            " ran before, and `up` fails",
+            description="with `release: in-place`: how long after the change a machine may take to be healthy. A machine that takes longer"
+            " goes back to the release that it ran before, and `up` fails",
             json_schema_extra=_SECONDS,
         ),
     ] = 300
