@@ -101,7 +101,8 @@ class Instance:
 
     `running` is what the API says. `addresses` are the public ones (empty: none yet). `note` is what the machine or its
     cloud reports about it. `since` is when it was created, as its cloud writes it. `live` are the settings that the
-    program writes to running machines (rollcall.in_place.LIVE). `store` is the setting for the machine's release store.
+    program writes to running machines (rollcall.in_place.LIVE). `store` is the setting for the machine's release store, and
+    `releases` those for the digests of its workloads, by workload. A machine that changes in place has none of them.
     """
 
     instance: str
@@ -116,6 +117,7 @@ class Instance:
     since: str = ""
     live: Mapping[str, str] = field(default_factory=dict, compare=False)
     store: str = ""
+    releases: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def hold(self) -> Hold | None:

@@ -6,7 +6,7 @@ DNS is compared with the members of each roll call by `components.registration.d
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from components.model import GOING, Instance, Member, describe
 
@@ -15,12 +15,14 @@ from components.model import GOING, Instance, Member, describe
 class StateMachine:
     """A machine in the stack's state.
 
-    `counted`: it is a member of a roll call. `going`: the state has it only until it is deleted.
+    `counted`: it is a member of a roll call. `going`: the state has it only until it is deleted. `releases` are the digests of its
+    workloads, by workload. A machine that changes in place has none here.
     """
 
     member: Member
     counted: bool = True
     going: bool = False
+    releases: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

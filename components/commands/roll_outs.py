@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from components.aws import api_errors
+from components.commands.fleet_releases import release_props
 from components.commands.status import StatusError, exported
 from components.config.errors import ConfigurationError
 from components.joyent.engine import Engine
@@ -31,7 +32,6 @@ from components.rollout.values import End, Observation, Outcome, RollOut
 from rollcall.errors import RollcallError
 from rollcall.escaping import escaped_lines
 
-RELEASE = "pulumi-python:dynamic/rollcall:Release"
 _PREFIX = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -69,11 +69,7 @@ class DeployedFleet:
 
 def fleet_in(resources: Sequence[Mapping[str, Any]], config: Mapping[str, str], name: str) -> DeployedFleet:
     """Return the fleet with this name from an exported state. Raises RollOutCommandError."""
-    found = {
-        str(each["outputs"]["fleet"]): each["outputs"]
-        for each in resources
-        if each.get("type") == RELEASE and not each.get("delete")
-    }
+    found = release_props(resources)
     if name not in found:
         known = f"Name one of {', '.join(sorted(found))}" if found else "No fleet of the stack has any"
         raise RollOutCommandError(f"{name}: is no fleet with `release: in-place` that is deployed. {known}.")

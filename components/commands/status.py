@@ -4,7 +4,7 @@
 
 Needs what `pulumi up` needs: the engine on the PATH, the backend, and the clouds' credentials, which it takes from the
 stack's configuration and the environment as `pulumi up` does. It only reads. A machine that is not in all four is a
-difference.
+difference, and so is one that does not have the release of its fleet.
 
 Exit code 0: in step; 1: something differs; 2: it could not be found out (why, on stderr).
 """
@@ -16,11 +16,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from components.aws import api_errors
-from components.commands import census
+from components.commands import census, fleet_releases
+from components.commands.fleet_releases import MachineRelease
+from components.compute.base import releases_in
 from components.compute.locations import Location
 from components.compute.registry import cloud_of
 from components.config.errors import ConfigurationError
@@ -38,6 +40,7 @@ from components.registration.messages import line, since
 from components.registration.props import desired_of, registries_of
 from components.registration.roll_call import proven
 from components.resources.tags import named
+from components.rollout.planning import Progress
 from rollcall.errors import RollcallError
 from rollcall.escaping import escaped, escaped_lines
 from rollcall.settings import FLEET, GENERATION, MACHINE, STACK
@@ -53,7 +56,8 @@ class StatusError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class MachineStatus:
     """One machine: as the state names it, as its cloud lists it, and the record sets that have it. `since` is when it was created, on EC2
-    when it was last started (ISO 8601, UTC). `hold` says since when an operator keeps it out of DNS, and why; empty: nobody does."""
+    when it was last started (ISO 8601, UTC). `hold` says since when an operator keeps it out of DNS, and why; empty: nobody does.
+    `releases` are those of its workloads."""
 
     name: str
     instance: str
@@ -63,13 +67,15 @@ class MachineStatus:
     record_sets: tuple[str, ...]
     note: str = ""
     hold: str = ""
+    releases: tuple[MachineRelease, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
     """A fleet's machines, and each way in which program, state, cloud and DNS differ. `region` is the AWS region, or Triton's data
     centre where it is not the configured one. `notes` say what is wrong with the zones' name servers, and where resolvers have another
-    view. They are not differences of the stack."""
+    view. They are not differences of the stack. `roll_out` is how far the last roll-out is; None: the fleet does not change in
+    place, or has no release yet."""
 
     fleet: str
     cloud: str
@@ -77,6 +83,7 @@ class FleetStatus:
     machines: tuple[MachineStatus, ...]
     differences: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    roll_out: Progress | None = None
 
     @property
     def in_step(self) -> bool:
@@ -120,12 +127,13 @@ def _machine(
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What an exported state has: the properties of its roll calls and Deregistrations, by fleet, and its machines."""
+    """What an exported state has: the properties of its roll calls, Deregistrations and Releases, by fleet, and its machines."""
 
     stacks: tuple[str, ...]
     roll_calls: Mapping[str, Mapping[str, Any]]
     deregistrations: Mapping[str, Sequence[Mapping[str, Any]]]
     machines: tuple[census.StateMachine, ...]
+    releases: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def fleets(self) -> list[str]:
@@ -152,17 +160,23 @@ def state_in(resources: Iterable[Mapping[str, Any]]) -> State:
         roll_calls=roll_calls,
         deregistrations=deregistrations,
         machines=tuple(found for each in listed if (found := _machine_in(each, counted)) is not None),
+        releases=fleet_releases.release_props(listed),
     )
 
 
 def _machine_in(resource: Mapping[str, Any], counted: Collection[str]) -> census.StateMachine | None:
     """Return the machine that this resource is, by its id, which has the form of a cloud's, and by its tags."""
-    id_, tags = str(resource.get("id") or ""), (resource.get("outputs") or {}).get("tags")
+    id_, outputs = str(resource.get("id") or ""), resource.get("outputs") or {}
+    # Triton keeps the settings of a machine in its metadata.
+    tags, metadata = outputs.get("tags"), outputs.get("metadata")
     if not cloud_of(id_) or not isinstance(tags, Mapping) or not {STACK, FLEET, MACHINE, GENERATION} <= {*tags}:
         return None
     names = {"fleet": tags[FLEET], "machine": str(tags[MACHINE]), "generation": tags[GENERATION], "stack": tags[STACK]}
     member = Member(instance=id_, **names)
-    return census.StateMachine(member=member, counted=id_ in counted, going=bool(resource.get("delete")))
+    settings = {**tags, **(metadata if isinstance(metadata, Mapping) else {})}
+    return census.StateMachine(
+        member=member, counted=id_ in counted, going=bool(resource.get("delete")), releases=releases_in(settings)
+    )
 
 
 def declared(stack: str, config: Mapping[str, str]) -> dict[str, FleetSettings]:
@@ -238,10 +252,18 @@ def _compare(name: str, declared: FleetSettings | None, state: State, config: Ma
     steps = _unhealthy_steps(drift, registries, instances)
     found = status_of(Location.from_inputs(props["cloud"]), roll, records, instances, drift, steps)
     lacks = census.missing(name, declared.count if declared else None, machines, instances)
+    releases = fleet_releases.found(registries, props, state.releases.get(name), machines, instances, drift)
     gone = [f"the zone {zone} was deleted" for zone in registries.gone]
     return replace(
         found,
-        differences={**found.differences, **_lacking(lacks), "zone": tuple(gone)},
+        machines=tuple(replace(each, releases=releases.machines.get(each.instance, ())) for each in found.machines),
+        roll_out=releases.roll_out,
+        differences={
+            **found.differences,
+            **_lacking(lacks),
+            "release": releases.differences,
+            "zone": tuple(gone),
+        },
         notes=(*registries.notes, *(registries.compared(drift.unanswered) or registries.split())),
     )
 
@@ -304,10 +326,13 @@ def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
     for fleet in fleets:
         where = f"{fleet.cloud} {fleet.region}".strip()
         lines.append(f"{fleet.fleet} ({where})" if where else fleet.fleet)
+        if fleet.roll_out:
+            lines.append(f"  roll-out: {fleet.roll_out.state}: {fleet.roll_out.line}")
         for machine in fleet.machines:
             addresses = ", ".join(machine.addresses) or "no address"
             row = f"  {machine.name:<16} {machine.instance:<37} {machine.state:<9} {addresses:<16} {machine.since}"
             lines.append(row.rstrip())
+            lines += [f"      {each}" for each in machine.releases]
             lines += [f"      at {key}" for key in machine.record_sets]
     return "\n".join(map(escaped, lines))
 

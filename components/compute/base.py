@@ -15,6 +15,7 @@ from components.model import Instance
 from components.workloads.release import Release
 from rollcall.escaping import escaped
 from rollcall.in_place import ReleaseReport, WorkloadReport, parse_report
+from rollcall.settings import WORKLOAD
 
 
 class CloudView(Protocol):
@@ -85,6 +86,12 @@ class Kind:
 def public(addresses: Iterable[str | None]) -> tuple[str, ...]:
     """Return the public ones among `addresses`, as given."""
     return tuple(each for each in addresses if each and is_public(each))
+
+
+def releases_in(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of workloads in the settings of a machine, by workload. They are safe for a terminal."""
+    found = {key[len(WORKLOAD) :]: str(each) for key, each in sorted(settings.items()) if key.startswith(WORKLOAD)}
+    return {escaped(name): escaped(digest) for name, digest in found.items()}
 
 
 def reports_of(texts: Mapping[str, str]) -> dict[str, ReleaseReport]:

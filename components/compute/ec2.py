@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.compute.base import public, reports_of, utc
+from components.compute.base import public, releases_in, reports_of, utc
 from components.compute.s3_reports import S3Reports
 from components.model import Instance
 from components.workloads.release import Release
@@ -232,6 +232,7 @@ def ec2_instance(instance: Mapping[str, Any]) -> Instance:
         since=utc(_first_launch(instance)),
         live={key: escaped(value) for key, value in tags.items() if key.startswith(LIVE)},
         store=escaped(tags.get(STORE, "")),
+        releases=releases_in(tags),
     )
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from components.compute.base import public, reports_of, utc
+from components.compute.base import public, releases_in, reports_of, utc
 from components.joyent.errors import CloudApiError, FatalError, NotFoundError
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
@@ -155,4 +155,5 @@ def triton_instance(machine: MachineRecord) -> Instance:
         since=utc(machine.created),
         live={key: escaped(value) for key, value in machine.metadata.items() if key.startswith(LIVE)},
         store=escaped(machine.metadata.get(STORE, "")),
+        releases=releases_in(machine.metadata),
     )

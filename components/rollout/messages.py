@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from components.rollout.records import Record
+from components.rollout.records import Record, State
 from components.rollout.values import Failure, FleetMachine
 from rollcall.escaping import escaped
+from rollcall.in_place import WantedRelease
 
 # Of a digest, lines for people have the first digits, and commands that can be pasted have more.
 SHORT, PASTED = 6, 12
 _NAMES = 10
+# The state of a roll-out that has stopped after its first machines.
+CANARY_WAITING = "canary waiting"
+_NOT_ANSWERED = "not answered by DNS yet"
 
 
 def short(digest: str) -> str:
@@ -96,15 +100,17 @@ def progress(
 
 def step_of(machine: FleetMachine) -> str:
     """Return the step of a machine that is not done: the first one that it reports."""
-    for wanted in machine.wanted.values():
-        answer = machine.answer_of(wanted)
-        if answer is None:
-            return machine.step or (
-                "has not read its settings yet" if machine.report else machine.state or "its cloud does not list it"
-            )
-        if answer.step != "done":
-            return f"{answer.step}{f', {answer.waits}' if answer.waits else ''}"
-    return "not answered by DNS yet"
+    return next(filter(None, (step_with(machine, each) for each in machine.wanted.values())), _NOT_ANSWERED)
+
+
+def step_with(machine: FleetMachine, wanted: WantedRelease) -> str:
+    """Return the step of a machine with one wanted release. Empty if it reports that it is done."""
+    answer = machine.answer_of(wanted)
+    if answer is None:
+        return machine.step or (
+            "has not read its settings yet" if machine.report else machine.state or "its cloud does not list it"
+        )
+    return "" if answer.step == "done" else f"{answer.step}{f', {answer.waits}' if answer.waits else ''}"
 
 
 def late(machine: FleetMachine, seconds: float) -> Failure:
@@ -169,7 +175,7 @@ def canary_waiting(fleet: str, record: Record) -> str:
     changes = sorted((moves(record) or record.to).items())
     text = ", ".join(f"{name} {short(digest)}" for name, digest in changes)
     return (
-        f"{fleet}: canary waiting: {text}. Run `rollcall promote {fleet} {changes[0][1][:PASTED]}` and `pulumi up` to "
+        f"{fleet}: {CANARY_WAITING}: {text}. Run `rollcall promote {fleet} {changes[0][1][:PASTED]}` and `pulumi up` to "
         f"roll it out, or `rollcall abort {fleet}` to undo it."
     )
 
@@ -182,3 +188,19 @@ def refused(fleet: str, record: Record) -> str:
         f"{name}: release {pasted} was rolled back. Run `rollcall promote {fleet} {pasted}` and `pulumi up` to release it "
         "again."
     )
+
+
+def unfinished(record: Record, taken: int, machines: int) -> str:
+    """Say how far a roll-out is that the next `up` goes on with."""
+    fix = (
+        "Run `pulumi up` to roll it out"
+        if record.state is State.PROMOTED
+        else "If no `pulumi up` runs, run it to go on"
+    )
+    return f"{taken} of {machines} machines have {listed(moves(record) or record.to)}. {fix}."
+
+
+def not_rolled_out(record: Record) -> str:
+    """Say that the last roll-out failed."""
+    back = f" The former release is {listed(record.former)}." if record.former else ""
+    return f"{listed(moves(record) or record.to)} was not rolled out.{back} Fix the cause, and run `pulumi up`."

@@ -22,6 +22,53 @@ class Plan:
     notice: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far the last roll-out of a fleet is.
+
+    `state` is the word of a State, or `canary waiting`. `line` says the same to people. `to` and `former` are the first digits of the
+    releases, by workload. `unfinished`: the next run goes on with the roll-out, whatever release the program has.
+    """
+
+    state: str
+    line: str
+    to: Mapping[str, str]
+    former: Mapping[str, str]
+    unfinished: bool = False
+
+
+def progress(fleet: str, seen: Observation, policy: Policy) -> Progress | None:
+    """Return how far the last roll-out of a fleet is. None: no machine knows one."""
+    record, machines = seen.record, len(seen.machines)
+    if record is None:
+        return None
+    done = taken(seen)
+    # With the release that it rolls out itself, the plan says whether a run would go on.
+    plan = planned(record, fleet=fleet, target=record.to, policy=policy, machines=machines, taken=done)
+    state, waits = record.state.value, bool(plan.notice)
+    if record.state is State.ROLLING and waits:
+        state, line = messages.CANARY_WAITING, plan.notice.removeprefix(f"{fleet}: {messages.CANARY_WAITING}: ")
+    elif record.state is State.REFUSED:
+        line = plan.notice
+    elif record.state is State.FAILED:
+        line = messages.not_rolled_out(record)
+    elif record.state is State.DONE:
+        line = messages.listed(record.to)
+    else:
+        line = messages.unfinished(record, done, machines)
+    return Progress(
+        state=state,
+        line=line,
+        to=_pasted(record.to),
+        former=_pasted(record.former),
+        unfinished=record.state in (State.ROLLING, State.PROMOTED) and not waits,
+    )
+
+
+def _pasted(releases: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest[: messages.PASTED] for name, digest in sorted(releases.items())}
+
+
 def differing(seen: Observation) -> list[str]:
     """Name the machines that do not have the release that they should have, each with the reason."""
     return [line for each in seen.machines if (line := _difference(each, seen.record))]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from components.commands import status
 from components.compute import ec2
 from components.compute.ec2 import Ec2View
 from components.compute.triton import TritonView
@@ -158,6 +159,33 @@ class TestEc2:
             with pytest.raises(ClientError, match="AccessDenied"):
                 call(Bucket=BUCKET, Key=own)
 
+    def test_status_shows_what_each_machine_runs_and_wants(self, cloud: Cloud) -> None:
+        """With the real readers of tags and reports: the second machine has not taken its release yet."""
+        new, old = "b" * 64, "a" * 64
+        one, other = self.launched(cloud, 2)
+        s3 = cloud.client("s3")
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+        gate = f"rolling to={new} from={old} rollout=0a1b2c3d number=2"
+        wanted = f"{new} rollout=0a1b2c3d drain=yes healthy=10 deadline=300"
+        Ec2View("us-west-2").set_settings("local", {each: {WANTED: wanted, GATE: gate} for each in (one, other)})
+        for machine, fields in ((one, {"wanted": new, "runs": new}), (other, {"wanted": new, "step": "draining"})):
+            s3.put_object(Bucket=BUCKET, Key=report_key(TO, machine), Body=report(machine, **fields).text().encode())
+        members = [{"machine": str(at), "generation": "a", "instance": each} for at, each in enumerate((one, other))]
+        outputs: dict[str, Any] = {
+            "stack": "local",
+            "fleet": "web",
+            "fleets": ["web"],
+            "members": members,
+            "places": [],
+        }
+        outputs |= {"cloud": {"cloud": "aws", "region": "us-west-2"}, "peers": ["web"]}
+        roll_call = {"type": "pulumi-python:dynamic/rollcall:RollCall", "outputs": outputs}
+        (found,) = status.compare([roll_call], {"aws:region": "us-west-2"})
+        shown = [str(release) for each in found.machines for release in each.releases]
+        assert shown == [f"runs www {new[:12]}", f"runs www {old[:12]}, wants {new[:12]}: draining"]
+        assert found.roll_out is not None and found.roll_out.state == "rolling"
+        assert found.differences["release"][0].startswith("rolling: 1 of 2 machines have www bbbbbb.")
+
     def test_releases_are_not_delivered_because_machines_fetch_them(self, cloud: Cloud) -> None:
         (one,) = self.launched(cloud, 1)
         before = cloud.describe(one)["Tags"]
@@ -203,6 +231,12 @@ class TestTriton:
         assert {each.instance: each.live for each in view.machines("local")} == {
             one: {WANTED: "c"}, other: {WANTED: "a"},
         }  # fmt: skip
+
+    def test_the_releases_of_a_machine_that_is_replaced_are_listed(self, view: TritonView) -> None:
+        one, other = self.launched(view, "one", "other")
+        view._api.merge_metadata(one, {"rollcall-workload-www": "a" * 64})
+        self.metadata(view, one, {"rollcall-workload-www": "a" * 64})
+        assert {each.instance: each.releases for each in view.machines("local")} == {one: {"www": "a" * 64}, other: {}}
 
     def test_a_machine_that_goes_meanwhile_does_not_keep_the_others_from_their_settings(
         self, view: TritonView, cloud: FakeCloud

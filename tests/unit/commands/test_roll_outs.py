@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.commands import abort, promote, roll_outs, rollback
+from components.commands import abort, fleet_releases, promote, roll_outs, rollback
 from components.commands.roll_outs import RollOutCommandError
 from components.rollout import performing
 from components.rollout.records import Record, State, newest
@@ -33,7 +33,7 @@ def deployed(cloud: Cloud, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Sta
     monkeypatch.setattr(roll_outs, "Engine", lambda *_: cloud)
 
     def exported(_: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
-        return [{"type": roll_outs.RELEASE, "outputs": stack.state}], {}
+        return [{"type": fleet_releases.RELEASE, "outputs": stack.state}], {}
 
     monkeypatch.setattr(roll_outs, "exported", exported)
     stack.up({"www": A})

@@ -19,9 +19,12 @@ from components.dns.cloudflare_access import cloudflare_token
 from components.model import DesiredState, DnsRecord, ExpectedRecordSet, Instance, Member, RecordKey
 from components.registration.diff import find_drift
 from components.resources.userdata import HOME
+from components.rollout.performing import RollOutError
 from rollcall import console
-from rollcall.in_place import HOLD
+from rollcall.in_place import HOLD, WANTED
 from rollcall.ownership import Owner
+from tests.release_stack import Cloud, Stack, cloud_of
+from tests.simulated_fleet import digest
 
 PLACE = RecordKey("www.scalability.expert", "A")
 MEMBER = Member(fleet="web", machine="0", generation="aaaaaa", instance="i-00000000000000001")
@@ -366,6 +369,280 @@ class TestFourSets:
         monkeypatch.setattr(status, "exported", lambda stack: ([], {"rollcall:fleets": '{"web": {"cloud": "moon"}}'}))
         assert status.main([]) == 2
         assert "rollcall:fleets.web.cloud" in capsys.readouterr().err
+
+
+A, B, C = digest("a"), digest("b"), digest("c")
+SHOWN = {each: each[:12] for each in (A, B, C)}
+
+
+class InPlace:
+    """A stack whose fleet `web` of four machines changes in place, on a virtual clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cloud = cloud_of(4, monkeypatch)
+        for each in self.cloud.fleet.machines:
+            each.instance = f"i-{each.number:017x}"
+        self.stack = Stack(self.cloud)
+        for name, answer in (("compared", []), ("split", []), ("unproven", {})):
+            monkeypatch.setattr(Cloud, name, lambda *_, answer=answer: answer, raising=False)
+        monkeypatch.setattr(status, "registries_of", lambda *_: self.cloud)
+
+    def resources(self) -> list[dict[str, Any]]:
+        props = self.cloud.props({})
+        tags = {"rollcall-stack": "prod", "rollcall-fleet": "web", "rollcall-generation": "9f27ab"}
+        machines = [
+            resource(
+                "aws:ec2/instance:Instance",
+                f"web-{each.number}",
+                {"tags": {**tags, "rollcall-machine": str(each.number)}},
+                id=each.instance,
+            )
+            for each in self.cloud.fleet.machines
+        ]
+        release = resource("pulumi-python:dynamic/rollcall:Release", "web", self.stack.state or {})
+        roll_call = resource("pulumi-python:dynamic/rollcall:RollCall", "web", props)
+        return [*machines, roll_call, *([release] if self.stack.state else [])]
+
+    def status(self) -> FleetStatus:
+        (found,) = status.compare(self.resources(), IN_PLACE)
+        return found
+
+
+IN_PLACE = {
+    "rollcall:sites": CONFIG["rollcall:sites"],
+    "rollcall:workloads": json.dumps({"www": {"files": "workloads/www", "nginx": {"root": "public"}}}),
+    "rollcall:fleets": json.dumps(
+        {
+            "web": {
+                "cloud": "aws",
+                "count": 4,
+                "size": "t3.micro",
+                "image": "debian-12",
+                "joins": ["site/www"],
+                "runs": ["www"],
+                "release": "in-place",
+            }
+        }
+    ),
+}
+
+
+@pytest.fixture
+def in_place(monkeypatch: pytest.MonkeyPatch) -> InPlace:
+    return InPlace(monkeypatch)
+
+
+class TestReleases:
+    """What each machine runs and wants, and how far the roll-out is."""
+
+    def test_a_complete_roll_out_is_in_step_and_each_machine_has_its_release(self, in_place: InPlace) -> None:
+        in_place.stack.up({"www": A})
+        found = in_place.status()
+        assert found.in_step, found.differences
+        text = shown([found])
+        assert "  roll-out: done: www 616161\n" in text
+        assert text.count(f"      runs www {SHOWN[A]}\n") + text.endswith(f"runs www {SHOWN[A]}") == 4
+
+    def test_the_same_is_there_for_programs(
+        self, in_place: InPlace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        in_place.stack.up({"www": A})
+        in_place.stack.up({"www": B})
+        monkeypatch.setattr(status, "exported", lambda stack: (in_place.resources(), IN_PLACE))
+        assert status.main(["--json"]) == 0
+        (fleet,) = json.loads(capsys.readouterr().out)["fleets"]
+        assert fleet["roll_out"] == {
+            "state": "done",
+            "line": "www 626262",
+            "to": {"www": SHOWN[B]},
+            "former": {"www": SHOWN[A]},
+            "unfinished": False,
+        }
+        release = {"workload": "www", "wants": SHOWN[B], "runs": SHOWN[B], "step": ""}
+        assert [each["releases"] for each in fleet["machines"]] == [[release]] * 4
+
+    def test_a_canary_that_waits_is_no_difference_and_has_both_commands(self, in_place: InPlace) -> None:
+        in_place.stack.up({"www": A})
+        in_place.stack.up({"www": B}, canary=1)
+        found = in_place.status()
+        assert found.in_step, found.differences
+        assert [each.releases[0].runs for each in found.machines] == [SHOWN[B], SHOWN[A], SHOWN[A], SHOWN[A]]
+        text = shown([found])
+        assert f"  roll-out: canary waiting: www 626262. Run `rollcall promote web {SHOWN[B]}` and `pulumi up`" in text
+        assert "`rollcall abort web`" in text
+
+    def test_a_failed_roll_out_is_shown_and_no_difference_when_all_machines_are_back(self, in_place: InPlace) -> None:
+        in_place.stack.up({"www": A})
+        in_place.cloud.fleet.machines[1].broken = {B}
+        with pytest.raises(RollOutError):
+            in_place.stack.up({"www": B})
+        found = in_place.status()
+        assert found.in_step, found.differences
+        assert (
+            "  roll-out: failed: www 626262 was not rolled out. The former release is www 616161. Fix the cause, and run"
+            in shown([found])
+        )
+        assert {each.releases[0].runs for each in found.machines} == {SHOWN[A]}
+
+    def test_a_release_that_is_refused_after_a_rollback_names_the_command(self, in_place: InPlace) -> None:
+        in_place.stack.up({"www": A})
+        in_place.stack.up({"www": B})
+        self.gates(in_place, "refused")
+        for each in in_place.cloud.fleet.machines:
+            each.live[f"{WANTED}www"] = each.live[f"{WANTED}www"].replace(B, A)
+        in_place.cloud.fleet.tick(120)
+        found = in_place.status()
+        assert found.in_step, found.differences
+        assert f"  roll-out: refused: www: release {SHOWN[B]} was rolled back. Run `rollcall promote" in shown([found])
+
+    @pytest.mark.parametrize("state", ["rolling", "promoted"])
+    def test_a_roll_out_that_is_not_complete_is_a_difference_as_in_the_preview(
+        self, in_place: InPlace, state: str
+    ) -> None:
+        in_place.stack.up({"www": A})
+        in_place.stack.up({"www": B}, canary=1)
+        in_place.stack.state = {**(in_place.stack.state or {}), "policy": in_place.cloud.props({})["policy"]}
+        self.gates(in_place, state)
+        found = in_place.status()
+        (line,) = found.differences["release"]
+        assert line.startswith(f"{state}: 1 of 4 machines have www 626262. ") and "`pulumi up`" in line
+        assert shown([found]).splitlines()[1] == f"  web: release: {line}"
+
+    def test_a_machine_with_another_release_is_a_difference_with_the_words_of_the_preview(
+        self, in_place: InPlace
+    ) -> None:
+        in_place.stack.up({"www": A})
+        machine = in_place.cloud.fleet.machines[2]
+        machine.live[f"{WANTED}www"] = machine.live[f"{WANTED}www"].replace(A, C)
+        found = in_place.status()
+        assert found.differences["release"] == (
+            f"web-2 ({machine.instance}) should have www 616161, and its settings name www 636363",
+        )
+        assert f"      runs www {SHOWN[A]}, wants {SHOWN[C]}: has not read its settings yet" in shown([found])
+        in_place.stack.preview({"www": A})
+        assert tuple((in_place.stack.state or {})["differing"]) == found.differences["release"]
+
+    def test_a_machine_that_failed_says_where(self, in_place: InPlace) -> None:
+        in_place.stack.up({"www": A})
+        machine = in_place.cloud.fleet.machines[0]
+        machine.broken = {C}
+        machine.live[f"{WANTED}www"] = machine.live[f"{WANTED}www"].replace(A, C)
+        in_place.cloud.fleet.tick(200)
+        (first, *_) = in_place.status().machines
+        assert str(first.releases[0]).startswith(f"runs www {SHOWN[A]}, wants {SHOWN[C]}: failed at checking: reason=")
+
+    def test_a_machine_without_a_report_or_with_no_release_is_shown(self, in_place: InPlace) -> None:
+        in_place.stack.up({"www": A})
+        silent, new = in_place.cloud.fleet.machines[:2]
+        silent.report = None
+        new.live.clear()
+        new.report = None
+        found = in_place.status()
+        assert [str(each) for each in found.machines[0].releases] == [f"wants www {SHOWN[A]}: running"]
+        assert found.machines[1].releases == ()
+        assert found.differences["release"] == (f"web-1 ({new.instance}) has no release yet",)
+
+    def test_the_first_roll_out_that_failed_is_shown_although_the_state_has_no_release(self, in_place: InPlace) -> None:
+        in_place.cloud.fleet.machines[3].broken = {A}
+        with pytest.raises(RollOutError):
+            in_place.stack.up({"www": A})
+        assert in_place.stack.state is None
+        assert "  roll-out: failed: www 616161 was not rolled out. Fix the cause" in shown([in_place.status()])
+
+    def test_a_machine_on_hold_is_listed_with_its_release(self, in_place: InPlace) -> None:
+        in_place.stack.up({"www": A})
+        machine = in_place.cloud.fleet.machines[1]
+        machine.live[HOLD] = "2026-11-30T19:00:00Z disk errors"
+        found = in_place.status()
+        assert found.in_step, found.differences
+        text = shown([found])
+        assert f"  web-1 ({machine.instance}): on hold since 2026-11-30T19:00:00Z: disk errors" in text
+        assert [str(each) for each in found.machines[1].releases] == [f"runs www {SHOWN[A]}"]
+
+    @staticmethod
+    def gates(in_place: InPlace, state: str) -> None:
+        """Write another state into the gates of all machines."""
+        for each in in_place.cloud.fleet.machines:
+            key = "rollcall-gate-www"
+            each.live[key] = f"{state} {each.live[key].partition(' ')[2]}"
+
+
+class TestReplacedReleases:
+    """With `release: replace`, each machine has its release as a setting."""
+
+    def found(
+        self, monkeypatch: pytest.MonkeyPatch, state: dict[str, str], cloud: dict[str, str], **others: str
+    ) -> FleetStatus:
+        """Return the status of web-0, and of web-1 if `others` has its release in the cloud."""
+        second = replace(SEEN, instance="i-00000000000000002", machine="1", addresses=("198.51.100.11",))
+        members = [MEMBER, replace(MEMBER, instance=second.instance, machine="1")][: 1 + bool(others)]
+        config = {
+            **CONFIG,
+            "rollcall:fleets": CONFIG["rollcall:fleets"].replace('"count": 1', f'"count": {len(members)}'),
+        }
+        roll_call = {
+            **ROLL_CALL,
+            "outputs": {**ROLL_CALL["outputs"], "members": [each.as_inputs() for each in members]},
+        }
+        resources = [instance(machine=each.machine, id_=each.instance) for each in members]
+        for each in resources:
+            each["outputs"]["tags"].update(state)
+        seen = [replace(SEEN, releases=cloud), replace(second, releases=others)][: len(members)]
+        records = [
+            replace(RECORD, value=each.addresses[0], owner=Owner("local", "web", each.machine, "aaaaaa", each.instance))
+            for each in seen
+        ]
+        monkeypatch.setattr(status, "registries_of", lambda *_: World(records, seen))
+        (one,) = status.compare([*resources, roll_call], config)
+        return one
+
+    def test_each_machine_has_its_release(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.found(monkeypatch, {"rollcall-workload-www": A}, {"www": A}, www=A)
+        assert found.in_step and found.roll_out is None, found.differences
+        assert f"      has www {SHOWN[A]}" in shown([found])
+
+    def test_a_machine_with_another_one_or_none_is_a_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.found(monkeypatch, {"rollcall-workload-www": A}, {"www": A}, www=B)
+        assert found.differences["release"] == (
+            f"web-1 (i-00000000000000002) has www {SHOWN[B]}, and its fleet www {SHOWN[A]}. Run `pulumi up` to correct it",
+        )
+        assert not found.in_step
+        (line,) = self.found(monkeypatch, {"rollcall-workload-www": A}, {}).differences["release"]
+        assert line.startswith(f"web-0 ({MEMBER.instance}) has no www, and its fleet www {SHOWN[A]}")
+
+    def test_a_successor_of_a_failed_up_differs_from_the_fleet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The fleet has the release of its last roll call, although the state has a newer one too."""
+        tags = {"rollcall-workload-www": A}
+        new = replace(SEEN, instance="i-00000000000000003", generation="bbbbbb", releases={"www": B})
+        other = replace(SEEN, instance="i-00000000000000002", machine="1", releases={"www": A})
+        members = [MEMBER, replace(MEMBER, instance=other.instance, machine="1")]
+        roll_call = {
+            **ROLL_CALL,
+            "outputs": {**ROLL_CALL["outputs"], "members": [each.as_inputs() for each in members]},
+        }
+        resources = [instance(delete=True), instance("1", id_=other.instance), instance("0", "bbbbbb", new.instance)]
+        for each in resources:
+            each["outputs"]["tags"].update(tags)
+        resources[-1]["outputs"]["tags"]["rollcall-workload-www"] = B
+        seen = [replace(SEEN, releases={"www": A}), other, new]
+        monkeypatch.setattr(status, "registries_of", lambda *_: World([], seen))
+        (found,) = status.compare([*resources, roll_call], CONFIG)
+        (line,) = found.differences["release"]
+        assert line.startswith(f"web-0 ({new.instance}) has www {SHOWN[B]}, and its fleet www {SHOWN[A]}")
+
+    def test_a_machine_of_triton_has_its_release_in_its_metadata(self) -> None:
+        outputs = {
+            "tags": {"rollcall-stack": "local", "rollcall-fleet": "web", "rollcall-machine": "0"},
+            "metadata": {"rollcall-workload-www": A},
+        }
+        outputs["tags"]["rollcall-generation"] = "aaaaaa"
+        id_ = "0b1c7d9e-1d6b-4f6e-9a51-1c8f0e3d2a10"
+        (found,) = status.state_in([resource("rollcall:Machine", "web-0", outputs, id=id_)]).machines
+        assert found.releases == {"www": A}
+
+    def test_a_fleet_of_the_samples_has_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.found(monkeypatch, {}, {})
+        assert found.in_step and "www 6" not in shown([found])
 
 
 class TestCommand:
