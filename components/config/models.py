@@ -792,7 +792,7 @@ class FleetSettings(Section):
         OneOf((REPLACE, IN_PLACE)),
         Field(
             description="what happens when a workload changes: `replace` makes other machines, and `in-place` changes the machines that"
-            " there are, batch by batch ([roll-outs](workloads.md#roll-outs))"
+            " there are, batch by batch ([roll-outs](releases.md))"
         ),
     ] = REPLACE
     batch: Annotated[
