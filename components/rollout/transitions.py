@@ -1,7 +1,7 @@
 """Decide what a roll-out does next: a pure function of what it sees. No I/O and no clock.
 
 Everything that counts is in the settings and the reports of the machines, so a run continues what a killed one has left. The roll-out
-remembers only for how long it has waited. docs/releases.md has a drawing, and docs/decisions/0021 the reasons.
+remembers only for how long it has waited. docs/releases.md has a drawing, and docs/decisions/0022 the reasons.
 """
 
 from __future__ import annotations
