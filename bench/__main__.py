@@ -52,6 +52,13 @@ information.
 """
 
 
+# What the cells of a bench cannot say themselves.
+WORDS = {
+    "join": " *N a second* is how many requests the API accepts. The first time is until all values are written; *agents know it* when each"
+    " has found its own value. *Lost* are values that another machine's write removed, in all runs together."
+}
+
+
 def table() -> str:
     """Return the document, from whatever results there are."""
     parts = [HEAD]
@@ -64,7 +71,7 @@ def table() -> str:
         found: dict[str, Any] = json.loads(path.read_text())
         machine = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
         lines = [
-            f"## {name}\n\nRepeat with `{found['repeat']}` ({machine}).\n",
+            f"## {name}\n\nRepeat with `{found['repeat']}` ({machine}).{WORDS.get(name, '')}\n",
             "| question | ours | beside it | ratio | N | goal | met |",
             "|---|---|---|---|---|---|---|",
         ]

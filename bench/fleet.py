@@ -334,8 +334,8 @@ def growth(verb: str, suffix: str, times: dict[int, Times], why: str) -> list[Ro
         Row(
             question=f"`{verb}`{suffix}: time for each further machine, between {some} and {many} machines",
             ours=f"{then:.3f} s",
-            other=f"between {few} and {some}: {first:.3f} s"
-            f" (plain resources: {plain_first:.3f} s, and {plain_then:.3f} s between {some} and {many})",
+            other=f"from {few} to {some} machines: {first:.3f} s. Plain resources: {plain_first:.3f} s ({few} to {some}),"
+            f" {plain_then:.3f} s ({some} to {many})",
             ratio=then / first,
             n="1",
             goal="linear: ≤ 1.2 ×",

@@ -39,9 +39,9 @@ SEEDS = range(10)
 REAL = 20
 WHY = (
     "The IAM policy has one statement for the host of a machine and another one for the record set. IAM refuses a batch that needs both. So"
-    " a machine sends two requests. An account may send a number of requests at once, without a wait. If one write for each machine is"
-    " within this number, the floor is almost zero, and each further call makes the ratio much larger. Each line below says how long the"
-    " necessary calls take. The time beyond that is back-off with jitter, and reads by machines that DNS does not show yet"
+    " a machine sends two requests. The floor is the time for one write for each machine. If all these writes can be sent without a"
+    " wait, the floor is almost zero, and each further call makes the ratio much larger. Each line below says how long the necessary calls"
+    " take. The rest of the time is back-off with jitter, and reads by machines that do not find their own value in DNS yet"
 )
 # What differs from row to row, after the reason.
 FIGURES = (

@@ -1116,8 +1116,8 @@ class WorkloadSettings(Section):
     capabilities: Annotated[
         tuple[Annotated[str, OneOf(CAPABILITIES)], ...],
         Field(
-            description="with `container`: what the container may do beyond listening on ports below 1024, for an image that"
-            " starts as root and changes to another user: `[CHOWN, SETGID, SETUID]`"
+            description="with `container`: additional Linux capabilities. Without this key the container may only listen on ports below"
+            " 1024. An image that starts as root and changes to another user needs `[CHOWN, SETGID, SETUID]`"
         ),
         AfterValidator(_distinct),
     ] = ()
@@ -1134,7 +1134,7 @@ class WorkloadSettings(Section):
         OneOrMore(),
         Field(
             description="the check of the workload: `{http: ':8080/healthz', grace: 60}`, or a list of such checks that must all be good."
-            " It decides for each join that has no check"
+            " It decides whether a machine may be in DNS, for each site and service without a check of its own"
         ),
     ] = ()
 

@@ -86,7 +86,7 @@ ROWS: Mapping[str, str] = {
         "iam:GetInstanceProfile route53:ListResourceRecordSets ChangeResourceRecordSets"
     ),
     "the deletion of former releases from the bucket": "s3:ListBucketVersions DeleteObjectVersion ec2:DescribeInstances",
-    "not the operator, but the upload key of a mirror needs these": "s3:PutObject GetObject ListBucket",
+    "the upload key of a mirror": "s3:PutObject GetObject ListBucket",
     "the reports of machines with release: in-place": "s3:ListBucket GetObject DeleteObjectVersion",
     "releases of more than 1 MiB": "s3:PutObject GetObject",
     "rollcall exec and patch of an EC2 fleet without ssh": "ssm:SendCommand GetCommandInvocation",
@@ -106,7 +106,7 @@ _TAGS_OF_BUCKETS = (("s3:TagResource", "s3:UntagResource", "s3:ListTagsForResour
 # AWS never refuses this one, so a simulation of it would mislead.
 _FREE = ("sts:GetCallerIdentity",)
 # Rows that an `up` does without, or that are for another principal.
-_NOT_NEEDED = ("not the operator", "rollcall catalogue", "rollcall doctor", "rollcall exec", "limits")
+_NOT_NEEDED = ("the upload key of a mirror", "rollcall catalogue", "rollcall doctor", "rollcall exec", "limits")
 _PREFIXES_OF_USERS = ("aws:iam/user", "aws:iam/accessKey")
 # Actions that set tags: a condition may name the tags of the request. Elsewhere it may name those of the resource.
 _SETS_TAGS = re.compile(r":(Create|Tag|Run|Put(Parameter|BucketTagging)|AddTags|ChangeTags)")

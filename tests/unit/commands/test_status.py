@@ -461,7 +461,7 @@ class TestReleases:
         release = {"workload": "www", "wants": SHOWN[B], "runs": SHOWN[B], "step": ""}
         assert [each["releases"] for each in fleet["machines"]] == [[release]] * 4
 
-    def test_a_canary_that_waits_is_no_difference_and_has_both_commands(self, in_place: InPlace) -> None:
+    def test_a_waiting_canary_agrees_and_has_both_commands(self, in_place: InPlace) -> None:
         in_place.stack.up({"www": A})
         in_place.stack.up({"www": B}, canary=1)
         found = in_place.status()
