@@ -70,7 +70,10 @@ class KeptReleasesProvider(ResourceProvider):
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         moved = [key for key in ("bucket", "region") if _olds.get(key) != _news.get(key)]
-        changed = bool(moved) or any(_olds.get(key) != _news.get(key) for key in ("named", "keep", "reports"))
+        # A release that is in the store already changes nothing: a fleet that went back by itself, and then its program.
+        known = _olds.get("history") or {}
+        new = any(key not in known.get(kind, ()) for kind, key in _news["named"].items())
+        changed = bool(moved) or new or any(_olds.get(key) != _news.get(key) for key in ("keep", "reports"))
         return DiffResult(changes=changed, replaces=moved, stables=[], delete_before_replace=False)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:

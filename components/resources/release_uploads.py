@@ -1,8 +1,9 @@
-"""Create ReleaseUploads: large releases in the stack's bucket. And the provider that also fills the bucket of a mirror.
+"""Create ReleaseUploads: releases in the stack's bucket that are large or change in place. And the provider that also fills mirrors.
 
 The program writes the packed releases into a folder of the project, and the provider uploads what the bucket lacks. So a
 release is in the state by its name only, and a preview packs nothing. It deletes nothing from the bucket: KeptReleases
-does that for the stack's bucket, and several stacks may use the bucket of a mirror.
+does that for the stack's bucket, and several stacks may use the bucket of a mirror. If a program names a release again that
+the bucket has, this is no change: after a roll-out that went back by itself, the former program changes nothing.
 
 A provider here is stored in the state by reference to its module and class (components/registration/resources.py).
 """
@@ -53,22 +54,31 @@ class UploadProvider(ResourceProvider):
         return CreateResult("/".join(str(props[key]) for key in self.PLACE[:2]), self._filled(props, ()))
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        keys = (*self.PLACE, *self.KEYS, "named")
-        absent = {*_news["named"]} - {*(_olds.get("present") or ())}
-        changed = any(_olds.get(key) != _news.get(key) for key in keys) or bool(absent)
+        changed = any(_olds.get(key) != _news.get(key) for key in (*self.PLACE, *self.KEYS))
+        changed = changed or bool(self._absent(_olds, _news))
         return DiffResult(changes=changed, replaces=[], stables=[], delete_before_replace=False)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         moved = any(_olds.get(key) != _news.get(key) for key in self.PLACE)
-        return UpdateResult(self._filled(_news, () if moved else _olds.get("present") or ()))
+        absent = {*_news["named"]} if moved else self._absent(_olds, _news)
+        present = [] if moved else [key for key in _olds.get("present") or () if key not in absent]
+        return UpdateResult(self._filled(_news, present))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """Notice which of the releases that were wanted last are gone."""
         store = self.store(props)
-        present = [key for key in props.get("present") or () if not store.lacks(key)]
-        return ReadResult(id_, {**props, "present": present})
+        gone = {key for key in props["named"] if key in (props.get("present") or ()) and store.lacks(key)}
+        return ReadResult(id_, {**props, "present": [key for key in props.get("present") or () if key not in gone]})
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         """Delete nothing: see above."""
+
+    def _absent(self, olds: Mapping[str, Any], news: Mapping[str, Any]) -> set[str]:
+        """Return the wanted releases that the bucket does not have. It may have lost those of before the last `up` meanwhile."""
+        present = {*(olds.get("present") or ())}
+        again = ({*news["named"]} & present) - {*olds["named"]}
+        store = self.store(news) if again else None
+        return ({*news["named"]} - present) | {key for key in again if store and store.lacks(key)}
 
     def _filled(self, props: Mapping[str, Any], present: Sequence[str]) -> dict[str, Any]:
         """Upload the releases that are not `present`. Return the outputs. Raises UploadError."""
@@ -86,7 +96,7 @@ class UploadProvider(ResourceProvider):
                 raise UploadError(
                     f"{where}: {key} could not be written to the bucket {props['bucket']} ({refused}). {self.fix(props)}."
                 ) from refused
-        return {**props, "present": [*props["named"]]}
+        return {**props, "present": [*dict.fromkeys([*present, *props["named"]])]}
 
 
 class BucketUploadProvider(UploadProvider):
@@ -113,7 +123,7 @@ class BucketUploadProvider(UploadProvider):
 
 
 class ReleaseUploads(Resource, module="rollcall", name="ReleaseUploads"):  # type: ignore[call-arg]
-    """The large releases with the keys `named` in the stack's bucket. `present` are those that it has."""
+    """The releases with the keys `named` in the stack's bucket. `present` are those that it has."""
 
     present: pulumi.Output[list[str]]
 

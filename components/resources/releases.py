@@ -40,13 +40,15 @@ class ReleaseStoreArgs:
     """The inputs of a ReleaseStore.
 
     `release` is the agent's; None where no EC2 fleet is in the region. `workloads` are the operator's releases, by their
-    names. Of each kind `keep` stay in the store. `reports`: machines that change in place write their reports there.
-    `region` is the bucket's region, and `provider` its provider, if it is not the stack's region.
+    names; those in `in_place` change on machines that run. Of each kind `keep` stay in the store. `reports`: machines
+    that change in place write their reports there. `region` is the bucket's region, and `provider` its provider, if it
+    is not the stack's region.
     """
 
     release: Release | None
     region: str
     workloads: Mapping[str, Release] = field(default_factory=dict)
+    in_place: Collection[str] = ()
     keep: int = 5
     reports: bool = False
     provider: pulumi.ProviderResource | None = None
@@ -101,6 +103,7 @@ class ReleaseStore(pulumi.ComponentResource):
         companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, lifecycle]
         named = {f"{name}-release": args.release} if args.release else {}
         named.update({f"{name}-workload-{each}": of for each, of in args.workloads.items()})
+        uploaded = {of.digest: of for each, of in args.workloads.items() if of.is_large or each in args.in_place}
         ready = pulumi.ResourceOptions(depends_on=companions, retain_on_delete=True)
         objects: list[pulumi.Resource] = [
             aws.s3.BucketObjectv2(
@@ -114,19 +117,19 @@ class ReleaseStore(pulumi.ComponentResource):
                 opts=pulumi.ResourceOptions.merge(mine, ready),
             )
             for title, release in named.items()
-            if not release.is_large
+            if release.digest not in uploaded
         ]
-        large = {key_of(release.digest): release for release in named.values() if release.is_large}
-        if large:
+        if uploaded:
+            files = {key_of(digest): release for digest, release in uploaded.items()}
             if not pulumi.runtime.is_dry_run():
-                write(FILES, large.values())
-                clean_up(FILES, large)
+                write(FILES, files.values())
+                clean_up(FILES, files)
             objects.append(
                 ReleaseUploads(
-                    f"{name}-large",
+                    f"{name}-uploads",
                     bucket=bucket.id,
                     region=args.region,
-                    named=sorted(large),
+                    named=sorted(files),
                     opts=pulumi.ResourceOptions(parent=self, depends_on=companions),
                 )
             )
@@ -222,7 +225,9 @@ def stores(
     workloads that machines of another cloud fetch from the store of the stack's region.
     """
     run: dict[str, set[str]] = {"": {*fetched}} if fetched else {}
+    fleets = tuple(fleets)
     in_ec2 = [each for each in fleets if each.cloud == "aws"]
+    in_place = {name for each in fleets if each.in_place for name in each.digests}
     for each in in_ec2:
         run.setdefault(each.region or "", set()).update(each.digests)
     return {
@@ -233,6 +238,7 @@ def stores(
                 region=region or own_region(pulumi.runtime.get_config),
                 provider=providers.get(region or None),
                 workloads={name: release_of(name) for name in sorted(run[region])},
+                in_place=in_place,
                 keep=keep,
                 reports=any(each.in_place and (each.region or "") == region for each in in_ec2),
             ),

@@ -179,3 +179,24 @@ def test_old_files_of_other_releases_are_deleted_and_young_ones_stay(store: Stor
         os.utime(FOLDER / key, (time.time() - age,) * 2)
     release_files.clean_up(FOLDER, [])
     assert [(FOLDER / key).exists() for key in KEYS] == [False, True]
+
+
+def test_a_release_that_the_bucket_has_is_no_change_when_it_is_named_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A roll-out went back by itself, and then the operator's program did."""
+    point_shell_at(store.cloud, monkeypatch)
+    provider = BucketUploadProvider()
+    first = {"bucket": BUCKET, "region": "us-west-2", "named": [KEYS[0]], "present": None}
+    second = {**first, "named": [KEYS[1]]}
+    made = provider.create(first).outs or {}
+    assert provider.diff("", made, second).changes
+    broken = provider.update("", made, second).outs or {}
+    assert provider.read("id", broken).outs == broken
+    assert not provider.diff("", broken, first).changes
+    # KeptReleases deletes old releases. Such a one is uploaded again.
+    store.s3.delete_object(Bucket=BUCKET, Key=KEYS[0])
+    assert provider.read("id", broken).outs == broken
+    assert provider.diff("", broken, first).changes
+    again = provider.update("", broken, first).outs or {}
+    assert store.body(KEYS[0]) == ONE.packed and not provider.diff("", again, first).changes
