@@ -150,7 +150,8 @@ def test_stop_leaves_nothing_on_the_machine(deployed: Deployed) -> None:
     # A copy of the tests' own Python has none of these arguments (tests/warm.py).
     daemon = json.loads((deployed.sandbox.state / "daemon.json").read_text())["pid"]
     deployed.sandbox.stop()
-    assert not Path(f"/proc/{daemon}").exists()
+    # The process that made it reaps it.
+    wait_until("the local clouds have ended", lambda: not Path(f"/proc/{daemon}").exists(), 30)
     namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
     assert instance not in namespaces
     assert instance not in Path("/proc/mounts").read_text()
