@@ -181,7 +181,7 @@ def test_old_files_of_other_releases_are_deleted_and_young_ones_stay(store: Stor
     assert [(FOLDER / key).exists() for key in KEYS] == [False, True]
 
 
-def test_a_release_that_the_bucket_has_is_no_change_when_it_is_named_again(
+def test_a_release_is_named_again_without_a_change_if_the_bucket_has_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A roll-out went back by itself, and then the operator's program did."""
