@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,17 @@ from tests.tutorial_page import PAGE, blocks, missing
 pytestmark = [
     pytest.mark.machines,
     pytest.mark.engine,
-    # It boots 24 machines. tests/unit/test_tutorial_page.py looks at the page in each run.
+    # It boots 27 machines. tests/unit/test_tutorial_page.py looks at the page in each run.
     pytest.mark.prove,
     pytest.mark.skipif(os.geteuid() != 0, reason="machines take root"),
 ]
 STACK, ZONE = "mine", "services.example.com"
 END = "@@end of a block@@"
+# The number of machines of each fleet: in the first eight sections, and after them.
+LARGE = {f"{name}-{cloud}": 2 for name in ("api", "shop", "www") for cloud in ("aws", "joyent")}
+SMALL = {"hello-aws": 1, "shop-aws": 2}
+# The third `up` leaves the small stack, and its machines stay to the end.
+SMALL_FROM, UPS = 3, 7
 # Of one block on a busy computer: it boots twelve machines, or replaces them.
 BLOCK_S = 600
 
@@ -87,12 +92,12 @@ class Reader:
 
 
 class Visitors:
-    """Clients of the site and of both services, which ask all the time. `answers` has the answers to each, `failures` what failed."""
+    """Clients of the site and of services, which ask all the time. `answers` has the answers to each, `failures` what failed."""
 
-    def __init__(self, clone: Path, site: str, dns: str) -> None:
+    def __init__(self, clone: Path, site: str, dns: str, names: Sequence[str]) -> None:
         self._namespace = Namespace(name_for(clone, STACK))
         self._site, self._client = site, Client([dns])
-        self.answers: dict[str, list[str]] = {"site": [], "shop": [], "api": []}
+        self.answers: dict[str, list[str]] = {name: [] for name in names}
         self.failures: list[str] = []
         self._ended = threading.Event()
 
@@ -102,7 +107,10 @@ class Visitors:
         for each in threads:
             each.start()
         try:
+            # A moment before and after, for answers of both versions.
+            time.sleep(2)
             yield
+            time.sleep(2)
         finally:
             self._ended.set()
             for each in threads:
@@ -169,43 +177,54 @@ def of_fleets(found: dict[str, dict[str, Any]]) -> dict[str, int]:
 
 def test_every_block_runs_and_prints_what_the_page_says(clone: Path) -> None:
     reader = Reader(clone)
-    first: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     ups = 0
     try:
         for block in blocks(PAGE.read_text()):
             began = time.monotonic()
-            if "make up" in block.commands and ups == 1:
-                site, dns = reader.type('printf "%s\\n" "$ROLLCALL_SITE_URL" "$ROLLCALL_DNS"').split()
-                visitors = Visitors(clone, site, dns)
-                with visitors.asking():
-                    time.sleep(2)
-                    printed = reader.type(block.commands)
-                    time.sleep(2)
-            else:
+            asked = asked_during(block.commands, ups)
+            visitors = Visitors(clone, *addresses(reader), asked) if asked else None
+            with visitors.asking() if visitors else contextlib.nullcontext():
                 printed = reader.type(block.commands)
             print(f"\n{time.monotonic() - began:.0f} s: {block.commands.splitlines()[-1]}", flush=True)
             assert missing(block.shown, printed) == [], f"{block.commands}\nprinted\n{printed}"
+            if visitors and ups == 1:
+                check_new_machines(visitors)
+            elif visitors:
+                assert visitors.failures == [] and len(visitors.answers["shop"]) > 10, visitors.failures
             if "make up" in block.commands:
                 ups += 1
-                found = machines(clone)
-                assert of_fleets(found) == {
-                    f"{name}-{cloud}": 2 for name in ("api", "shop", "www") for cloud in ("aws", "joyent")
-                }
+                before, found = found, machines(clone)
+                assert of_fleets(found) == (LARGE if ups < SMALL_FROM else SMALL)
                 if ups == 1:
-                    first = found
                     check_site(clone, reader)
+                elif ups <= SMALL_FROM:
+                    assert not before.keys() & found.keys(), "a new version is another machine"
                 else:
-                    assert not first.keys() & found.keys(), "a new version is another machine"
-                    check_visits(visitors)
-        assert ups == 2 and not (clone / ".rollcall" / STACK / "daemon.json").exists()
+                    assert before.keys() == found.keys(), "a new version changes the machines in place"
+        assert ups == UPS and not (clone / ".rollcall" / STACK / "daemon.json").exists()
         assert not Namespace(name_for(clone, STACK)).exists
         assert (clone / f"Pulumi.{STACK}.yaml").exists() and (clone.parent / "mine/api-2").exists()
     finally:
         reader.close()
 
 
+def asked_during(commands: str, ups: int) -> tuple[str, ...]:
+    """Return what clients ask while a block runs that brings another version to machines: `ups` were before it."""
+    changes = any(each in commands for each in ("make up", "rollcall rollback", "rollcall hold"))
+    if not changes or ups == 0:
+        return ()
+    return ("site", "shop", "api") if ups == 1 else ("shop",)
+
+
+def addresses(reader: Reader) -> tuple[str, str]:
+    """Return the address of the site, and that of a name server."""
+    site, dns = reader.type('printf "%s\\n" "$ROLLCALL_SITE_URL" "$ROLLCALL_DNS"').split()
+    return site, dns
+
+
 def check_site(clone: Path, reader: Reader) -> None:
-    """The site has 40 files and 6 MB on a machine of each cloud, and the secret is in none of the clone's files in plain text."""
+    """The site has 40 files and 6 MB on a machine of each cloud."""
     for name in ("www-aws-0", "www-joyent-1"):
         folder = "/opt/rollcall/workloads/www/current/files"
         count, size = reader.type(
@@ -214,8 +233,8 @@ def check_site(clone: Path, reader: Reader) -> None:
         assert int(count) == 40 and 6_000_000 < int(size) < 6_200_000
 
 
-def check_visits(visitors: Visitors) -> None:
-    """While version 2 replaced version 1, no request failed, and each client got the one and then the other."""
+def check_new_machines(visitors: Visitors) -> None:
+    """While machines of version 2 replaced those of version 1, no request failed, and each client got the one and then the other."""
     assert visitors.failures == []
     for name, answers in visitors.answers.items():
         assert len(answers) > 20, name
