@@ -182,8 +182,8 @@ def test_every_block_runs_and_prints_what_the_page_says(clone: Path) -> None:
     try:
         for block in blocks(PAGE.read_text()):
             began = time.monotonic()
-            asked = asked_during(block.commands, ups)
-            visitors = Visitors(clone, *addresses(reader), asked) if asked else None
+            visited = services_visited(block.commands, ups)
+            visitors = Visitors(clone, *addresses(reader), visited) if visited else None
             with visitors.asking() if visitors else contextlib.nullcontext():
                 printed = reader.type(block.commands)
             print(f"\n{time.monotonic() - began:.0f} s: {block.commands.splitlines()[-1]}", flush=True)
@@ -209,7 +209,7 @@ def test_every_block_runs_and_prints_what_the_page_says(clone: Path) -> None:
         reader.close()
 
 
-def asked_during(commands: str, ups: int) -> tuple[str, ...]:
+def services_visited(commands: str, ups: int) -> tuple[str, ...]:
     """Return what clients ask while a block runs that brings another version to machines: `ups` were before it."""
     changes = any(each in commands for each in ("make up", "rollcall rollback", "rollcall hold"))
     if not changes or ups == 0:
