@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from rollcall.in_place import WANTED
+from tests.cloud.joyent_stack import end_session
 from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.instep import SERVICE, InStep
 from tests.integration.log_inspection import Prober, config_file
@@ -95,6 +96,8 @@ class Shop(InStep):
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            # The hosts of dynamic providers have groups of their own.
+            end_session(process.pid)
             process.wait()
         # A dead process's lock is cleared.
         self.sandbox.lay_out()
