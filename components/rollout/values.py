@@ -91,7 +91,7 @@ class FleetMachine:
     @property
     def is_between(self) -> bool:
         """Whether the machine is out of DNS at this moment because it changes a release, or will be, although it had one before."""
-        if self.report is None or not any(each.runs for each in self.report.workloads.values()):
+        if not self.runs_any:
             return False
         if self.is_recovering:
             return True
@@ -99,9 +99,17 @@ class FleetMachine:
         return any(each is None or each.step not in ("done", FAILED) for each in answers)
 
     @property
+    def runs_any(self) -> bool:
+        """Whether the machine runs a release of any workload, by its report."""
+        return self.report is not None and any(each.runs for each in self.report.workloads.values())
+
+    @property
     def is_recovering(self) -> bool:
-        """Whether the machine failed, and is not back in DNS with the release that it ran before."""
-        return self.stage is Stage.FAILED and not self.answered and not self.on_hold
+        """Whether the machine failed, and is not back in DNS with the release that it ran before.
+
+        A machine that failed with its first release has none to go back to, so nothing waits for it.
+        """
+        return self.stage is Stage.FAILED and self.runs_any and not self.answered and not self.on_hold
 
     def tried_by(self, ids: frozenset[str]) -> bool:
         """Return whether a roll-out with one of these ids gave the machine a release that failed."""
