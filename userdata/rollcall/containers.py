@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ PODMAN = "/usr/bin/podman"
 # The secret with the password for the registry. A secret of a workload itself has no hyphen in its name.
 PASSWORD = "registry-password"
 SECRETS = Path("/run/rollcall/secrets")
+# The file beside them with the login at the registry, while podman pulls.
+LOGIN = ".login"
 # The folder with the secrets, inside of the container.
 CREDENTIALS = "/run/credentials"
 DEFINITIONS = Path("/opt/rollcall/workloads")
@@ -33,7 +36,12 @@ PULLED = Path("/var/lib/rollcall/images")
 PULL_S, PODMAN_S = 900.0, 60.0
 # Kubernetes waits as long: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
 STOP_S = 30
+# So long a pull may hold up the thread that asks for it. An image that is there takes less.
+_QUICK_S = 1.0
 _OUTPUT_CHARS = 200
+Prepare = Callable[[str, Mapping[str, Any]], None]
+# Two workloads may have pulls at the same time, and one list of images.
+_listing = threading.Lock()
 
 
 def secret_names(definition: Mapping[str, Any]) -> list[str]:
@@ -113,21 +121,26 @@ def prepare(
     container = definition.get("container")
     if container is None:
         return
-    known = set(pulled.read_text().split()) if pulled.is_file() else set()
     image = container["image"]
     if run([PODMAN, "image", "exists", image], PODMAN_S).returncode:
-        known.add(image)
-        # Before the pull, so that no image is forgotten.
-        write_whole(pulled, "\n".join(known))
+        with _listing:
+            # Before the pull, so that no image is forgotten.
+            write_whole(pulled, "\n".join({image, *_listed(pulled)}))
         _pull(image, container, secrets / workload, run)
-    releases = [json.loads(file.read_text()) for file in definitions.glob("*/releases/*/workload.json")]
-    unused = known - {image, *(each["container"]["image"] for each in releases if "container" in each)}
-    gone = {each for each in unused if run([PODMAN, "image", "rm", "--ignore", each], PODMAN_S).returncode == 0}
-    write_whole(pulled, "\n".join(known - gone))
+    with _listing:
+        known = _listed(pulled)
+        releases = [json.loads(file.read_text()) for file in definitions.glob("*/releases/*/workload.json")]
+        unused = known - {image, *(each["container"]["image"] for each in releases if "container" in each)}
+        gone = {each for each in unused if run([PODMAN, "image", "rm", "--ignore", each], PODMAN_S).returncode == 0}
+        write_whole(pulled, "\n".join(known - gone))
+
+
+def _listed(pulled: Path) -> set[str]:
+    return set(pulled.read_text().split()) if pulled.is_file() else set()
 
 
 def _pull(image: str, container: Mapping[str, Any], secrets: Path, run: Run) -> None:
-    words, file = [PODMAN, "pull", "--quiet", image], secrets / ".login"
+    words, file = [PODMAN, "pull", "--quiet", image], secrets / LOGIN
     try:
         if "registry" in container:
             login = f"{container['registry']['user']}:{(secrets / PASSWORD).read_text()}".encode()
@@ -140,3 +153,38 @@ def _pull(image: str, container: Mapping[str, Any], secrets: Path, run: Run) -> 
         file.unlink(missing_ok=True)
     if done.returncode:
         raise TransientError(f"reason=image-failed image={image} said={done.stderr.strip()[-_OUTPUT_CHARS:]!r}")
+
+
+class _Job(threading.Thread):
+    fault: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except Exception as raised:  # noqa: BLE001 - whoever waits for it raises it
+            self.fault = raised
+
+
+class Images:
+    """Prepare images, each in a thread of its own, so that a slow registry does not hold up the other work of the agent."""
+
+    def __init__(self, prepare: Prepare = prepare, quick_s: float = _QUICK_S) -> None:
+        self._prepare, self._quick_s = prepare, quick_s
+        self._jobs: dict[tuple[str, str], _Job] = {}
+
+    def waits(self, workload: str, definition: Mapping[str, Any]) -> str:
+        """Return why a workload waits for its image, or an empty text. Raises what `prepare` raised. The next call then tries again."""
+        if "container" not in definition:
+            return ""
+        key = workload, definition["container"]["image"]
+        job = self._jobs.get(key)
+        if job is None:
+            job = self._jobs[key] = _Job(target=self._prepare, args=(workload, definition), daemon=True)
+            job.start()
+        job.join(self._quick_s)
+        if job.is_alive():
+            return f"reason=image-is-pulled image={key[1]} workload={workload}"
+        del self._jobs[key]
+        if job.fault:
+            raise job.fault
+        return ""

@@ -320,8 +320,8 @@ class Releases:
                 raise (_RefusedError if code == 2 else TransientError)(message or f"reason=not-prepared status={code}")
             one.fetched = target
         definition = self._host.definition(name, target)
-        if agent_starts(definition):
-            keeper.ensure(self._secrets(name, definition), definition)
+        if agent_starts(definition) and keeper.ensure(self._secrets(name, definition), definition):
+            return False
         if waits := hook(name, definition, target):
             raise (_RefusedError if "before-failed" in waits else TransientError)(waits)
         return True
@@ -329,8 +329,8 @@ class Releases:
     def _switch(self, name: str, target: str, keeper: WorkloadSecrets) -> None:
         began, definition = time.monotonic(), self._host.definition(name, target)
         own = self._secrets(name, definition) if agent_starts(definition) else None
-        if own:
-            keeper.ensure(own, definition)
+        if own and (waits := keeper.ensure(own, definition)):
+            raise TransientError(waits)
         self._host.switch(name, self._instance, target)
         if own:
             keeper.started(own)

@@ -61,7 +61,7 @@ class WorkloadSecrets:
 
     `others` returns how many other machines are where this one has joined; None where it has not joined, and so may restart. `faults` has
     the reason for each workload that waits. `systemctl` runs it with these words. `before` gets a workload, its definition and its release,
-    and returns why it may not start yet. `prepare` gets the image of a container.
+    and returns why it may not start yet. `images` get those of containers.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class WorkloadSecrets:
         systemctl: Callable[[Sequence[str]], None] | None = None,
         mounts: Path = Path("/proc/mounts"),
         before: Hook = lambda *_: "",
-        prepare: Callable[[str, Mapping[str, Any]], None] = containers.prepare,
+        images: containers.Images | None = None,
     ) -> None:
         self._cloud, self._others, self._clock = cloud, others, clock
         self._home, self._definitions, self._mounts = home, definitions, mounts
         self._systemctl, self._before = systemctl or _systemctl, before
-        self._get_image = prepare
+        self._images = images or containers.Images()
         self._states: dict[str, _State] = {}
         self.faults: dict[str, str] = {}
 
@@ -112,12 +112,15 @@ class WorkloadSecrets:
             state.tries.worked()
             state.tries.error = waits
 
-    def ensure(self, wanted: Secrets, definition: Mapping[str, Any]) -> None:
-        """Fetch the secrets and the image of a release in place that this machine does not have. Those of the release that runs stay."""
+    def ensure(self, wanted: Secrets, definition: Mapping[str, Any]) -> str:
+        """Fetch the secrets and the image of a release in place that this machine does not have. Those of the release that runs stay.
+
+        Return why the release waits for its image, or an empty text.
+        """
         folder = self._home / wanted.workload
         if not all((folder / name).is_file() for name in containers.secret_names(definition)):
             self._put(wanted.workload, self._fetched(wanted, definition))
-        self._get_image(wanted.workload, definition)
+        return self._images.waits(wanted.workload, definition)
 
     def started(self, wanted: Secrets) -> None:
         """Note that a release in place was started with its secrets."""
@@ -127,7 +130,7 @@ class WorkloadSecrets:
         """Delete the secrets of a workload except those with these names."""
         folder = self._home / workload
         for old in folder.iterdir() if folder.is_dir() else ():
-            if old.name not in (*names, REVISION):
+            if old.name not in (*names, REVISION, containers.LOGIN):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
 
     def _step(self, wanted: Secrets, state: _State, now: float) -> str:
@@ -146,8 +149,8 @@ class WorkloadSecrets:
         if not state.put:
             self._replace(wanted.workload, self._fetched(wanted, definition))
             state.put = True
-        if applied is None:
-            self._get_image(wanted.workload, definition)
+        if applied is None and (waits := self._images.waits(wanted.workload, definition)):
+            return waits
         if applied is None and (waits := self._before(wanted.workload, definition, self._release(wanted.workload))):
             return waits
         self._start(wanted.workload, "start" if applied is None else "restart")

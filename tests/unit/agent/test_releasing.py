@@ -60,6 +60,7 @@ class Machine:
         self.reports: list[str] = []
         self.switch_fault = self.hook_waits = ""
         self.secret_fault: RollcallError | None = None
+        self.image_waits = ""
         self.agent = SimpleNamespace(
             in_place=("shop",),
             wanted={},
@@ -121,10 +122,11 @@ class Machine:
 
     # The secrets and the hook.
 
-    def ensure(self, wanted: Secrets, definition: Mapping[str, Any]) -> None:
+    def ensure(self, wanted: Secrets, definition: Mapping[str, Any]) -> str:
         if self.secret_fault:
             raise self.secret_fault
         self.events.append(f"secrets {wanted.revision} {' '.join(definition.get('secrets', ()))}")
+        return self.image_waits
 
     def started_with(self, wanted: Secrets) -> None:
         self.events.append(f"started {wanted.revision}")
@@ -354,6 +356,17 @@ def test_the_secrets_of_a_release_are_there_before_it_starts(machine: Machine) -
     machine.until("done")
     expected = ["secrets r7 A B", "secrets r7 A B", "switch b", "started r7", "clean up b"]
     assert machine.events == [*expected, "forget all but A B"]
+
+
+def test_a_release_waits_for_its_image_while_the_former_one_serves(machine: Machine) -> None:
+    machine.definitions[NEW] = {"container": {"image": "ghcr.io/acme/shop@sha256:…"}, "check": "tcp:80"}
+    machine.image_waits = "reason=image-is-pulled image=ghcr.io/acme/shop@sha256:… workload=shop"
+    machine.wants(WANTED)
+    for _ in range(30):
+        assert machine.act() == "fetching" and machine.current == OLD
+    machine.image_waits = ""
+    machine.until("done")
+    assert machine.current == NEW
 
 
 def test_a_machine_is_reported_only_when_something_has_changed(machine: Machine) -> None:

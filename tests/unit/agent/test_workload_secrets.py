@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from rollcall.agent import TICK, WATCH
+from rollcall.containers import Images
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.settings import Secrets, SettingsError, parse_secrets
 from rollcall.workload_secrets import AGAIN_S, MOST_TURNS, SETTLE_S, TURN_S, WorkloadSecrets
@@ -40,6 +43,9 @@ class Machine:
         self.joined = True
         self.ran: list[str] = []
         self.prepared: list[tuple[str, bool]] = []
+        self.images = Images(self._prepare, quick_s=5.0)
+        self.registry_answers = threading.Event()
+        self.registry_answers.set()
         self.pull_fault: RollcallError | None = None
         self.folder = folder
         (folder / "mounts").write_text(MEMORY)
@@ -56,12 +62,13 @@ class Machine:
             clock=self.clock,
             systemctl=self._systemctl,
             mounts=self.folder / "mounts",
-            prepare=self._prepare,
+            images=self.images,
         )
         return self.keeper
 
     def _prepare(self, workload: str, definition: Mapping[str, Any]) -> None:
         self.prepared.append((workload, (self.folder / "run/shop/registry-password").is_file()))
+        self.registry_answers.wait(10)
         if self.pull_fault:
             raise self.pull_fault
 
@@ -322,3 +329,28 @@ def test_the_image_of_a_release_in_place_is_pulled_with_its_secrets_while_the_fo
     machine.keeper.ensure(setting("r1"), settings)
     assert machine.prepared == [("shop", True)] * 2 and machine.value("registry-password") == "hush-hush"
     assert machine.ran == []
+
+
+def test_a_slow_registry_holds_up_no_other_workload(machine: Machine) -> None:
+    image = "ghcr.io/acme/shop@sha256:…"
+    machine.define(container={"image": image})
+    machine.images = Images(machine._prepare, quick_s=0.0)
+    machine.booted()
+    machine.registry_answers.clear()
+    began = time.monotonic()
+    waits = f"reason=image-is-pulled image={image} workload=shop"
+    assert machine.step() == machine.step(after=2) == [] and machine.keeper.faults == {"shop": waits}
+    assert machine.keeper.ensure(setting("r1"), {"container": {"image": image}}) == waits
+    assert time.monotonic() - began < 5 and len(machine.prepared) == 1
+    machine.registry_answers.set()
+    end = time.monotonic() + 5
+    while not (started := machine.step(after=2)) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert started == START and len(machine.prepared) == 1 and machine.keeper.faults == {}
+
+
+def test_the_login_of_a_pull_stays_while_secrets_are_cleaned_up(machine: Machine) -> None:
+    machine.step()
+    (machine.folder / "run/shop/.login").write_text("{}")
+    machine.keeper.forget("shop", [])
+    assert sorted(each.name for each in (machine.folder / "run/shop").iterdir()) == [".login", ".revision"]
