@@ -107,8 +107,18 @@ class Stack:
         assert self.state is not None
         self.state = dict(self.provider.read("id", self.state).outs or {})
         self.cloud.printed.clear()
-        found = self.provider.diff("id", self.state, self.cloud.props(releases, **policy))
+        props = self.cloud.props(releases, **policy)
+        self.provider.check(self.state, props)
+        found = self.provider.diff("id", self.state, props)
         return bool(found.changes), list(self.cloud.printed)
+
+    def refresh(self) -> list[str]:
+        """Refresh as `destroy` does, without a program. Return what it shows."""
+        assert self.state is not None
+        self.cloud.printed.clear()
+        read = self.provider.read("id", self.state)
+        self.provider.diff("id", dict(read.outs or {}), self.state)
+        return list(self.cloud.printed)
 
     def up(self, releases: Mapping[str, str], **policy: Any) -> bool:
         """Run `up`. Return whether it changed anything. Raises RollOutError."""

@@ -33,16 +33,21 @@ FOLDER = Path(".rollcall/carried")
 _REMEMBERED = ("record", "taken", "known")
 # The inputs with which a refresh shows a difference.
 FOUND = ("releases", "differing")
+# The fleets that the program of this run has, as STACK/FLEET. The engine calls `check` for what a program declares only. So a refresh
+# and a `destroy`, which call `diff` too, show no line about what `up` would do.
+# https://github.com/pulumi/pulumi/blob/v3.259.0/pkg/resource/deploy/step.go (RefreshStep.Apply)
+_declared = set[str]()
 
 
 class ReleaseProvider(ConfiguredProvider):
     """Create and update return when every machine of the fleet has its release; delete removes the settings of the roll-out."""
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        _declared.add(_id_of(news))
         return CheckResult(news, [])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        return CreateResult(f"{props['stack']}/{props['fleet']}/release", self._roll(props, {}))
+        return CreateResult(f"{_id_of(props)}/release", self._roll(props, {}))
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
         return UpdateResult(self._roll(_news, _olds))
@@ -54,10 +59,11 @@ class ReleaseProvider(ConfiguredProvider):
         if not isinstance(_news.get("members"), list):
             return _changes(True)
         plan = planning.plan_of(_olds, _news)
-        for each in plan.lines:
-            engine.say(each)
-        if plan.notice:
-            engine.say(plan.notice, warning=True)
+        if _id_of(_news) in _declared:
+            for each in plan.lines:
+                engine.say(each)
+            if plan.notice:
+                engine.say(plan.notice, warning=True)
         return _changes(plan.changes or bool(others))
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
@@ -104,6 +110,10 @@ class ReleaseProvider(ConfiguredProvider):
             return made[location]
 
         return registries_at
+
+
+def _id_of(props: Mapping[str, Any]) -> str:
+    return f"{props['stack']}/{props['fleet']}"
 
 
 def outputs(news: Mapping[str, Any], olds: Mapping[str, Any], end: End) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _written_first(rollout: RollOut, record: Record, seen: Observation) -> tuple
     begins = record != seen.record and record.number > 0
     if changes and begins:
         # No machine gets its release before all machines know the roll-out.
-        return SetSettings(changes), *_announced(rollout, record, seen)
+        return (SetSettings(changes),)
     for machine in seen.machines:
         if not machine.wanted and (first := _first_releases(record)):
             change = changes.setdefault(machine.instance, {})
@@ -123,14 +123,6 @@ def _surplus(machine: FleetMachine, record: Record) -> list[str]:
     return sorted(
         key for key in machine.live for kind in (WANTED, GATE) if key.startswith(kind) and key[len(kind) :] not in names
     )
-
-
-def _announced(rollout: RollOut, record: Record, seen: Observation) -> tuple[Action, ...]:
-    if record.state is not State.ROLLING or not record.former:
-        return ()
-    number = sum(not each.wants(record.to) for each in seen.machines)
-    size = rollout.policy.size(len(seen.machines))
-    return tuple(Say(line) for line in messages.begun(rollout.fleet, record, number, size))
 
 
 def _settings(rollout: RollOut, releases: Mapping[str, str], id_: str) -> dict[str, str | None]:

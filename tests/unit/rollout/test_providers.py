@@ -284,3 +284,24 @@ def test_no_live_setting_of_others_is_touched(cloud: Cloud) -> None:
     cloud.fleet = fleet
     Stack(cloud).up({"www": A})
     assert sorted(fleet.machines[0].live) == [f"{GATE}www", "rollcall-patch", f"{WANTED}www"]
+
+
+def test_a_refresh_without_a_program_says_nothing_of_a_refused_release(
+    stack: Stack, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.up({"www": A})
+    stack.up({"www": B})
+    gate(cloud, State.REFUSED)
+    stack.up({"www": B})
+    assert "was rolled back" in stack.preview({"www": B})[1][0]
+    # `destroy` runs no program, in another process.
+    monkeypatch.setattr(providers, "_declared", set())
+    assert stack.refresh() == []
+
+
+def test_an_up_says_once_what_it_rolls_out(stack: Stack, cloud: Cloud) -> None:
+    stack.up({"www": A})
+    stack.up({"www": B})
+    assert [line for line in cloud.printed if " -> " in line] == [
+        "www: release 616161 -> 626262, 4 machines in batches of 1 (fleet web)"
+    ]
