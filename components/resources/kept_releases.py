@@ -20,6 +20,8 @@ from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider,
 
 from components.aws.account_settings import AWS_KEYS
 from components.compute import s3_reports
+from components.compute.registry import view_of
+from components.joyent.errors import CloudApiError
 from rollcall.in_place import ReleaseReport, parse_report
 
 History = Mapping[str, Sequence[str]]
@@ -62,7 +64,7 @@ class KeptReleasesProvider(ResourceProvider):
     config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        self.config = {key: value for key in AWS_KEYS if (value := req.config.get(key)) is not None}
+        self.config = {key: value for key in (*AWS_KEYS, "rollcall:joyent") if (value := req.config.get(key)) is not None}
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         history, _ = after({}, props["named"], int(props["keep"]))
@@ -82,7 +84,7 @@ class KeptReleasesProvider(ResourceProvider):
         if old or _news.get("reports"):
             machines = self._machines(bucket, region)
             reports = self._reports(bucket, region) if _news.get("reports") else {}
-            digests = _digests(machines, reports)
+            digests = _digests(machines, reports) | self._wanted_on_triton(_news)
             in_use = {key for key in old if any(digest in key for digest in digests)}
             history, old = after(_olds["history"], _news["named"], keep, in_use)
             old += [key for key, report in reports.items() if report.instance not in machines]
@@ -126,6 +128,22 @@ class KeptReleasesProvider(ResourceProvider):
         found = {key: parse_report(text) for key, text in texts.items()}
         return {key: report for key, report in found.items() if report is not None}
 
+    def _wanted_on_triton(self, props: Mapping[str, Any]) -> set[str]:
+        """Return the digests that Triton machines have in their settings, and those that they run. Raises KeptReleasesError."""
+        found = set[str]()
+        for datacenter in props.get("datacenters") or ():
+            try:
+                view = view_of("joyent", datacenter, self.config)
+                machines = view.machines(props["stack"])
+                reports = view.reports(machines)
+            except CloudApiError as refused:
+                raise KeptReleasesError(
+                    f"rollcall:keepReleases: the machines of the stack on Triton could not be listed ({refused}). Run `pulumi up` again."
+                ) from refused
+            values = {each.instance: [*each.live.values(), *each.releases.values()] for each in machines}
+            found |= _digests(values, reports)
+        return found
+
     def _delete(self, bucket: str, region: str, keys: Sequence[str]) -> None:
         """Delete objects with all of their versions. Raises KeptReleasesError."""
         from botocore.exceptions import BotoCoreError, ClientError
@@ -160,7 +178,8 @@ def _digests(machines: Mapping[str, Sequence[str]], reports: Mapping[str, Releas
 class KeptReleases(Resource, module="rollcall", name="KeptReleases"):  # type: ignore[call-arg]
     """The releases in `bucket`: the keys that fleets name now, by kind, and how many of each kind are kept.
 
-    `reports`: machines that change in place write their reports there.
+    `reports`: machines that change in place write their reports there. `datacenters` are those of Triton fleets of the
+    stack with the name `stack` that fetch releases from the bucket.
     """
 
     history: pulumi.Output[dict[str, list[str]]]
@@ -174,6 +193,8 @@ class KeptReleases(Resource, module="rollcall", name="KeptReleases"):  # type: i
         named: Mapping[str, str],
         keep: int,
         reports: bool = False,
+        stack: str = "",
+        datacenters: Sequence[str] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         props: dict[str, Any] = {
@@ -185,4 +206,6 @@ class KeptReleases(Resource, module="rollcall", name="KeptReleases"):  # type: i
         }
         if reports:
             props["reports"] = True
+        if datacenters:
+            props.update(stack=stack, datacenters=list(datacenters))
         super().__init__(KeptReleasesProvider(), name, props, opts)

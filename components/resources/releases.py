@@ -25,6 +25,7 @@ from components.resources.release_files import FOLDER as FOLDER
 from components.resources.release_files import clean_up, write
 from components.resources.release_files import key_of as key_of
 from components.resources.release_uploads import FILES, ReleaseUploads
+from components.resources.tags import deployment
 from components.resources.userdata import release
 from components.workloads.release import Release
 from rollcall.in_place import REPORTS
@@ -41,7 +42,7 @@ class ReleaseStoreArgs:
 
     `release` is the agent's; None where no EC2 fleet is in the region. `workloads` are the operator's releases, by their
     names; those in `in_place` change on machines that run. Of each kind `keep` stay in the store. `reports`: machines
-    that change in place write their reports there. `region` is the bucket's region, and `provider` its provider, if it
+    that change in place write their reports there. `datacenters` are those of Triton fleets that use the store. `region` is the bucket's region, and `provider` its provider, if it
     is not the stack's region.
     """
 
@@ -51,6 +52,7 @@ class ReleaseStoreArgs:
     in_place: Collection[str] = ()
     keep: int = 5
     reports: bool = False
+    datacenters: Collection[str] = ()
     provider: pulumi.ProviderResource | None = None
 
 
@@ -140,6 +142,8 @@ class ReleaseStore(pulumi.ComponentResource):
             named={title: key_of(release.digest) for title, release in named.items()},
             keep=args.keep,
             reports=args.reports,
+            stack=deployment(),
+            datacenters=sorted(args.datacenters),
             opts=pulumi.ResourceOptions(parent=self, depends_on=objects),
         )
         self.setting = bucket.id.apply(lambda made: setting_of(made, args.region))
@@ -228,6 +232,7 @@ def stores(
     fleets = tuple(fleets)
     in_ec2 = [each for each in fleets if each.cloud == "aws"]
     in_place = {name for each in fleets if each.in_place for name in each.digests}
+    datacenters = {each.region or "" for each in fleets if each.cloud == "joyent"} if fetched else set[str]()
     for each in in_ec2:
         run.setdefault(each.region or "", set()).update(each.digests)
     return {
@@ -241,6 +246,7 @@ def stores(
                 in_place=in_place,
                 keep=keep,
                 reports=any(each.in_place and (each.region or "") == region for each in in_ec2),
+                datacenters=() if region else datacenters,
             ),
         )
         for region in sorted(run)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
+from components.joyent.errors import CloudApiError
+from components.model import Instance
+from components.resources import kept_releases
 from components.resources.kept_releases import KeptReleasesError, KeptReleasesProvider, after
 from components.resources.releases import key_of
 from rollcall.in_place import ReleaseReport, WorkloadReport, report_key
@@ -144,6 +147,52 @@ def test_what_machines_that_change_in_place_want_or_run_stays_and_reports_of_oth
     assert state["history"]["shop"] == [key_of(each) for each in (others[0], wanted, former, runs)]
     kept = {key_of(each) for each in (wanted, former, runs, *others)}
     assert keys(cloud) == {*kept, report_key("machines/web/AROA", machine), "machines/by-hand"}
+
+
+class Triton:
+    """A data centre with one machine of the stack `prod`."""
+
+    def __init__(self, live: dict[str, str], releases: dict[str, str], runs: str) -> None:
+        self.machine = Instance(
+            instance="a", fleet="web", machine="0", generation="1", running=True, live=live, releases=releases
+        )
+        workload = WorkloadReport(wanted=runs, rollout="0a1b2c3d", runs=runs, step="done")
+        self.report = ReleaseReport(instance="a", workloads={"shop": workload})
+
+    def machines(self, stack: str) -> tuple[Instance, ...]:
+        return (self.machine,) if stack == "prod" else ()
+
+    def reports(self, machines: Any) -> dict[str, ReleaseReport]:
+        return {each.instance: self.report for each in machines}
+
+
+def test_what_triton_machines_name_or_run_stays(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = KeptReleasesProvider()
+    provider.config = {"aws:region": "us-west-2", "rollcall:joyent": "{}"}
+    wanted, carried, runs, old, *newest = (letter * 64 for letter in "abcdef")
+    for digest in (wanted, carried, runs, old, *newest):
+        cloud.client("s3").put_object(Bucket=BUCKET, Key=key_of(digest), Body=b"")
+    live = {"rollcall-wanted-shop": f"{wanted} rollout=0123abcd drain=yes healthy=10 deadline=300"}
+    there = Triton(live, {"www": carried}, runs)
+    asked: list[tuple[str, str]] = []
+
+    def view_of(name: str, datacenter: str, config: Mapping[str, str]) -> Triton:
+        asked.append((name, datacenter))
+        assert "rollcall:joyent" in config
+        return there
+
+    monkeypatch.setattr(kept_releases, "view_of", view_of)
+    history = {"shop": [key_of(each) for each in (newest[0], wanted, carried, runs, old)]}
+    news = {**props(key_of(newest[1])), "stack": "prod", "datacenters": ["", "us-east-1"]}
+    state = provider.update("", {**props(key_of(newest[0])), "history": history}, news).outs or {}
+    assert asked == [("joyent", ""), ("joyent", "us-east-1")]
+    assert keys(cloud) == {key_of(each) for each in (wanted, carried, runs, *newest)}
+    assert key_of(old) not in state["history"]["shop"]
+    # Nothing is deleted while a data centre does not answer.
+    there.reports = lambda _: (_ for _ in ()).throw(CloudApiError("HTTP 503"))  # type: ignore[method-assign]
+    with pytest.raises(KeptReleasesError, match="on Triton could not be listed"):
+        provider.update("", state, {**news, **props("releases/x")})
+    assert keys(cloud) == {key_of(each) for each in (wanted, carried, runs, *newest)}
 
 
 def tagged(tags: dict[str, str]) -> dict[str, Any]:
