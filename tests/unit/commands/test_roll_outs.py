@@ -9,6 +9,7 @@ import pytest
 from components.commands import abort, fleet_releases, promote, roll_outs, rollback
 from components.commands.roll_outs import RollOutCommandError
 from components.rollout import performing
+from components.rollout.performing import RollOutError
 from components.rollout.records import Record, State, newest
 from tests.release_stack import Cloud, Stack, cloud_of
 from tests.simulated_fleet import digest
@@ -169,3 +170,54 @@ class TestAbort:
         assert abort.main(["web"]) == 2
         assert "Run `rollcall rollback web`" in capsys.readouterr().err
         assert not cloud.written
+
+
+class TestAfterAFailedRelease:
+    """docs/releases.md, "When a release fails": A and B are good, C failed, and all machines went back to B."""
+
+    @pytest.fixture(autouse=True)
+    def failed(self, deployed: Stack, cloud: Cloud) -> None:
+        cloud.fleet.machines[1].broken = {C}
+        with pytest.raises(RollOutError):
+            deployed.up({"www": C}, canary=1)
+            deployed.up({"www": C})
+        assert cloud.fleet.running() == {B} and record(cloud).state is State.FAILED
+        cloud.fleet.machines[1].broken = set()
+
+    def test_up_tries_it_again_with_its_canary(self, deployed: Stack, cloud: Cloud) -> None:
+        assert deployed.up({"www": C}, canary=1)
+        assert [set(each.runs.values()) for each in cloud.fleet.machines] == [{C}, {B}, {B}, {B}]
+
+    def test_up_with_the_former_release_changes_nothing(self, deployed: Stack, cloud: Cloud) -> None:
+        cloud.written.clear()
+        assert not deployed.up({"www": B})
+        assert not cloud.written
+
+    def test_a_rollback_only_refuses_the_release(
+        self, deployed: Stack, cloud: Cloud, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        cloud.fleet.most_out = 0
+        assert rollback.main(["web"]) == 0
+        assert cloud.fleet.running() == {B} and cloud.fleet.most_out == 0
+        assert "www: release 636363636363 was rolled back" in capsys.readouterr().out
+        assert not deployed.up({"www": C})
+        assert rollback.main(["web"]) == 0
+        assert cloud.fleet.running() == {B}, "a second rollback is as one"
+
+    def test_a_rollback_to_a_digest_goes_further_back(self, deployed: Stack, cloud: Cloud) -> None:
+        assert rollback.main(["web", A[:7]]) == 0
+        assert cloud.fleet.running() == {A}
+        assert not deployed.up({"www": C})
+        # The release between them is another one, and rolls out as usual.
+        assert deployed.up({"www": B})
+        assert cloud.fleet.running() == {B}
+
+    def test_it_is_not_promoted_before_it_is_refused(
+        self, deployed: Stack, cloud: Cloud, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert promote.main(["web", C[:7]]) == 2
+        assert "web: www 636363 failed. Fix the cause, and run `pulumi up`." in capsys.readouterr().err
+        assert abort.main(["web"]) == 0
+        assert promote.main(["web", C[:7]]) == 0
+        assert deployed.up({"www": C}, canary=1)
+        assert cloud.fleet.running() == {C}, "a promoted release has no canary"
