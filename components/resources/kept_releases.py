@@ -64,7 +64,9 @@ class KeptReleasesProvider(ResourceProvider):
     config: Mapping[str, str] = {}
 
     def configure(self, req: Any) -> None:
-        self.config = {key: value for key in (*AWS_KEYS, "rollcall:joyent") if (value := req.config.get(key)) is not None}
+        self.config = {
+            key: value for key in (*AWS_KEYS, "rollcall:joyent") if (value := req.config.get(key)) is not None
+        }
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         history, _ = after({}, props["named"], int(props["keep"]))

@@ -42,8 +42,8 @@ class ReleaseStoreArgs:
 
     `release` is the agent's; None where no EC2 fleet is in the region. `workloads` are the operator's releases, by their
     names; those in `in_place` change on machines that run. Of each kind `keep` stay in the store. `reports`: machines
-    that change in place write their reports there. `datacenters` are those of Triton fleets that use the store. `region` is the bucket's region, and `provider` its provider, if it
-    is not the stack's region.
+    that change in place write their reports there. `datacenters` are those of Triton fleets that use the store. `region`
+    is the bucket's region, and `provider` its provider, if it is not the stack's region.
     """
 
     release: Release | None

@@ -148,6 +148,16 @@ def failed(fleet: str, failures: Sequence[Failure]) -> Iterator[str]:
         yield f"{fleet}: {_failure(each)}"
 
 
+def held_failed(fleet: str, failures: Sequence[Failure]) -> str:
+    """Say which machines on hold failed with the release that the fleet has. Empty if none did."""
+    if not failures:
+        return ""
+    lines = [f"{fleet}: {_failure(each)}" for each in failures]
+    return "\n".join(
+        [*lines, "No other machine goes back, because a machine on hold serves nothing. `pulumi up` tries it again."]
+    )
+
+
 def roll_out_failed(fleet: str, record: Record, failures: Sequence[Failure], stuck: Sequence[FleetMachine]) -> str:
     """Say why a roll-out failed: each machine, its step, the reason and the last lines of its log."""
     lines = [f"{fleet}: release {listed(moves(record) or record.to)} was not rolled out:"]

@@ -81,7 +81,8 @@ def _difference(machine: FleetMachine, record: Record | None) -> str:
     allowed = [record.goal] if record.state is State.DONE or record.goes_back else [record.to, record.former]
     if not any(machine.wants(each) for each in allowed):
         wants = messages.listed({workload: each.digest for workload, each in machine.wanted.items()})
-        return f"{name} should have {messages.listed(record.goal)}, and its settings name {wants}"
+        should = " or ".join(messages.listed(each) for each in allowed if each)
+        return f"{name} should have {should}, and its settings name {wants}"
     for wanted in machine.wanted.values():
         answer = machine.answer_of(wanted)
         if answer is not None and answer.step == FAILED:

@@ -180,7 +180,7 @@ def _on(rollout: RollOut, record: Record, seen: Observation, now: float) -> _Ste
         return _waiting(rollout, record, active, on_hold, now)
     if others:
         return _next_batch(rollout, record, there, others, len(seen.machines))
-    return _completed(rollout, record, seen)
+    return _completed(rollout, record, seen, ids)
 
 
 def _is_out_when_released(machine: FleetMachine, goal: Mapping[str, str]) -> bool:
@@ -206,7 +206,7 @@ def _next_batch(
     size, canary = rollout.policy.size(machines), rollout.policy.canary
     if canary and record.state is State.ROLLING and record.former:
         if len(there) >= canary:
-            return rollout, (End(Outcome.CANARY, record, messages.canary_waiting(rollout.fleet, record)),)
+            return _canary_waits(rollout, record, others, size)
         size = min(size, canary - len(there))
     batch = sorted(others, key=lambda each: each.number)[:size]
     id_ = rollout.run if record.state is State.DONE else record.rollout
@@ -214,16 +214,29 @@ def _next_batch(
     return rollout, (line, _given(rollout, record, batch, record.to, id_))
 
 
-def _completed(rollout: RollOut, record: Record, seen: Observation) -> _Step:
-    """Give the release to the machines on hold, which nothing waits for. Then the roll-out is done."""
-    on_hold = [each for each in seen.machines if not each.wants(record.to)]
+def _canary_waits(rollout: RollOut, record: Record, others: Sequence[FleetMachine], size: int) -> _Step:
+    """End a run with a canary. Before that, give the fleet's release to machines that have neither this one nor the canary's."""
+    foreign = sorted((each for each in others if not each.wants(record.former)), key=lambda each: each.number)[:size]
+    if foreign:
+        line = Say(messages.batch_back(rollout.fleet, record.former, foreign))
+        return rollout, (line, _given(rollout, record, foreign, record.former, rollout.run))
+    return rollout, (End(Outcome.CANARY, record, messages.canary_waiting(rollout.fleet, record)),)
+
+
+def _completed(rollout: RollOut, record: Record, seen: Observation, ids: frozenset[str]) -> _Step:
+    """Give the release to the machines on hold, which nothing waits for. Then the roll-out is done.
+
+    One that failed with the release moves no other machine, because nothing waited for it. It is named, and the next run tries again.
+    """
+    on_hold = [each for each in seen.machines if not each.wants(record.to) or _is_tried_before(each, ids)]
     if on_hold:
         id_ = rollout.run if record.state is State.DONE else record.rollout
         line = Say(messages.on_hold(rollout.fleet, record.to, on_hold))
         return rollout, (line, _given(rollout, record, on_hold, record.to, id_))
     if record.state is not State.DONE:
         return rollout, (_gates(seen.machines, changed(record, State.DONE)),)
-    return rollout, (End(Outcome.DONE, record),)
+    failures = _failures([each for each in seen.machines if each.on_hold], record)
+    return rollout, (End(Outcome.DONE, record, messages.held_failed(rollout.fleet, failures)),)
 
 
 def _gates(machines: Iterable[FleetMachine], record: Record) -> SetSettings:

@@ -305,3 +305,33 @@ def test_an_up_says_once_what_it_rolls_out(stack: Stack, cloud: Cloud) -> None:
     assert [line for line in cloud.printed if " -> " in line] == [
         "www: release 616161 -> 626262, 4 machines in batches of 1 (fleet web)"
     ]
+
+
+def test_a_machine_with_another_release_is_corrected_while_a_canary_waits(stack: Stack, cloud: Cloud) -> None:
+    stack.up({"www": A})
+    stack.up({"www": B}, canary=1)
+    give(cloud, 2, C)
+    changes, _ = stack.preview({"www": B}, canary=1)
+    assert changes and stack.state is not None
+    assert stack.state["differing"] == [
+        "web-2 (i-0002) should have www 626262 or www 616161, and its settings name www 636363"
+    ]
+    assert stack.up({"www": B}, canary=1)
+    assert [set(each.runs.values()) for each in cloud.fleet.machines] == [{B}, {A}, {A}, {A}]
+    assert not stack.preview({"www": B}, canary=1)[0]
+
+
+def test_a_machine_on_hold_that_failed_is_a_difference_until_it_has_the_release(stack: Stack, cloud: Cloud) -> None:
+    stack.up({"www": A})
+    held = cloud.fleet.machines[2]
+    held.live[HOLD], held.broken = "2026-11-30T19:00:00Z disk", {B}
+    assert stack.up({"www": B})
+    cloud.fleet.tick(200)
+    assert [set(each.runs.values()) for each in cloud.fleet.machines] == [{B}, {B}, {A}, {B}]
+    assert stack.preview({"www": B})[0] and stack.state is not None
+    assert "web-2 (i-0002) failed at checking of www 626262" in stack.state["differing"][0]
+    held.broken = set()
+    assert stack.up({"www": B})
+    cloud.fleet.tick(200)
+    assert cloud.fleet.running() == {B}
+    assert not stack.preview({"www": B})[0]

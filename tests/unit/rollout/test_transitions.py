@@ -280,6 +280,44 @@ class TestOutcomes:
         assert ended(actions) is expected
         assert bool(given(actions)) == (expected is None)
 
+    @pytest.mark.parametrize(
+        ("release", "corrected"), [(X, {"i-2": A}), (A, {})], ids=["another release", "the fleet's release"]
+    )
+    def test_a_machine_with_another_release_is_corrected_while_a_canary_waits(
+        self, release: str, corrected: dict[str, str]
+    ) -> None:
+        machines = machine(0, B), machine(1), machine(2, release)
+        _, actions = step(*machines, policy=Policy(canary=1))
+        assert given(actions) == corrected
+        assert ended(actions) is (None if corrected else Outcome.CANARY)
+        # The run waits for it, and then the canary waits.
+        changing = machine(2, A, step="checking", rollout=RUN)
+        assert ended(step(machine(0, B), machine(1), changing, policy=Policy(canary=1))[1]) is None
+
+    def test_no_more_machines_are_corrected_at_a_time_than_a_batch_has(self) -> None:
+        machines = machine(0, B), *(machine(each, X) for each in (1, 2, 3))
+        _, actions = step(*machines, policy=Policy(canary=1, batch=2))
+        assert given(actions) == {"i-1": A, "i-2": A}
+
+    def test_a_machine_of_the_canary_with_another_release_gets_that_of_the_canary(self) -> None:
+        _, actions = step(machine(0, X), machine(1), policy=Policy(canary=1))
+        assert given(actions) == {"i-0": B}
+
+    @pytest.mark.parametrize(("failed", "said"), [(FAILED, "web-0 (i-0) failed at "), ("done", "")])
+    def test_a_machine_on_hold_that_failed_is_named_and_moves_no_other(self, failed: str, said: str) -> None:
+        record = replace(RECORD, state=State.DONE)
+        held = machine(0, B, record=record, hold=True, step=failed, runs=A, rollout=RUN)
+        _, actions = step(held, machine(1, B, record=record), record=record)
+        (end,) = actions
+        assert isinstance(end, End) and end.outcome is Outcome.DONE
+        assert said in end.message and bool(said) == bool(end.message)
+
+    def test_another_run_tries_a_machine_on_hold_again(self) -> None:
+        record = replace(RECORD, state=State.DONE)
+        held = machine(0, B, record=record, hold=True, step=FAILED, runs=A)
+        _, actions = step(held, machine(1, B, record=record), record=record)
+        assert given(actions) == {"i-0": B}
+
     def test_a_promoted_canary_goes_on(self) -> None:
         record = replace(RECORD, state=State.PROMOTED)
         _, actions = step(
