@@ -169,4 +169,4 @@ def _command(path: str) -> str:
 
 
 def _problem(bad: bool, status: int, output: bytes) -> str:
-    return f"status={status} said={output[:80]!r}" if bad else ""
+    return f"status={status} said={output[:80].decode(errors='replace')!r}" if bad else ""

@@ -38,7 +38,7 @@ def runs_well(path: str) -> str:
     """Answer for `rollcall.health._command` without a process: for /bin/true, and for a link to it or to /bin/false."""
     found = Path(path)
     good = "/bin/true" in (path, str(found.readlink()) if found.is_symlink() else "")
-    return "" if good else "status=1 said=b''"
+    return "" if good else "status=1 said=''"
 
 
 class Clock:

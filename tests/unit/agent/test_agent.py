@@ -106,7 +106,7 @@ class TestHealth:
         assert joined.registered == {HOST: ADDRESS}
         joined.pass_time(TICK)
         assert joined.registered == {} and joined.status()["step"] == "workload unhealthy"
-        assert joined.status()["error"].startswith("command:/") and "status=1 said=b''" in joined.status()["error"]
+        assert joined.status()["error"].startswith("command:/") and "status=1 said=''" in joined.status()["error"]
         assert any(each.startswith("workload unhealthy: command:/") for each in joined.cloud.statuses)
         joined.healthy(True)
         joined.pass_time(TICK)

@@ -41,7 +41,7 @@ class TestHttp:
     )
     def test_2xx_and_3xx_are_healthy(self, server: Scripted, status: int, good: bool) -> None:
         check = f"http:{server.port}:/{status}"
-        assert check_of(check)() == ("" if good else f"{check} status={status} said=b''")
+        assert check_of(check)() == ("" if good else f"{check} status={status} said=''")
 
     def test_the_path_is_the_root_by_default(self, server: Scripted) -> None:
         assert check_of(f"http:{server.port}")() == check_of(f"http:{server.port}:")() == ""
@@ -131,7 +131,7 @@ class TestCommand:
         ("path", "message"),
         [
             ("/bin/true", ""),
-            ("/bin/false", "command:/bin/false status=1 said=b''"),
+            ("/bin/false", "command:/bin/false status=1 said=''"),
             ("/no/such", "command:/no/such FileNotFoundError(2, 'No such file or directory')"),
         ],
     )
@@ -144,9 +144,15 @@ class TestCommand:
         program.chmod(0o755)
         message = str(check_of(f"command:{program}")())
         assert (
-            message.startswith(rf"command:{program} status=3 said=b'no database \x1b[2J\nxx")
+            message.startswith(rf"command:{program} status=3 said='no database \x1b[2J\nxx")
             and message.count("x") < 90
         )
+
+    def test_it_may_print_any_bytes(self, tmp_path: Path) -> None:
+        program = tmp_path / "check"
+        program.write_text("#!/bin/sh\nprintf 'Datenbank f\\303\\244llt aus \\377'; exit 3\n")
+        program.chmod(0o755)
+        assert check_of(f"command:{program}")() == f"command:{program} status=3 said='Datenbank fällt aus \ufffd'"
 
     def test_a_path_may_hold_a_colon_and_is_given_to_no_shell(self, tmp_path: Path) -> None:
         program = tmp_path / "a:b; exit 0"
