@@ -90,6 +90,7 @@ class Aws(Observer, ZoneSource):
                 clock=clock,
                 terminated_visible=terminated_visible,
                 vcpu_limit=vcpu_limit,
+                faults=faults,
             )
             for name in regions
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localcloud.aws import imds
 from localcloud.aws.ec2 import store
@@ -16,6 +16,9 @@ from localcloud.aws.moto_backends import Moto
 from localcloud.aws.quotas import QuotasApi
 from localcloud.aws.ssm import SsmApi
 from localcloud.machines.compute import Hypervisor, Observer
+
+if TYPE_CHECKING:
+    from localcloud.network.faults import Faults
 
 
 class Region:
@@ -34,6 +37,7 @@ class Region:
         clock: Callable[[], float],
         terminated_visible: float,
         vcpu_limit: int,
+        faults: Faults | None = None,
     ) -> None:
         self.name = name
         self.moto = Moto(account, name, lock)
@@ -48,7 +52,15 @@ class Region:
             terminated_visible=terminated_visible,
         )
         self.quotas = QuotasApi(account, name, vcpu_limit)
-        self.ec2 = Ec2Api(self.moto, backend, self.power, vcpu_limit=vcpu_limit, quota=self.quotas.value)
+        self.ec2 = Ec2Api(
+            self.moto,
+            backend,
+            self.power,
+            vcpu_limit=vcpu_limit,
+            quota=self.quotas.value,
+            faults=faults,
+            clock=clock,
+        )
         self.ssm = SsmApi(self.moto)
         self.imds = imds.Imds(store=backend, power=self.power, sessions=sessions, region=name, lock=lock, clock=clock)
 

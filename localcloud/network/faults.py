@@ -4,7 +4,7 @@
 
 `slow=SECONDS`, `status=CODE`, `throttle`, `drop` (cut before acting) and `lose` (act, then cut the reply) work on every
 service; any other word is a switch that the service itself asks for (`cloudapi readonly`, `route53 propagation=30`, `dns refused`,
-`dns lame`).
+`dns lame`, `ec2 capacity=us-west-2b` or `ec2 capacity=us-west-2b/t3.micro`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("cloudflare", "route53", "ec2", "ssm", "iam", "sts", "s3", "cloudapi", "dns", "edge")
 ACTIONS = ("slow", "status", "throttle", "drop", "lose")
+_CAPACITY = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d[a-z](?:/[a-z0-9.-]+)?")
 _SPEC = re.compile(r"(?P<service>[a-z0-9]+)(?::(?P<method>[A-Z]+))?(?::(?P<path>\S+))?")
 
 
@@ -71,6 +72,10 @@ class Fault:
                 _number("slow=SECONDS", value, 0, 3600)
             if action == "status":
                 _number("status=CODE", value, 100, 999, whole=True)
+            if target["service"] == "ec2" and action == "capacity" and not _CAPACITY.fullmatch(value):
+                raise ValueError(
+                    f"{value!r} is not capacity=ZONE[/TYPE]. Write for example capacity=us-west-2b/t3.micro"
+                )
             re.compile(target["path"] or "")
             return cls(
                 service=target["service"],

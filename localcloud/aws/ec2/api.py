@@ -5,21 +5,27 @@ from __future__ import annotations
 import base64
 import re
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from localcloud.aws import filters
 from localcloud.aws.ec2 import groups, ipv6, parts
-from localcloud.aws.ec2.launch import check_metadata_options, prepare
+from localcloud.aws.ec2.capacity import Capacity
+from localcloud.aws.ec2.launch import check_metadata_options, prepare, subnet_of
 from localcloud.aws.ec2.modify import modify
+from localcloud.aws.ec2.placement import PlacementGroups
 from localcloud.aws.ec2.power import CODES, Change, Power
 from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_specifications, check_tags
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.quotas import GROUPS, RULES
 from localcloud.aws.wire import AwsError, Call, Reply, request_id, xml
+
+if TYPE_CHECKING:
+    from localcloud.network.faults import Faults
 
 _NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _MOST_IDS = 100
@@ -29,7 +35,17 @@ _PAGE = 1000
 class Ec2Api:
     """`vcpu_limit` is the account's quota of vCPUs that run at a time (VcpuLimitExceeded). `quota` gives another quota by its code."""
 
-    def __init__(self, moto: Moto, store: Any, power: Power, *, vcpu_limit: int, quota: Callable[[str], float]) -> None:
+    def __init__(
+        self,
+        moto: Moto,
+        store: Any,
+        power: Power,
+        *,
+        vcpu_limit: int,
+        quota: Callable[[str], float],
+        faults: Faults | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._moto = moto
         self._store = store
         self._power = power
@@ -38,9 +54,11 @@ class Ec2Api:
         self._launched: dict[str, tuple[frozenset[tuple[str, str]], Reply]] = {}
         self._launching = threading.Lock()
         self._ipv6 = ipv6.Addresses()
+        self._capacity = Capacity(store, faults, clock)
+        self._placement = PlacementGroups(store, power.state)
         self._own: dict[str, Callable[[Call], Reply]] = {
             "RunInstances": self._run,
-            "StartInstances": lambda call: self._power_reply(call, self._power.start(_ids(call))),
+            "StartInstances": self._start,
             "StopInstances": self._stop,
             "RebootInstances": self._reboot,
             "TerminateInstances": self._terminate,
@@ -55,6 +73,12 @@ class Ec2Api:
             "DetachVolume": self._detach,
             "DescribeSubnets": lambda call: self._moto.answer(call, ipv6.subnets_by_id(call, self._store)),
             "AssociateSubnetCidrBlock": self._associate,
+            "CreateCapacityReservation": lambda call: self._locked(call, self._reserve),
+            "CancelCapacityReservation": lambda call: self._locked(call, self._capacity.cancel),
+            "DescribeCapacityReservations": lambda call: self._locked(call, self._capacity.describe),
+            "CreatePlacementGroup": lambda call: self._locked(call, self._placement.create),
+            "DeletePlacementGroup": lambda call: self._locked(call, self._placement.delete),
+            "DescribePlacementGroups": lambda call: self._locked(call, self._placement.describe),
         }
 
     def answer(self, call: Call) -> Reply:
@@ -99,6 +123,7 @@ class Ec2Api:
                 vcpu_limit=self._vcpu_limit,
                 addresses_left=self._power.free,
             )
+            self._check_placement(call, int(dict(fields)["MaxCount"]))
             before = set(self._store.reservations)
             reply = self._moto.answer(call, urlencode(fields).encode())
             made = [
@@ -112,10 +137,20 @@ class Ec2Api:
             for instance in made:
                 # moto ignores it at launch.
                 instance.disable_api_termination = call.get("DisableApiTermination") == "true"
+                instance.placement.group_name = call.get("Placement.GroupName") or ""
                 if ipv6.requested_addresses(call):
                     self._ipv6.give(instance)
             self._power.launch(made)
             return self._as_launched(reply, made)
+
+    def _check_placement(self, call: Call, count: int) -> None:
+        """Raises AwsError if the zone has no room: of its capacity, or of the placement group."""
+        zone, group = str(subnet_of(call, self._store).availability_zone), call.get("Placement.GroupName")
+        if group:
+            self._placement.check(group, zone, count)
+        if call.get("DryRun") != "true":
+            # A dry run checks permissions and parameters, and no capacity.
+            self._capacity.check(zone, call.get("InstanceType") or "m1.small")
 
     def _as_launched(self, reply: Reply, made: Sequence[Any]) -> Reply:
         """moto invents public addresses while it makes an instance; EC2's answer has none yet."""
@@ -126,12 +161,27 @@ class Ec2Api:
 
     def _vcpus_used(self) -> int:
         kinds = {each["InstanceType"]: int(each["VCpuInfo"]["DefaultVCpus"]) for each in self._store.instance_types}
-        return sum(
+        return sum(kinds[kind] * count for kind, count in self._capacity.reserved()) + sum(
             kinds[instance.instance_type]
             for reservation in self._store.reservations.values()
             for instance in reservation.instances
             if self._power.state(instance.id) in ("pending", "running")
         )
+
+    def _reserve(self, call: Call) -> str:
+        return self._capacity.reserve(call, lambda: self._vcpu_limit - self._vcpus_used())
+
+    def _locked(self, call: Call, answer: Callable[[Call], str]) -> Reply:
+        with self._moto.lock:
+            return _done(call, answer(call))
+
+    def _start(self, call: Call) -> Reply:
+        with self._moto.lock:
+            for each in _ids(call):
+                instance = self._store.get_instance_by_id(each)
+                if instance is not None and self._power.state(each) == "stopped":
+                    self._capacity.check(str(instance.placement.zone), str(instance.instance_type))
+            return self._power_reply(call, self._power.start(_ids(call)))
 
     def _stop(self, call: Call) -> Reply:
         force = "true" in (call.get("Force"), call.get("SkipOsShutdown"))

@@ -27,6 +27,8 @@ def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: in
     """The fields to give to moto: the count that can be had, a subnet, the root device. Raises AwsError."""
     if any(key.startswith("LaunchTemplate.") for key, _ in call.form):
         raise not_emulated(call, "it reads no launch templates at a launch")
+    if any(key.startswith("CapacityReservationSpecification.CapacityReservationTarget") for key, _ in call.form):
+        raise not_emulated(call, "instances run in no reservation")
     if set(call.groups("NetworkInterface")) - {1}:
         raise not_emulated(call, "a machine has one interface")
     least, most = _count(call, "MinCount"), _count(call, "MaxCount")
@@ -34,7 +36,7 @@ def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: in
         raise AwsError("InvalidParameterValue", f"The maximum count {most} is smaller than the minimum count {least}")
     image = _image(call, store)
     kind = _instance_type(call, store)
-    subnet = _subnet(call, store)
+    subnet = subnet_of(call, store)
     ipv6.check_count(call, subnet)
     _check_groups(call, store, subnet)
     _check_key(call, store)
@@ -118,7 +120,8 @@ def _instance_type(call: Call, store: Any) -> Any:
     return found
 
 
-def _subnet(call: Call, store: Any) -> Any:
+def subnet_of(call: Call, store: Any) -> Any:
+    """Return the subnet of a launch. Raises AwsError."""
     interface = call.groups("NetworkInterface").get(1, {})
     wanted = call.get("SubnetId") or interface.get("SubnetId")
     subnets = {each.id: each for zone in store.subnets.values() for each in zone.values()}

@@ -1,4 +1,4 @@
-"""aws:ec2: SecurityGroup, Instance; aws:ec2transitgateway: InstanceState (where the SDK has it)."""
+"""aws:ec2: SecurityGroup, Instance, PlacementGroup; aws:ec2transitgateway: InstanceState (where the SDK has it)."""
 
 from __future__ import annotations
 
@@ -176,6 +176,8 @@ class Instance(Regional):
         "userDataBase64": text(computed=True),
         "userDataReplaceOnChange": flag(default=False),
         "keyName": text(replaces=True, computed=True),
+        # https://github.com/hashicorp/terraform-provider-aws/blob/main/internal/service/ec2/ec2_instance.go: ForceNew
+        "placementGroup": text(replaces=True, computed=True),
         "metadataOptions": mapping(computed=True),
         "rootBlockDevice": mapping(computed=True),
         "disableApiTermination": flag(computed=True),
@@ -222,6 +224,7 @@ class Instance(Regional):
                 if key in given or not state.get("ami")
             },
             "keyName": found.get("KeyName"),
+            "placementGroup": (found.get("Placement") or {}).get("GroupName") or None,
             "tags": from_tags(found.get("Tags")) or None,
         }
         # As the provider has it: whether the primary interface has an Association, so false for a stopped instance. A program
@@ -376,6 +379,8 @@ def _configuration(given: Values) -> dict[str, Any]:
         found["UserData"] = _user_data(given)
     if given.get("keyName"):
         found["KeyName"] = given["keyName"]
+    if given.get("placementGroup"):
+        found["Placement"] = {"GroupName": given["placementGroup"]}
     if given.get("metadataOptions"):
         found["MetadataOptions"] = _metadata_options(given["metadataOptions"])
     return found
@@ -393,6 +398,61 @@ def _interface(given: Values) -> dict[str, Any]:
     if given.get("associatePublicIpAddress") is not None:
         interface["AssociatePublicIpAddress"] = given["associatePublicIpAddress"]
     return interface
+
+
+class PlacementGroup(Regional):
+    """Checked as in internal/service/ec2/ec2_placement_group.go of terraform-provider-aws, where the id is the name."""
+
+    token = "aws:ec2/placementGroup:PlacementGroup"
+    named = "name"
+    inputs = {
+        "name": text(replaces=True),
+        "strategy": text(required=True, replaces=True, choices=("cluster", "spread", "partition")),
+        "partitionCount": number(replaces=True, computed=True),
+        "spreadLevel": text(replaces=True, computed=True, choices=("host", "rack")),
+        **REGION,
+        **TAGS,
+    }
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        request: dict[str, Any] = {"GroupName": given["name"], "Strategy": given["strategy"]}
+        if given.get("partitionCount"):
+            request["PartitionCount"] = int(given["partitionCount"])
+        if given.get("spreadLevel"):
+            request["SpreadLevel"] = given["spreadLevel"]
+        if given.get("tags"):
+            request["TagSpecifications"] = [{"ResourceType": "placement-group", "Tags": to_tags(given["tags"])}]
+        self.api.client("ec2").create_placement_group(**request)
+        return given["name"], self.read(given["name"], given)[0]
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        with gone_on("InvalidPlacementGroup.Unknown"):
+            found = self.api.client("ec2").describe_placement_groups(GroupNames=[identity])["PlacementGroups"][0]
+        tags = from_tags(found.get("Tags"))
+        now = {
+            "name": found["GroupName"],
+            "strategy": found["Strategy"],
+            **({"partitionCount": found["PartitionCount"]} if state.get("partitionCount") else {}),
+            **({"spreadLevel": found["SpreadLevel"]} if state.get("spreadLevel") else {}),
+            "tags": tags or None,
+        }
+        return {"arn": found["GroupArn"], "placementGroupId": found["GroupId"], "tagsAll": tags}, now
+
+    def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
+        outputs = self.read(identity, new)[0]
+        _retag(self.api.client("ec2"), outputs["placementGroupId"], old.get("tags"), new.get("tags"))
+        return {**outputs, "tagsAll": dict(new.get("tags") or {})}
+
+    def delete(self, identity: str, state: Values) -> None:
+        with gone_on("InvalidPlacementGroup.Unknown"):
+            self.api.client("ec2").delete_placement_group(GroupName=identity)
+
+    def faults(self, given: Values) -> list[tuple[str, str]]:
+        found, strategy = super().faults(given), given.get("strategy")
+        for key, only in (("partitionCount", "partition"), ("spreadLevel", "spread")):
+            if given.get(key) and strategy != only:
+                found.append((key, f"{key} must not be set when strategy is {strategy}"))
+        return found
 
 
 class InstanceState(Regional):
@@ -524,4 +584,4 @@ def _retag(ec2: Any, identity: str, old: Values | None, new: Values | None) -> N
         ec2.create_tags(Resources=[identity], Tags=to_tags(new))
 
 
-TYPES = (SecurityGroup, Instance, InstanceState)
+TYPES = (SecurityGroup, Instance, PlacementGroup, InstanceState)

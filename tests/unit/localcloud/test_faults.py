@@ -222,14 +222,14 @@ class TestSwitch:
 
     def test_asking_uses_up_one_of_its_times(self) -> None:
         faults = Faults()
-        faults.add("ec2 capacity times=2")
-        assert [faults.switch("ec2", "capacity") for _ in range(3)] == ["", "", None]
+        faults.add("ec2 shortage times=2")
+        assert [faults.switch("ec2", "shortage") for _ in range(3)] == ["", "", None]
 
     def test_a_seed_makes_a_chance_repeatable(self) -> None:
         def drawn(seed: int) -> list[str | None]:
             faults = Faults(seed=seed)
-            faults.add("ec2 capacity p=0.5")
-            return [faults.switch("ec2", "capacity") for _ in range(30)]
+            faults.add("ec2 shortage p=0.5")
+            return [faults.switch("ec2", "shortage") for _ in range(30)]
 
         assert drawn(7) == drawn(7)
         assert drawn(7) != drawn(8)
