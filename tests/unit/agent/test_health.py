@@ -144,8 +144,7 @@ class TestCommand:
         program.chmod(0o755)
         message = str(check_of(f"command:{program}")())
         assert (
-            message.startswith(rf"command:{program} status=3 said='no database \x1b[2J\nxx")
-            and message.count("x") < 90
+            message.startswith(rf"command:{program} status=3 said='no database \x1b[2J\nxx") and message.count("x") < 90
         )
 
     def test_it_may_print_any_bytes(self, tmp_path: Path) -> None:
