@@ -169,7 +169,7 @@ class Images:
     """Prepare images, each in a thread of its own, so that a slow registry does not hold up the other work of the agent."""
 
     def __init__(self, prepare: Prepare = prepare, quick_s: float = _QUICK_S) -> None:
-        self._prepare, self._quick_s = prepare, quick_s
+        self._prepare, self.quick_s = prepare, quick_s
         self._jobs: dict[tuple[str, str], _Job] = {}
 
     def waits(self, workload: str, definition: Mapping[str, Any]) -> str:
@@ -181,7 +181,7 @@ class Images:
         if job is None:
             job = self._jobs[key] = _Job(target=self._prepare, args=(workload, definition), daemon=True)
             job.start()
-        job.join(self._quick_s)
+        job.join(self.quick_s)
         if job.is_alive():
             return f"reason=image-is-pulled image={key[1]} workload={workload}"
         del self._jobs[key]
