@@ -341,7 +341,7 @@ def test_a_slow_registry_holds_up_no_other_workload(machine: Machine) -> None:
     waits = f"reason=image-is-pulled image={image} workload=shop"
     assert machine.step() == machine.step(after=2) == [] and machine.keeper.faults == {"shop": waits}
     assert machine.keeper.ensure(setting("r1"), {"container": {"image": image}}) == waits
-    assert time.monotonic() - began < 60 and len(machine.prepared) == 1
+    assert time.monotonic() - began < 60 and len(machine.prepared) <= 1
     machine.registry_answers.set()
     machine.images.quick_s = 60.0
     assert machine.step(after=2) == START and len(machine.prepared) == 1 and machine.keeper.faults == {}
