@@ -17,6 +17,7 @@ from localcloud.aws.authorization import Authorization
 from localcloud.aws.catalogue import REGIONS
 from localcloud.aws.ec2.addresses import AddressPool
 from localcloud.aws.ec2.gates import gates
+from localcloud.aws.ec2.routes import translations
 from localcloud.aws.identity import Identities, Principal, Sessions
 from localcloud.aws.needs import needs_of
 from localcloud.aws.openid import Issuers
@@ -36,6 +37,7 @@ from localcloud.dns.data import RecordSet, ZoneSource
 from localcloud.machines.compute import Hypervisor, Observer
 from localcloud.network.keepalive import NOTED
 from localcloud.network.packets import Gate
+from localcloud.network.translation import Translation
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -161,6 +163,17 @@ class Aws(Observer, ZoneSource):
         """Return what the security groups do to each machine's packets now."""
         with self._lock:
             return gates([each for region in self.regions.values() for each in region.power.on_the_wire()])
+
+    def translations(self) -> list[Translation]:
+        """Return which public address each machine has now, and from which one its packets come."""
+        with self._lock:
+            return [
+                each
+                for region in self.regions.values()
+                for each in translations(
+                    region.store, ((one, addresses[0]) for one, addresses in region.power.on_the_wire())
+                )
+            ]
 
     # Observer; a region knows its own machines only.
 

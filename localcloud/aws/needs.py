@@ -22,6 +22,10 @@ _ARN_TYPES = {
     "key": "key-pair",
     "ami": "image",
     "sgr": "security-group-rule",
+    "eipalloc": "elastic-ip",
+    "rtb": "route-table",
+    "igw": "internet-gateway",
+    "nat": "natgateway",
 }
 _IAM_RESOURCES = (
     ("RoleName", "role"),
@@ -29,6 +33,7 @@ _IAM_RESOURCES = (
     ("InstanceProfileName", "instance-profile"),
     ("GroupName", "group"),
 )
+_IDS = ("InstanceId", "GroupId", "VolumeId", "SubnetId", "AllocationId", "NetworkInterfaceId")
 _SSM_LISTS = ("DescribeParameters",)
 
 
@@ -64,7 +69,7 @@ def _ec2(call: Call, account: str, region: str, tags_of: TagsOf) -> list[Need]:
         return f"arn:aws:ec2:{region}:{account}:{kind}/{resource}"
 
     ids = [*call.members("InstanceId"), *call.members("ResourceId")]
-    ids += [value for name in ("InstanceId", "GroupId", "VolumeId", "SubnetId") if (value := call.get(name))]
+    ids += [value for name in _IDS if (value := call.get(name))]
     request_tags = _request_tags(call.groups("Tag")) if call.action in ("CreateTags", "DeleteTags") else ()
     found = []
     for each in dict.fromkeys(ids):

@@ -22,9 +22,10 @@ _UNSUPPORTED = {"ssm": "UnsupportedOperationException"}
 
 # moto answers these with success, but they would have no effect on a machine.
 _OF_MACHINES = {
-    "AssociateAddress": "a machine keeps the public address that it booted with",
+    "AssignPrivateIpAddresses": "a machine has one private address",
     "AttachNetworkInterface": "a machine has one interface",
     "AttachVolume": "a machine has its root volume only",
+    "CreateVpcPeeringConnection": "a VPC leads to no other VPC",
     "CreateFleet": "it boots machines for RunInstances only",
     "CreateImage": "it boots the images of its catalogue only",
     "CopyImage": "it boots the images of its catalogue only",

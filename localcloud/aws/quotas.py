@@ -1,4 +1,4 @@
-"""Service Quotas: what the account may have of vCPUs, by class, and of security groups, their rules, and buckets.
+"""Service Quotas: what the account may have of vCPUs, by class, of security groups, their rules, elastic addresses, and buckets.
 
 https://docs.aws.amazon.com/servicequotas/2019-06-24/apireference/Welcome.html
 """
@@ -12,6 +12,7 @@ from typing import Any
 from localcloud.aws.wire import AwsError, Call, Reply
 
 GROUPS, RULES, BUCKETS = "L-E79EC296", "L-0EA8095F", "L-DC2B2D3D"
+ADDRESSES, GROUPS_OF_INTERFACE = "L-0263D0A3", "L-2AFB9258"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ _QUOTAS = {
     GROUPS: _Quota("vpc", "VPC security groups per Region", 2500),
     RULES: _Quota("vpc", "Inbound or outbound rules per security group", 60),
     BUCKETS: _Quota("s3", "General purpose buckets", 10_000),
+    # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/elastic-ip-addresses-eip.html#using-instance-addressing-limit
+    ADDRESSES: _Quota("ec2", "EC2-VPC Elastic IPs", 5),
+    GROUPS_OF_INTERFACE: _Quota("vpc", "Security groups per network interface", 5),
 }
 _NAMES = {
     "ec2": "Amazon Elastic Compute Cloud (Amazon EC2)",
@@ -75,7 +79,8 @@ class QuotasApi:
 
     def _applied(self, code: str) -> float | None:
         known = _QUOTAS.get(code)
-        return self._vcpus if known is not None and known.service == "ec2" else self.raised.get(code)
+        is_of_vcpus = known is not None and known.service == "ec2" and code != ADDRESSES
+        return self._vcpus if is_of_vcpus else self.raised.get(code)
 
     def _quota(self, parameters: dict[str, Any], value: float | None) -> dict[str, Any]:
         service, code = parameters.get("ServiceCode"), str(parameters.get("QuotaCode"))

@@ -21,9 +21,9 @@ Power = Literal["booting", "running", "stopping", "stopped", "failed", "removed"
 class Machine:
     """A machine as its cloud's API made it.
 
-    `id` is `i-…` (17 hex digits) on AWS and a lower-case UUID on Joyent; `address` is its public IPv4 address, in
-    198.51.100.0/24 on AWS and in 203.0.113.0/24 on Joyent; `ipv6` one of 2001:db8:1::/48, if it has any; `image` is an image
-    name of the local catalogue.
+    `id` is `i-…` (17 hex digits) on AWS and a lower-case UUID on Joyent; `address` is the IPv4 address of its interface:
+    in 198.51.100.0/24 on AWS, or in 192.0.2.0/24 where its VPC is there, and in 203.0.113.0/24 on Joyent; `ipv6` one of
+    2001:db8:1::/48, if it has any; `image` is an image name of the local catalogue.
     """
 
     id: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import ipaddress
 import os
 import socket
 import subprocess
@@ -24,6 +25,9 @@ _RUN_NETNS = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000
 IMDS = "169.254.169.254"
 # A kernel may be built, or started, without it; then machines have none.
+# Private addresses of VPCs that machines really have, and the router of all such subnets. Other VPCs' private addresses (as those of a
+# default VPC, 172.31.0.0/16) are in no namespace: there a machine has its public address on its interface.
+VPC_SIDE, VPC_ROUTER = "192.0.2.0/24", "192.0.2.1"
 HAS_IPV6 = Path("/proc/sys/net/ipv6").exists()
 
 
@@ -65,7 +69,7 @@ NETWORKS: dict[Cloud, CloudNetwork] = {
         edge="198.51.100.2",
         visitor="198.51.100.3",
         name_servers=("198.51.100.4", "198.51.100.5"),
-        more=(f"{IMDS}/32",),
+        more=(f"{IMDS}/32", f"{VPC_ROUTER}/24"),
         ipv6=("2001:db8:1::/48", "2001:db8:1::1"),
     ),
     "joyent": CloudNetwork(
@@ -95,6 +99,12 @@ def name_for(checkout: Path, instance: str) -> str:
 def hardware_address(address: str) -> str:
     """Return the Ethernet address for an IPv4 address. A machine that takes an address over is then reached at once."""
     return ":".join(["02", "00", *(f"{int(octet):02x}" for octet in address.split("."))])
+
+
+def is_on_the_wire(network: str) -> bool:
+    """Return whether machines really have the private addresses of this network."""
+    found = ipaddress.ip_network(network, strict=False)
+    return found.version == 4 and found.subnet_of(ipaddress.IPv4Network(VPC_SIDE))
 
 
 class Namespace:
@@ -202,6 +212,15 @@ class Namespace:
         """
         with contextlib.suppress(NamespaceError):
             self._ip("link", "delete", "dev", interface)
+
+    def add_address(self, cloud: Cloud, address: str) -> None:
+        """Give a cloud's bridge an address, so that it answers for it; one that it has already is no error."""
+        self._ip("address", "replace", f"{address}/32", "dev", NETWORKS[cloud].bridge)
+
+    def remove_address(self, cloud: Cloud, address: str) -> None:
+        """Take an address from a cloud's bridge; one that it does not have is no error."""
+        with contextlib.suppress(NamespaceError):
+            self._ip("address", "delete", f"{address}/32", "dev", NETWORKS[cloud].bridge)
 
     def filter(self, name: str, table: str) -> None:
         """Replace the table of that name by `table` (the text of `table inet NAME`, or nothing), in one transaction."""

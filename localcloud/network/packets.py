@@ -148,19 +148,17 @@ def _version(network: str) -> int:
     return 6 if ":" in network else 4
 
 
-class Gatekeeper:
-    """A thread that reads the clouds' rules twice a second, and writes them into the namespace when they have changed."""
+class Updater:
+    """A thread that calls `update` twice a second."""
 
-    def __init__(self, namespace: Namespace, gates: Callable[[], Iterable[Gate]], closed: Sequence[str] = ()) -> None:
-        self._namespace, self._gates, self._closed = namespace, gates, closed
-        self._known: tuple[Gate, ...] | None = None
-        self._written = ""
+    name = "updater"
+
+    def __init__(self) -> None:
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gatekeeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     def start(self) -> None:
         """Returns when the rules of this moment are in force. Raises NamespaceError where the kernel refuses them."""
-        self._namespace.see_bridged_packets()
         self.update()
         self._thread.start()
 
@@ -170,13 +168,7 @@ class Gatekeeper:
             self._thread.join(10)
 
     def update(self) -> None:
-        gates = tuple(self._gates())
-        if gates == self._known:
-            return
-        wanted = ruleset(gates, self._closed)
-        if wanted != self._written:
-            self._namespace.filter(_TABLE, wanted)
-        self._known, self._written = gates, wanted
+        raise NotImplementedError
 
     def _run(self) -> None:
         while not self._stop.wait(EVERY):
@@ -185,4 +177,29 @@ class Gatekeeper:
             except NamespaceError:
                 # The old rules stay in force. A namespace that is being removed refuses new ones too.
                 if not self._stop.is_set():
-                    _log.exception("the clouds' firewall rules could not be written")
+                    _log.exception("the clouds' rules of the %s could not be written", self.name)
+
+
+class Gatekeeper(Updater):
+    """A thread that reads the clouds' rules, and writes them into the namespace when they have changed."""
+
+    name = "gatekeeper"
+
+    def __init__(self, namespace: Namespace, gates: Callable[[], Iterable[Gate]], closed: Sequence[str] = ()) -> None:
+        super().__init__()
+        self._namespace, self._gates, self._closed = namespace, gates, closed
+        self._known: tuple[Gate, ...] | None = None
+        self._written = ""
+
+    def start(self) -> None:
+        self._namespace.see_bridged_packets()
+        super().start()
+
+    def update(self) -> None:
+        gates = tuple(self._gates())
+        if gates == self._known:
+            return
+        wanted = ruleset(gates, self._closed)
+        if wanted != self._written:
+            self._namespace.filter(_TABLE, wanted)
+        self._known, self._written = gates, wanted

@@ -33,8 +33,9 @@ from localcloud.network.ca import Authority as CertificateAuthority
 from localcloud.network.edge import Edge
 from localcloud.network.faults import Faults
 from localcloud.network.http import Server, listen
-from localcloud.network.namespace import HAS_IPV6, IMDS, NETWORKS, Namespace, name_for
+from localcloud.network.namespace import HAS_IPV6, IMDS, NETWORKS, VPC_SIDE, Namespace, name_for
 from localcloud.network.packets import Gate, Gatekeeper
+from localcloud.network.translation import Translator
 from localcloud.network.visitor import Visitor
 from localcloud.plugins.preloaded import Preloaded
 from localcloud.runtime.fronts import Guest, by_host, imds, repositories
@@ -199,12 +200,17 @@ class Daemon:
     def _keep_gates(self) -> None:
         """Apply the clouds' firewalls to packets.
 
-        Every EC2 machine has a security group. Triton's machines are open unless their firewall is on.
+        Every EC2 machine has a security group, and may have another public address than that of its
+        interface. Triton's machines are open unless their firewall is on.
         """
         if self.options.machines:
-            keeper = Gatekeeper(self.namespace, self._gates, [NETWORKS["aws"].prefix, NETWORKS["aws"].ipv6[0]])
-            self._closers.append(keeper.stop)
-            keeper.start()
+            closed = [NETWORKS["aws"].prefix, VPC_SIDE, NETWORKS["aws"].ipv6[0]]
+            for keeper in (
+                Gatekeeper(self.namespace, self._gates, closed),
+                Translator(self.namespace, self.aws.translations),
+            ):
+                self._closers.append(keeper.stop)
+                keeper.start()
 
     def _seed(self) -> None:
         """Create the zones of both articles, with foreign records that Rollcall must not change, and a default VPC with IPv6."""

@@ -159,10 +159,10 @@ class TestMachines:
         volume = ec2.create_volume(AvailabilityZone="us-west-2a", Size=1)["VolumeId"]
         attach = {"VolumeId": volume, "InstanceId": instance, "Device": "/dev/sdf"}
         refused("UnsupportedOperation", lambda: ec2.attach_volume(**attach), "root volume only")
-        address = ec2.allocate_address()["AllocationId"]
-        associate = {"AllocationId": address, "InstanceId": instance}
-        refused("UnsupportedOperation", lambda: ec2.associate_address(**associate), "booted with")
-        assert cloud.describe(instance)["PublicIpAddress"] == cloud.hands.machines[instance].address
+        subnet = cloud.describe(instance)["SubnetId"]
+        interface = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
+        second = {"NetworkInterfaceId": interface, "InstanceId": instance, "DeviceIndex": 1}
+        refused("UnsupportedOperation", lambda: ec2.attach_network_interface(**second), "one interface")
 
     def test_what_moto_fails_at_is_not_emulated(self, cloud: Cloud) -> None:
         ec2 = cloud.client("ec2")

@@ -153,7 +153,7 @@ def test_nothing_leads_out_of_the_namespace(clouds: Inside) -> None:
     assert {each["ifname"] for each in links} == {"lo", "aws", "joyent"}
     assert all("link_netnsid" not in each for each in links)
     routes = json.loads(clouds.inside("ip", "-json", "route"))
-    assert {each["dst"] for each in routes} == {"198.51.100.0/24", "203.0.113.0/24"}
+    assert {each["dst"] for each in routes} == {"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"}
 
 
 def test_the_clouds_are_cut_off_from_each_other_until_healed(clouds: Inside) -> None:

@@ -15,19 +15,21 @@ from xml.sax.saxutils import escape
 from localcloud.aws import filters
 from localcloud.aws.ec2 import groups, ipv6, parts
 from localcloud.aws.ec2.capacity import Capacity
+from localcloud.aws.ec2.elastic import ElasticAddresses
+from localcloud.aws.ec2.interfaces import Interfaces
 from localcloud.aws.ec2.launch import check_metadata_options, prepare, subnet_of
 from localcloud.aws.ec2.modify import modify
 from localcloud.aws.ec2.placement import PlacementGroups
 from localcloud.aws.ec2.power import CODES, Change, Power
+from localcloud.aws.ec2.replies import done, refuse_dry_run
 from localcloud.aws.ec2.tags import check_count, check_metadata_keys, check_specifications, check_tags
 from localcloud.aws.moto_backends import Moto
 from localcloud.aws.quotas import GROUPS, RULES
-from localcloud.aws.wire import AwsError, Call, Reply, request_id, xml
+from localcloud.aws.wire import AwsError, Call, Reply
 
 if TYPE_CHECKING:
     from localcloud.network.faults import Faults
 
-_NAMESPACE = "http://ec2.amazonaws.com/doc/2016-11-15/"
 _MOST_IDS = 100
 _PAGE = 1000
 
@@ -79,6 +81,8 @@ class Ec2Api:
             "CreatePlacementGroup": lambda call: self._locked(call, self._placement.create),
             "DeletePlacementGroup": lambda call: self._locked(call, self._placement.delete),
             "DescribePlacementGroups": lambda call: self._locked(call, self._placement.describe),
+            **ElasticAddresses(moto, store, power, quota).own,
+            **Interfaces(moto, store, self._ipv6, quota).own,
         }
 
     def answer(self, call: Call) -> Reply:
@@ -122,6 +126,7 @@ class Ec2Api:
                 vcpus_left=self._vcpu_limit - self._vcpus_used(),
                 vcpu_limit=self._vcpu_limit,
                 addresses_left=self._power.free,
+                quota=self._quota,
             )
             self._check_placement(call, int(dict(fields)["MaxCount"]))
             before = set(self._store.reservations)
@@ -138,8 +143,11 @@ class Ec2Api:
                 # moto ignores it at launch.
                 instance.disable_api_termination = call.get("DisableApiTermination") == "true"
                 instance.placement.group_name = call.get("Placement.GroupName") or ""
-                if ipv6.requested_addresses(call):
-                    self._ipv6.give(instance)
+                if call.groups("NetworkInterface").get(1, {}).get("NetworkInterfaceId"):
+                    _take_interface(instance)
+                elif ipv6.requested_addresses(call):
+                    self._ipv6.give(instance.nics[0])
+                    instance.ipv6_address = instance.nics[0].ipv6_addresses[0]
             self._power.launch(made)
             return self._as_launched(reply, made)
 
@@ -173,7 +181,7 @@ class Ec2Api:
 
     def _locked(self, call: Call, answer: Callable[[Call], str]) -> Reply:
         with self._moto.lock:
-            return _done(call, answer(call))
+            return done(call, answer(call))
 
     def _start(self, call: Call) -> Reply:
         with self._moto.lock:
@@ -185,22 +193,18 @@ class Ec2Api:
 
     def _stop(self, call: Call) -> Reply:
         force = "true" in (call.get("Force"), call.get("SkipOsShutdown"))
-        self._refuse_dry_run(call)
+        refuse_dry_run(call)
         return self._power_reply(call, self._power.stop(_ids(call), force=force))
 
     def _terminate(self, call: Call) -> Reply:
         force = "true" in (call.get("Force"), call.get("SkipOsShutdown"))
-        self._refuse_dry_run(call)
+        refuse_dry_run(call)
         return self._power_reply(call, self._power.terminate(_ids(call), force=force))
 
     def _reboot(self, call: Call) -> Reply:
-        self._refuse_dry_run(call)
+        refuse_dry_run(call)
         self._power.reboot(_ids(call))
-        return _done(call, "<return>true</return>")
-
-    def _refuse_dry_run(self, call: Call) -> None:
-        if call.get("DryRun") == "true":
-            raise AwsError("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+        return done(call, "<return>true</return>")
 
     def _power_reply(self, call: Call, changes: Sequence[Change]) -> Reply:
         items = "".join(
@@ -208,17 +212,17 @@ class Ec2Api:
             f"{_state('previousState', change.before)}</item>"
             for change in changes
         )
-        return _done(call, f"<instancesSet>{items}</instancesSet>")
+        return done(call, f"<instancesSet>{items}</instancesSet>")
 
     def _console(self, call: Call) -> Reply:
         """The last 64 KiB. https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_GetConsoleOutput.html"""
-        self._refuse_dry_run(call)
+        refuse_dry_run(call)
         instance = call.get("InstanceId") or ""
         self._check_ids([instance])
         # Without Latest, EC2 shows a copy from soon after the last change of state; here there is the one.
         printed = base64.b64encode(self._power.printed(instance).encode()[-65536:]).decode()
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-        return _done(
+        return done(
             call, f"<instanceId>{instance}</instanceId><timestamp>{stamp}</timestamp><output>{printed}</output>"
         )
 
@@ -274,11 +278,11 @@ class Ec2Api:
     def _modify(self, call: Call) -> Reply:
         instance = call.get("InstanceId") or ""
         self._check_ids([instance])
-        self._refuse_dry_run(call)
+        refuse_dry_run(call)
         with self._moto.lock:
-            if not modify(call, self._store, self._power.state(instance) or ""):
+            if not modify(call, self._store, self._power.state(instance) or "", self._quota):
                 return self._moto.answer(call)
-        return _done(call, "<return>true</return>")
+        return done(call, "<return>true</return>")
 
     def _modify_options(self, call: Call) -> Reply:
         instance = call.get("InstanceId") or ""
@@ -305,8 +309,19 @@ class Ec2Api:
             return self._moto.answer(call)
 
     def _detach(self, call: Call) -> Reply:
-        self._refuse_dry_run(call)
+        refuse_dry_run(call)
         return self._moto.answer(call, urlencode(parts.volume_of(call, self._store)).encode())
+
+
+def _take_interface(instance: Any) -> None:
+    """Give an instance what it has by its existing network interface. moto takes another address of the subnet for it."""
+    interface = instance.nics[0]
+    for each in instance._private_ips:
+        interface.subnet.del_subnet_ip(each)
+    instance._private_ips = set()
+    instance.security_groups = list(interface._group_set)
+    if interface.ipv6_addresses:
+        instance.ipv6_address = interface.ipv6_addresses[0]
 
 
 def _ids(call: Call) -> list[str]:
@@ -315,8 +330,3 @@ def _ids(call: Call) -> list[str]:
 
 def _state(tag: str, name: str) -> str:
     return f"<{tag}><code>{CODES[name]}</code><name>{escape(name)}</name></{tag}>"
-
-
-def _done(call: Call, content: str) -> Reply:
-    name = f"{call.action}Response"
-    return Reply(body=xml(f'<{name} xmlns="{_NAMESPACE}"><requestId>{request_id()}</requestId>{content}</{name}>'))

@@ -89,11 +89,10 @@ class Addresses:
     def __init__(self) -> None:
         self._numbers = itertools.count(0x10)
 
-    def give(self, instance: Any) -> None:
-        """EC2's answers show it with the interface, and of the first interface with the instance too."""
-        nic = instance.nics[0]
-        nic.ipv6_addresses = [str(ipaddress.IPv6Network(blocks_of(nic.subnet)[0])[next(self._numbers)])]
-        instance.ipv6_address = nic.ipv6_addresses[0]
+    def give(self, interface: Any) -> None:
+        """Give a network interface the next address."""
+        block = ipaddress.IPv6Network(blocks_of(interface.subnet)[0])
+        interface.ipv6_addresses = [str(block[next(self._numbers)])]
 
 
 def subnets_by_id(call: Call, store: Any) -> bytes | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from typing import Any
 
 from localcloud.aws.catalogue import image_of
-from localcloud.aws.ec2 import ipv6
+from localcloud.aws.ec2 import interfaces, ipv6
 from localcloud.aws.ec2.tags import check_specifications
 from localcloud.aws.operations import not_emulated
 from localcloud.aws.wire import AwsError, Call
@@ -23,7 +24,16 @@ _OPTIONS = {
 Fields = list[tuple[str, str]]
 
 
-def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: int, addresses_left: int) -> Fields:
+def prepare(
+    call: Call,
+    store: Any,
+    iam: Any,
+    *,
+    vcpus_left: int,
+    vcpu_limit: int,
+    addresses_left: int,
+    quota: Callable[[str], float],
+) -> Fields:
     """The fields to give to moto: the count that can be had, a subnet, the root device. Raises AwsError."""
     if any(key.startswith("LaunchTemplate.") for key, _ in call.form):
         raise not_emulated(call, "it reads no launch templates at a launch")
@@ -36,9 +46,10 @@ def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: in
         raise AwsError("InvalidParameterValue", f"The maximum count {most} is smaller than the minimum count {least}")
     image = _image(call, store)
     kind = _instance_type(call, store)
+    existing = _interface(call, store)
     subnet = subnet_of(call, store)
     ipv6.check_count(call, subnet)
-    _check_groups(call, store, subnet)
+    interfaces.check_groups(store, _groups(call), subnet, quota)
     _check_key(call, store)
     _check_profile(call, iam)
     check_user_data(call.get("UserData"))
@@ -56,6 +67,9 @@ def prepare(call: Call, store: Any, iam: Any, *, vcpus_left: int, vcpu_limit: in
     possible = min(possible, addresses_left)
     if possible < least:
         raise AwsError("InsufficientAddressCapacity", "Not enough available addresses to satisfy your request.")
+    if existing is None:
+        interfaces.check_room(subnet, least)
+        possible = min(possible, subnet.available_ip_address_count)
     default_group = next(group.id for group in store.groups[subnet.vpc_id].values() if group.name == "default")
     return _rewritten(call, possible, subnet, image.root_device, default_group)
 
@@ -123,6 +137,8 @@ def _instance_type(call: Call, store: Any) -> Any:
 def subnet_of(call: Call, store: Any) -> Any:
     """Return the subnet of a launch. Raises AwsError."""
     interface = call.groups("NetworkInterface").get(1, {})
+    if identity := interface.get("NetworkInterfaceId"):
+        return interfaces.interface_of(store, identity).subnet
     wanted = call.get("SubnetId") or interface.get("SubnetId")
     subnets = {each.id: each for zone in store.subnets.values() for each in zone.values()}
     if wanted:
@@ -133,6 +149,11 @@ def subnet_of(call: Call, store: Any) -> Any:
     defaults = sorted(
         (each for each in subnets.values() if each.default_for_az), key=lambda each: str(each.availability_zone)
     )
+    if not any(each.is_default for each in store.vpcs.values()):
+        raise AwsError(
+            "VPCIdNotSpecified",
+            "No default VPC for this user. GroupName is only supported for EC2-Classic and default VPC.",
+        )
     if not defaults:
         raise AwsError("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
     if zone is None:
@@ -143,17 +164,41 @@ def subnet_of(call: Call, store: Any) -> Any:
     return fitting[0]
 
 
-def _check_groups(call: Call, store: Any, subnet: Any) -> None:
+def _groups(call: Call) -> list[str]:
     interface = call.groups("NetworkInterface").get(1, {})
     within = [value for key, value in interface.items() if key.startswith("SecurityGroupId.")]
-    for group in [*call.members("SecurityGroupId"), *within]:
-        found = store.get_security_group_from_id(group)
-        if found is None:
-            raise AwsError("InvalidGroup.NotFound", f"The security group '{group}' does not exist")
-        if found.vpc_id != subnet.vpc_id:
+    return [*call.members("SecurityGroupId"), *within]
+
+
+def _interface(call: Call, store: Any) -> Any | None:
+    """Return the existing network interface that the launch names; None without one. Raises AwsError.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceNetworkInterfaceSpecification.html
+    """
+    given = call.groups("NetworkInterface").get(1, {})
+    identity = given.get("NetworkInterfaceId")
+    if not identity:
+        return None
+    found = interfaces.interface_of(store, identity)
+    if found.instance is not None:
+        raise AwsError("InvalidNetworkInterface.InUse", f"Interface: [{identity}] in use.")
+    for what, names in (("subnet ID", ("SubnetId",)), ("security groups", ("SecurityGroupId", "SecurityGroup"))):
+        if any(key.partition(".")[0] in names for key, _ in call.form):
             raise AwsError(
-                "InvalidParameter", f"Security group {group} and subnet {subnet.id} belong to different networks."
+                "InvalidParameterCombination",
+                f"Network interfaces and an instance-level {what} may not be specified on the same request",
             )
+    fixed = ("SubnetId", "SecurityGroupId", "AssociatePublicIpAddress", "PrivateIpAddress", "Ipv6AddressCount")
+    for key in given:
+        if key.partition(".")[0] in fixed:
+            raise AwsError(
+                "InvalidParameterCombination",
+                f"The parameter {key.partition('.')[0]} may not be specified with an existing network interface ({identity})",
+            )
+    if _count(call, "MaxCount") > 1:
+        message = "The network interface of a request for several instances may not be an existing one"
+        raise AwsError("InvalidParameterCombination", message)
+    return found
 
 
 def _check_key(call: Call, store: Any) -> None:
@@ -190,6 +235,10 @@ def _rewritten(call: Call, count: int, subnet: Any, root_device: str, default_gr
         if key.startswith("TagSpecification.") and key.endswith(".Key") and f"{key[:-3]}Value" not in given:
             fields.append((f"{key[:-3]}Value", ""))
     fields += [("MinCount", str(count)), ("MaxCount", str(count))]
+    is_existing = bool(call.groups("NetworkInterface").get(1, {}).get("NetworkInterfaceId"))
+    if is_existing:
+        # moto finds the zone by it.
+        fields.append(("NetworkInterface.1.SubnetId", subnet.id))
     if not call.get("SubnetId") and not call.groups("NetworkInterface"):
         fields.append(("SubnetId", subnet.id))
     if not any(key.startswith(("SecurityGroup", "NetworkInterface.")) for key, _ in call.form):

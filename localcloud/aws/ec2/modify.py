@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from localcloud.aws.ec2.interfaces import check_groups
 from localcloud.aws.ec2.launch import check_user_data
 from localcloud.aws.wire import AwsError, Call
 
@@ -20,13 +21,13 @@ _ANY_TIME = {
 _FIELDS = {**_STOPPED_ONLY, **_ANY_TIME}
 
 
-def modify(call: Call, store: Any, state: str) -> bool:
+def modify(call: Call, store: Any, state: str, quota: Callable[[str], float]) -> bool:
     """Change the instance as the request says. Return False if it is about volumes, which moto changes. Raises AwsError."""
     instance = store.get_instance(call.get("InstanceId"))
     groups = call.members("GroupId")
     changes = _changes(call)
     if groups:
-        _set_groups(instance, store, groups)
+        _set_groups(instance, store, groups, quota)
         return True
     if call.groups("BlockDeviceMapping"):
         return False
@@ -51,16 +52,11 @@ def _changes(call: Call) -> dict[str, str]:
     return found
 
 
-def _set_groups(instance: Any, store: Any, wanted: list[str]) -> None:
-    groups = []
-    for each in wanted:
-        found = store.get_security_group_from_id(each)
-        if found is None:
-            raise AwsError("InvalidGroup.NotFound", f"The security group '{each}' does not exist")
-        groups.append(found)
-    instance.security_groups = groups
+def _set_groups(instance: Any, store: Any, wanted: list[str], quota: Callable[[str], float]) -> None:
+    check_groups(store, wanted, instance.nics[0].subnet, quota)
+    instance.security_groups = [store.get_security_group_from_id(each) for each in wanted]
     # The interface contains groups too. A group that is in neither can be deleted.
-    instance.nics[0]._group_set = list(groups)
+    instance.nics[0]._group_set = list(instance.security_groups)
 
 
 def _flag(text: str, _: Any) -> bool:

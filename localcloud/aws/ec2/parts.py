@@ -54,7 +54,7 @@ def _subnet(call: Call, store: Any) -> None:
         raise AwsError("DependencyViolation", f"The subnet '{subnet}' has dependencies and cannot be deleted.")
 
 
-def _interface(call: Call, store: Any) -> None:
+def check_interface(call: Call, store: Any) -> None:
     interface = store.enis.get(call.get("NetworkInterfaceId"))
     if interface is not None and interface.instance is not None:
         raise AwsError("InvalidParameterValue", f"Network interface '{interface.id}' is currently in use.")
@@ -75,7 +75,6 @@ def _image(call: Call, _store: Any) -> None:
 CHECKS: dict[str, Callable[[Call, Any], None]] = {
     "DeleteSecurityGroup": _group,
     "DeleteSubnet": _subnet,
-    "DeleteNetworkInterface": _interface,
     "DetachNetworkInterface": _attachment,
     "DeregisterImage": _image,
     "ModifyImageAttribute": _image,

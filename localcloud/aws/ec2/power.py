@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from localcloud.aws.catalogue import image_of
 from localcloud.aws.ec2.addresses import AddressPool
 from localcloud.aws.wire import AwsError
 from localcloud.machines.compute import Hypervisor, Machine, Observer
+from localcloud.network.namespace import is_on_the_wire
 
 CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+# Of an interface that is not deleted with its machine.
+STAYS = "stays"
 _BY_USER = ("Client.UserInitiatedShutdown", "User initiated shutdown")
 _BY_GUEST = ("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
 _BY_SERVER = ("Server.InternalError", "Internal error on launch")
@@ -33,10 +37,14 @@ class Change:
 
 @dataclass
 class _Unit:
-    """A machine. `address` is its address on the network. The API shows it as public only if the instance has a public address."""
+    """A machine. `address` is the one of its interface. `automatic` is the public address that EC2 has given it, if any.
+
+    Both are the same in a VPC with private addresses that no machine can have here (localcloud.network.namespace).
+    """
 
     instance: Any
     address: str = ""
+    automatic: str = ""
     ran: bool = False
     ended: float | None = None
 
@@ -83,6 +91,36 @@ class Power:
     def free(self) -> int:
         """Return how many more machines can have an address."""
         return len(self._pool)
+
+    def take(self) -> str:
+        """Return an unused public address. Raises NoAddressError."""
+        return self._pool.take()
+
+    def give_back(self, address: str) -> None:
+        self._pool.give_back([address])
+
+    def readdress(self, interface: Any) -> None:
+        """Give an interface the public address that it has now: an elastic one, otherwise an automatic one while its machine is on.
+
+        An automatic address is released when an elastic one takes its place:
+        https://docs.aws.amazon.com/vpc/latest/userguide/vpc-eips.html
+        """
+        with self._lock:
+            unit = self._units.get(interface.instance.id) if interface.instance is not None else None
+            elastic = next((each for each in interface.ec2_backend.addresses if each.eni is interface), None)
+            if elastic is not None:
+                elastic.instance = interface.instance
+                interface.public_ip = elastic.public_ip
+            else:
+                interface.public_ip = None
+            if unit is None:
+                return
+            is_automatic = elastic is None and bool(unit.address) and bool(interface.public_ip_auto_assign)
+            if is_automatic:
+                unit.automatic = unit.automatic or (self._pool.take() if _is_private(unit) else unit.address)
+                interface.public_ip = unit.automatic
+            else:
+                self._release_automatic(unit)
 
     def start(self, ids: Sequence[str]) -> list[Change]:
         with self._lock:
@@ -234,11 +272,10 @@ class Power:
 
     def _boot(self, unit: _Unit) -> None:
         instance = unit.instance
-        unit.address = self._pool.take()
-        self._at[unit.address] = instance.id
         nic = instance.nics[0]
-        if nic.public_ip_auto_assign:
-            nic.public_ip = unit.address
+        unit.address = nic.private_ip_address if is_on_the_wire(nic.subnet.cidr_block) else self._pool.take()
+        self._at[unit.address] = instance.id
+        self.readdress(nic)
         # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html: the time of the last launch, so a start's too.
         instance.launch_time = datetime.fromtimestamp(self._clock(), UTC).replace(tzinfo=None, microsecond=0)
         _set(unit, "pending")
@@ -280,22 +317,53 @@ class Power:
     def _end(self, unit: _Unit) -> None:
         reason, note = unit.instance.state_reason, unit.instance._reason
         self._hypervisor.remove(unit.instance.id)
+        for elastic in unit.instance.ec2_backend.addresses:
+            if elastic.instance is unit.instance:
+                elastic.instance = None
         unit.instance.terminate()
         unit.instance.state_reason, unit.instance._reason = reason, note
-        for nic in unit.instance.nics.values():
-            # The primary interface is removed with its instance. A security group is then no longer in use by it.
-            unit.instance.ec2_backend.enis.pop(nic.id, None)
         self._release(unit)
+        for index, nic in list(unit.instance.nics.items()):
+            self._part(unit.instance, index, nic)
         unit.ended = self._clock()
 
+    def _part(self, instance: Any, index: int, nic: Any) -> None:
+        """Remove an interface with its instance, unless it was made before. A terminated instance shows no public address.
+
+        A security group is then no longer in use by it.
+        """
+        instance.nics[index] = shown = copy.copy(nic)
+        shown.public_ip, shown.instance = None, instance
+        # moto would return them again when it forgets the instance. Another machine may have them by then.
+        instance._private_ips = set()
+        if getattr(nic, STAYS, False):
+            nic.instance, nic.attachment_id, nic.status = None, None, "available"
+            return
+        for elastic in instance.ec2_backend.addresses:
+            if elastic.eni is nic:
+                elastic.eni = elastic.association_id = None
+        instance.ec2_backend.enis.pop(nic.id, None)
+        nic.subnet.del_subnet_ip(nic.private_ip_address)
+
     def _release(self, unit: _Unit) -> None:
-        nic = unit.instance.nics.get(0)
-        if nic is not None and nic.public_ip_auto_assign:
-            nic.public_ip = None
+        self._release_automatic(unit)
         if unit.address:
             self._at.pop(unit.address, None)
-            self._pool.give_back([unit.address])
+            if not _is_private(unit):
+                self._pool.give_back([unit.address])
             unit.address = ""
+        nic = unit.instance.nics.get(0)
+        if nic is not None:
+            self.readdress(nic)
+
+    def _release_automatic(self, unit: _Unit) -> None:
+        if unit.automatic and unit.automatic != unit.address:
+            self._pool.give_back([unit.automatic])
+        unit.automatic = ""
+
+
+def _is_private(unit: _Unit) -> bool:
+    return bool(unit.address) and is_on_the_wire(unit.address)
 
 
 def _nothing(_unit: _Unit) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from datetime import datetime
-from ipaddress import IPv6Network
+from ipaddress import IPv4Address, IPv6Network
 from typing import Any
 
 from localcloud.aws.catalogue import images
-from localcloud.aws.ec2 import ipv6
+from localcloud.aws.ec2 import ipv6, routes
 
 
 def install(account: str, region: str) -> Any:
@@ -19,6 +19,7 @@ def install(account: str, region: str) -> Any:
     own = {"_region": region, "_blocks": ipv6.vpc_blocks(region)}
     store = type("Store", (Corrections, models.EC2Backend), own)(region, account)
     models.ec2_backends[account][region] = store
+    routes.give_default_gateway(store)
     return store
 
 
@@ -82,6 +83,16 @@ class Corrections(_Backend):
             sorted(subnets, key=lambda one: str(one.availability_zone)), block.subnets(8), strict=False
         ):
             self.associate_subnet_cidr_block(each.id, str(part))
+
+    def create_network_interface(self, subnet: Any, private_ip_address: Any, *args: Any, **options: Any) -> Any:
+        """Give an interface an address of its subnet that nothing else has. moto draws one."""
+        where = self.get_subnet(subnet) if isinstance(subnet, str) else subnet
+        given = (
+            private_ip_address[0] if isinstance(private_ip_address, list) and private_ip_address else private_ip_address
+        )
+        if not given or IPv4Address(given) not in where.cidr:
+            given = where.get_available_subnet_ip(None)
+        return super().create_network_interface(where, given, *args, **options)
 
     def run_instances(self, *args: Any, **options: Any) -> Any:
         made = super().run_instances(*args, **options)

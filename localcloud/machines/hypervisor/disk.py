@@ -15,7 +15,7 @@ from pathlib import Path
 from localcloud.machines.compute import Machine
 from localcloud.machines.image import USUAL, Image, ImageError, release_of
 from localcloud.machines.image.build import ensure
-from localcloud.network.namespace import NETWORKS, Cloud, hardware_address
+from localcloud.network.namespace import NETWORKS, VPC_ROUTER, VPC_SIDE, Cloud, hardware_address, is_on_the_wire
 from rollcall.timers import VARIABLE
 
 _log = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ def machine_files(machine: Machine) -> dict[str, str]:
     """The files that make a copy of the image this machine: path -> content."""
     network = NETWORKS[machine.cloud]
     name = host_name(machine.name) or machine.id
-    length = network.prefix.partition("/")[2]
+    is_private = machine.cloud == "aws" and is_on_the_wire(machine.address)
+    prefix, gateway = (VPC_SIDE, VPC_ROUTER) if is_private else (network.prefix, network.gateway)
+    length = prefix.partition("/")[2]
     files = {
         "etc/hostname": f"{name}\n",
         "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n",
@@ -94,7 +96,7 @@ def machine_files(machine: Machine) -> dict[str, str]:
         _NETWORK: (
             "[Match]\nName=host0\n\n"
             f"[Link]\nMACAddress={hardware_address(machine.address)}\n\n"
-            f"[Network]\nAddress={machine.address}/{length}\nGateway={network.gateway}\n{_ipv6(machine)}IPv6AcceptRA=no\nLLDP=no\n"
+            f"[Network]\nAddress={machine.address}/{length}\nGateway={gateway}\n{_ipv6(machine)}IPv6AcceptRA=no\nLLDP=no\n"
         ),
     }
     if machine.ssh_keys:

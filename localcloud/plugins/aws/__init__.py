@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from localcloud.plugins.aws import ec2, functions, iam, route53, s3, sdk, ssm
+from localcloud.plugins.aws import addresses, ec2, functions, iam, route53, s3, sdk, ssm
 from localcloud.plugins.aws.common import IgnoredTags, default_tags
 from localcloud.plugins.aws.credentials import Account
 from localcloud.plugins.server import Plugin
@@ -49,7 +49,7 @@ class Api:
 
 class Aws(Plugin):
     name = "aws"
-    types = (*ec2.TYPES, *iam.TYPES, *route53.TYPES, *s3.TYPES, *ssm.TYPES)
+    types = (*ec2.TYPES, *addresses.TYPES, *iam.TYPES, *route53.TYPES, *s3.TYPES, *ssm.TYPES)
     functions = {**functions.FUNCTIONS, "aws:route53/getZone:getZone": route53.get_zone}
     # The settings of the SDK (pulumi_aws.config) that select credentials and endpoints. The stand-in would ignore the others.
     settings = (

@@ -119,3 +119,12 @@ def gone_on(*codes: str) -> Iterator[None]:
         if refused.response.get("Error", {}).get("Code") in codes:
             raise GoneError(str(refused)) from refused
         raise
+
+
+def retag(ec2: Any, identity: str, old: Values | None, new: Values | None) -> None:
+    """Change the tags of a resource of EC2 from `old` to `new`."""
+    gone = set(old or {}) - set(new or {})
+    if gone:
+        ec2.delete_tags(Resources=[identity], Tags=[{"Key": key} for key in sorted(gone)])
+    if new:
+        ec2.create_tags(Resources=[identity], Tags=to_tags(new))

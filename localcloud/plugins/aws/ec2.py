@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from localcloud.plugins.aws.common import REGION, TAGS, Regional, from_tags, gone_on, to_tags
+from localcloud.plugins.aws.common import REGION, TAGS, Regional, from_tags, gone_on, retag, to_tags
 from localcloud.plugins.resource import (
     GoneError,
     PluginError,
@@ -28,8 +28,10 @@ _ATTRIBUTES = {
     "ebsOptimized": "EbsOptimized",
     "instanceInitiatedShutdownBehavior": "InstanceInitiatedShutdownBehavior",
 }
+# What an existing network interface decides.
+_OF_THE_INTERFACE = ("subnetId", "vpcSecurityGroupIds", "associatePublicIpAddress", "ipv6AddressCount")
 # The cloud fills in the options that a program does not give.
-_COMPUTED_WITHIN = ("metadataOptions", "rootBlockDevice", "creditSpecification")
+_COMPUTED_WITHIN = ("primaryNetworkInterface", "metadataOptions", "rootBlockDevice", "creditSpecification")
 _REPLACING = ("creditSpecification", "ipv6AddressCount", "monitoring", "rootBlockDevice", "volumeTags")
 _ROOT_REPLACES = ("encrypted", "kmsKeyId")
 
@@ -79,7 +81,7 @@ class SecurityGroup(Regional):
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         self._set_rules(identity, new)
-        _retag(self.api.client("ec2"), identity, old.get("tags"), new.get("tags"))
+        retag(self.api.client("ec2"), identity, old.get("tags"), new.get("tags"))
         return self._outputs(identity, new)
 
     def delete(self, identity: str, state: Values) -> None:
@@ -171,6 +173,7 @@ class Instance(Regional):
         "availabilityZone": text(replaces=True, computed=True),
         "vpcSecurityGroupIds": several(computed=True),
         "associatePublicIpAddress": flag(replaces=True, computed=True),
+        "primaryNetworkInterface": mapping(replaces=True, computed=True),
         "iamInstanceProfile": text(computed=True),
         "userData": text(),
         "userDataBase64": text(computed=True),
@@ -196,7 +199,7 @@ class Instance(Regional):
         with keeping(made):
             found = _wait(self.api, made, "running")
             # The provider tags the volume by a separate call, once the instance runs.
-            _retag(self.api.client("ec2"), _root_volume(found), {}, (given.get("rootBlockDevice") or {}).get("tags"))
+            retag(self.api.client("ec2"), _root_volume(found), {}, (given.get("rootBlockDevice") or {}).get("tags"))
         return made, _instance_outputs(found, self.api.region)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -231,6 +234,11 @@ class Instance(Regional):
         # that gives it must ignore its changes.
         if "associatePublicIpAddress" in state or not state.get("ami"):
             now["associatePublicIpAddress"] = _has_association(found)
+        if state.get("primaryNetworkInterface"):
+            interfaces = found.get("NetworkInterfaces", ())
+            first = next((each["NetworkInterfaceId"] for each in interfaces), None)
+            now["primaryNetworkInterface"] = {"networkInterfaceId": first}
+            now = {key: value for key, value in now.items() if key not in _OF_THE_INTERFACE}
         if state.get("ipv6AddressCount") is not None:
             now["ipv6AddressCount"] = len(_ipv6(found))
         if state.get("rootBlockDevice"):
@@ -244,12 +252,12 @@ class Instance(Regional):
         changed = set(super().differences(old, new))
         before, after = (dict(each.get("rootBlockDevice") or {}) for each in (old, new))
         if "rootBlockDevice" in changed:
-            _retag(ec2, _root_volume(_describe(self.api, identity)), before.pop("tags", None), after.pop("tags", None))
+            retag(ec2, _root_volume(_describe(self.api, identity)), before.pop("tags", None), after.pop("tags", None))
             if all(plain(before.get(key)) == plain(value) for key, value in after.items()):
                 changed.discard("rootBlockDevice")
         if fixed := sorted(changed & set(_REPLACING)):
             raise PluginError(f"aws: the stand-in does not change {', '.join(fixed)} of an instance that exists")
-        _retag(ec2, identity, old.get("tags"), new.get("tags"))
+        retag(ec2, identity, old.get("tags"), new.get("tags"))
         if "vpcSecurityGroupIds" in changed:
             ec2.modify_instance_attribute(InstanceId=identity, Groups=list(new["vpcSecurityGroupIds"]))
         if "metadataOptions" in changed:
@@ -275,6 +283,10 @@ class Instance(Regional):
         found = super().faults(given)
         if given.get("userData") is not None and given.get("userDataBase64") is not None:
             found.append(("userData", "userData and userDataBase64 exclude each other"))
+        if given.get("primaryNetworkInterface") is not None:
+            # ConflictsWith of primary_network_interface in internal/service/ec2/ec2_instance.go of the provider.
+            wrong = [key for key in _OF_THE_INTERFACE if given.get(key) is not None]
+            found += [(key, f"{key} and primaryNetworkInterface exclude each other") for key in wrong]
         return found
 
     def same(self, key: str, before: Any, after: Any) -> bool:
@@ -388,6 +400,8 @@ def _configuration(given: Values) -> dict[str, Any]:
 
 def _interface(given: Values) -> dict[str, Any]:
     """Return the primary network interface of an instance."""
+    if existing := given.get("primaryNetworkInterface"):
+        return {"DeviceIndex": 0, "NetworkInterfaceId": existing["networkInterfaceId"]}
     interface: dict[str, Any] = {"DeviceIndex": 0}
     if given.get("subnetId"):
         interface["SubnetId"] = given["subnetId"]
@@ -440,7 +454,7 @@ class PlacementGroup(Regional):
 
     def update(self, identity: str, old: Values, new: Values) -> dict[str, Any]:
         outputs = self.read(identity, new)[0]
-        _retag(self.api.client("ec2"), outputs["placementGroupId"], old.get("tags"), new.get("tags"))
+        retag(self.api.client("ec2"), outputs["placementGroupId"], old.get("tags"), new.get("tags"))
         return {**outputs, "tagsAll": dict(new.get("tags") or {})}
 
     def delete(self, identity: str, state: Values) -> None:
@@ -574,14 +588,6 @@ def _ipv6(found: Mapping[str, Any]) -> list[str]:
     return [
         each["Ipv6Address"] for nic in found.get("NetworkInterfaces", ())[:1] for each in nic.get("Ipv6Addresses", ())
     ]
-
-
-def _retag(ec2: Any, identity: str, old: Values | None, new: Values | None) -> None:
-    gone = set(old or {}) - set(new or {})
-    if gone:
-        ec2.delete_tags(Resources=[identity], Tags=[{"Key": key} for key in sorted(gone)])
-    if new:
-        ec2.create_tags(Resources=[identity], Tags=to_tags(new))
 
 
 TYPES = (SecurityGroup, Instance, PlacementGroup, InstanceState)

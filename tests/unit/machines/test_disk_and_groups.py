@@ -159,6 +159,7 @@ def test_a_namespace_that_is_not_there_cannot_be_entered() -> None:
 def test_a_bridge_has_the_gateway_first_and_only_ec2s_has_the_metadata_address() -> None:
     assert NETWORKS["aws"].addresses == (
         "198.51.100.1/24", "198.51.100.2/24", "198.51.100.3/24", "198.51.100.4/24", "198.51.100.5/24", "169.254.169.254/32",
+        "192.0.2.1/24",
     )  # fmt: skip
     assert NETWORKS["joyent"].addresses == tuple(f"203.0.113.{each}/24" for each in range(1, 6))
     assert hardware_address("198.51.100.10") == "02:00:c6:33:64:0a"
