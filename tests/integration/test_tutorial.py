@@ -42,6 +42,7 @@ SMALL = {"hello-aws": 1, "shop-aws": 2}
 SMALL_FROM, UPS = 3, 7
 # Of one block on a busy computer: it boots twelve machines, or replaces them.
 BLOCK_S = 600
+EVERY_S, MOMENT_S = 0.2, 0.6
 
 
 class Reader:
@@ -108,16 +109,16 @@ class Visitors:
             each.start()
         try:
             # A moment before and after, for answers of both versions.
-            time.sleep(2)
+            time.sleep(MOMENT_S)
             yield
-            time.sleep(2)
+            time.sleep(MOMENT_S)
         finally:
             self._ended.set()
             for each in threads:
                 each.join(30)
 
     def _ask_on(self, name: str) -> None:
-        while not self._ended.wait(0.2):
+        while not self._ended.wait(EVERY_S):
             try:
                 self.answers[name].append(self._get_site() if name == "site" else self._get(name))
             except (OSError, RollcallError, requests.RequestException) as failed:
