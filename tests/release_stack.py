@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.compute.locations import Location
 from components.model import Instance, Member
 from components.rollout import providers
 from components.rollout.providers import ReleaseProvider
@@ -14,16 +15,18 @@ from components.workloads.release import Release
 from rollcall.in_place import ReleaseReport
 from tests.simulated_fleet import Fleet, fleet_of
 
+EC2 = Location(cloud="aws", region="us-west-2")
+
 
 class Cloud:
-    """The clouds, DNS and the engine of a stack with one fleet, `web`. A second of `sleep` is a second of the fleet."""
+    """The cloud, DNS and the engine of a fleet of a stack. A second of `sleep` is a second of the fleet."""
 
     gone: tuple[str, ...] = ()
     longest_ttl = 0.0
     notes: tuple[str, ...] = ()
 
-    def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
+    def __init__(self, fleet: Fleet, name: str = "web", location: Location = EC2) -> None:
+        self.fleet, self.name, self.location = fleet, name, location
         self.printed: list[str] = []
         self.written: list[Mapping[str, Mapping[str, str | None]]] = []
         self.delivered: list[tuple[list[str], list[str]]] = []
@@ -33,7 +36,7 @@ class Cloud:
         return tuple(
             Instance(
                 instance=each.instance,
-                fleet="web",
+                fleet=self.name,
                 machine=str(each.number),
                 generation="9f27ab",
                 running=each.on,
@@ -78,15 +81,15 @@ class Cloud:
     def props(self, releases: Mapping[str, str], **policy: Any) -> dict[str, Any]:
         return {
             "stack": "prod",
-            "fleet": "web",
-            "fleets": ["web"],
-            "peers": ["web"],
+            "fleet": self.name,
+            "fleets": [self.name],
+            "peers": [self.name],
             "members": [
                 {"machine": str(each.number), "generation": "9f27ab", "instance": each.instance}
                 for each in self.fleet.machines
             ],
             "places": [],
-            "cloud": {"cloud": "aws", "region": "us-west-2"},
+            "cloud": self.location.as_inputs(),
             "drain_delay": 5,
             "releases": dict(releases),
             "files": {name: "" for name in releases},

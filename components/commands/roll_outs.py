@@ -23,7 +23,7 @@ from components.registration.inventory import Registries
 from components.registration.props import registries_of
 from components.registration.roll_call import drain_delay
 from components.rollout import messages
-from components.rollout.performing import Performer, observed
+from components.rollout.performing import Performer, Views, observed, views_of
 from components.rollout.planning import policy_of
 from components.rollout.providers import carried
 from components.rollout.records import Record, State
@@ -41,11 +41,15 @@ class RollOutCommandError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class DeployedFleet:
-    """A fleet that changes in place. `props` are the properties of its Release in the state."""
+    """A fleet that changes in place. `props` are the properties of its Release in the state.
+
+    `views` return what can be asked at the locations of other fleets of its sites and services.
+    """
 
     name: str
     props: Mapping[str, Any]
     registries: Registries
+    views: Views
 
     def seen(self) -> Observation:
         """Return what the machines have now."""
@@ -64,7 +68,7 @@ class DeployedFleet:
             policy=policy_of(self.props, drain_delay(self.registries, self.props)),
             run=secrets.token_hex(4),
         )
-        return Performer(self.registries, self.props, rollout, engine, carried).run()
+        return Performer(self.registries, self.props, rollout, engine, carried, self.views).run()
 
 
 def fleet_in(resources: Sequence[Mapping[str, Any]], config: Mapping[str, str], name: str) -> DeployedFleet:
@@ -73,7 +77,13 @@ def fleet_in(resources: Sequence[Mapping[str, Any]], config: Mapping[str, str], 
     if name not in found:
         known = f"Name one of {', '.join(sorted(found))}" if found else "No fleet of the stack has any"
         raise RollOutCommandError(f"{name}: is no fleet with `release: in-place` that is deployed. {known}.")
-    return DeployedFleet(name=name, props=found[name], registries=registries_of(found[name], config))
+    props = found[name]
+    return DeployedFleet(
+        name=name,
+        props=props,
+        registries=registries_of(props, config),
+        views=views_of(props, lambda each: registries_of(each, config)),
+    )
 
 
 def record_of(fleet: DeployedFleet, seen: Observation) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,8 @@ _STEPS_EVERY_S = 10.0
 
 # Return the release with a digest, for machines without a store; None: it is not known here.
 Source = Callable[[str], Release | None]
+# Return what can be asked at another location, where fleets of the same sites and services may be.
+Views = Callable[[Location], Registries]
 
 
 class RollOutError(Exception):
@@ -75,6 +78,16 @@ def _machine(
     )
 
 
+def views_of(props: Mapping[str, Any], registries: Callable[[Mapping[str, Any]], Registries]) -> Views:
+    """Return what can be asked at other locations than that of a Release with these properties. Each is made once."""
+
+    @functools.cache
+    def at(location: Location) -> Registries:
+        return registries({**props, "cloud": location.as_inputs(), "places": [], "elsewhere": [], "former": []})
+
+    return at
+
+
 class Performer:
     """One run of a roll-out."""
 
@@ -85,7 +98,7 @@ class Performer:
         rollout: RollOut,
         engine: Engine,
         source: Source,
-        views: Callable[[Location], Registries] | None = None,
+        views: Views,
     ) -> None:
         self._registries, self._props, self._rollout, self._engine, self._source = (
             registries,
@@ -153,7 +166,7 @@ class Performer:
         home = Locations.of(self._props).home
         for each in self._props.get("sharing") or ():
             location = Location.from_inputs(each["cloud"])
-            registries = self._registries if location == home or self._views is None else self._views(location)
+            registries = self._registries if location == home else self._views(location)
             listed = instances if registries is self._registries else registries.instances(self._desired.stack)
             machines = [one for one in listed if one.fleet == each["fleet"] and one.running]
             reports = registries.reports(machines)

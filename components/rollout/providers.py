@@ -14,13 +14,11 @@ from typing import Any
 
 from pulumi.dynamic import CheckResult, CreateResult, DiffResult, ReadResult, UpdateResult
 
-from components.compute.locations import Location
 from components.joyent.engine import Engine
-from components.registration.inventory import Registries
 from components.registration.providers import ConfiguredProvider, plain
 from components.registration.roll_call import drain_delay
 from components.rollout import planning
-from components.rollout.performing import Performer, RollOutError, observed
+from components.rollout.performing import Performer, RollOutError, observed, views_of
 from components.rollout.transitions import last_record
 from components.rollout.values import End, Outcome, RollOut
 from components.workloads.release import Release
@@ -93,23 +91,12 @@ class ReleaseProvider(ConfiguredProvider):
             policy=planning.policy_of(news, drain_delay(registries, news)),
             run=secrets.token_hex(4),
         )
-        end = Performer(registries, props, rollout, engine, carried, self._elsewhere(news)).run()
+        end = Performer(registries, props, rollout, engine, carried, views_of(news, self._registries)).run()
         if end.outcome is Outcome.FAILED:
             raise RollOutError(end.message)
         if end.message:
             engine.say(end.message, warning=True)
         return outputs(news, olds, end)
-
-    def _elsewhere(self, news: Mapping[str, Any]) -> Any:
-        made: dict[Location, Registries] = {}
-
-        def registries_at(location: Location) -> Registries:
-            if location not in made:
-                props = {**news, "cloud": location.as_inputs(), "places": [], "elsewhere": [], "former": []}
-                made[location] = self._registries(props)
-            return made[location]
-
-        return registries_at
 
 
 def _id_of(props: Mapping[str, Any]) -> str:
