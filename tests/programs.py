@@ -43,7 +43,7 @@ def program(name: str) -> Program:
     """Return a program of PACKAGES. Raises NoProgramError where it cannot be had."""
     if found := shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
         return Program(found, dict(os.environ))
-    root = _unpacked(PACKAGES[name])
+    root = unpacked(PACKAGES[name])
     path = next((root / folder / name for folder in _FOLDERS if (root / folder / name).exists()), None)
     if path is None:
         raise NoProgramError(f"{name}: the package {PACKAGES[name]} does not have it")
@@ -53,10 +53,10 @@ def program(name: str) -> Program:
 
 def crates(package: str) -> Path:
     """Return the folder with the source of a Rust library of Debian, and of what it needs. Raises NoProgramError where it cannot be had."""
-    return _unpacked(package) / "usr/share/cargo/registry"
+    return unpacked(package) / "usr/share/cargo/registry"
 
 
-def _unpacked(package: str) -> Path:
+def unpacked(package: str) -> Path:
     """The files of a package, and of what it needs that this machine lacks."""
     place = cache() / "programs"
     place.mkdir(parents=True, exist_ok=True)

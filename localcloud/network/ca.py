@@ -45,19 +45,21 @@ class Authority:
                 self._contexts[name] = self._made(name)
             return self._contexts[name]
 
-    def _made(self, name: str) -> ssl.SSLContext:
+    def issued(self, name: str) -> tuple[str, str]:
+        """Return a private key and a server certificate for a name, in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
         certificate = self._sign(subject, key.public_key(), host=name)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return private.decode(), certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def _made(self, name: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # load_cert_chain reads files only. A client chose the name, so it is not part of the file's.
         with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".pem") as file:
-            file.write(
-                key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-                + certificate.public_bytes(serialization.Encoding.PEM)
-            )
+            file.write("".join(self.issued(name)).encode())
             file.flush()
             context.load_cert_chain(file.name)
         return context

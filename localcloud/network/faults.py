@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from localcloud.network.http import WSGIApp
 
-SERVICES = ("cloudflare", "route53", "ec2", "ssm", "iam", "sts", "s3", "cloudapi", "dns", "edge")
+SERVICES = ("cloudflare", "route53", "ec2", "ssm", "iam", "sts", "s3", "cloudapi", "dns", "edge", "acme")
 ACTIONS = ("slow", "status", "throttle", "drop", "lose")
 _CAPACITY = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d[a-z](?:/[a-z0-9.-]+)?")
 _SPEC = re.compile(r"(?P<service>[a-z0-9]+)(?::(?P<method>[A-Z]+))?(?::(?P<path>\S+))?")

@@ -50,6 +50,10 @@ class Visitor:
         self._balancer = Balancer()
         self._tls = ssl.create_default_context(cadata=ca or None)
 
+    def trust(self, ca: str) -> None:
+        """Trust another certificate authority (PEM)."""
+        self._tls.load_verify_locations(cadata=ca)
+
     def app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         headers = request_headers(environ)
         host = headers.pop("X-Rollcall-Host", None) or self._named(headers.get("Host", ""))

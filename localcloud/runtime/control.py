@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from localcloud.network.faults import FaultError, Faults
 from localcloud.network.namespace import Namespace
+from localcloud.network.pebble import PebbleError
 from localcloud.runtime import listing
 from localcloud.runtime.published import PublishError
 
@@ -45,6 +46,10 @@ class Controlled(Protocol):
     def have_zones(self, cloudflare: Sequence[str], route53: Sequence[str]) -> list[str]: ...
 
     def publish(self, url: str, file: Path, kind: str = "") -> str: ...
+
+    def have_acme(self, validity: int = ...) -> str: ...
+
+    def acme_status(self, path: str) -> str: ...
 
 
 class ControlServer:
@@ -78,11 +83,17 @@ class ControlServer:
             "faults": lambda _: daemon.faults.active(),
             "secondary": lambda request: daemon.follow(request["zone"], request["server"], request["key"]),
             "zones": lambda request: daemon.have_zones(request["cloudflare"], request["route53"]),
+            "acme": self._acme,
             "publish": lambda request: daemon.publish(request["url"], Path(request["file"]), request.get("kind", "")),
             "partition": lambda _: daemon.namespace.partition(),
             "isolate": lambda request: daemon.namespace.isolate(request["cloud"]),
             "heal": lambda _: daemon.namespace.heal(),
         }
+
+    def _acme(self, request: dict[str, Any]) -> str:
+        if "path" in request:
+            return self._daemon.acme_status(request["path"])
+        return self._daemon.have_acme(**{key: request[key] for key in ("validity",) if key in request})
 
     def start(self) -> None:
         threading.Thread(target=self._accept, name="control", daemon=True).start()
@@ -116,7 +127,7 @@ class ControlServer:
                         f"{request.get('command')!r}: is not a command. Choose one that `localcloud --help` lists."
                     )
                 reply: dict[str, Any] = {"ok": self._commands[request["command"]](request)}
-            except (ControlError, FaultError, PublishError) as wrong:
+            except (ControlError, FaultError, PebbleError, PublishError) as wrong:
                 reply = {"error": str(wrong)}
             except Exception as broken:  # noqa: BLE001 - the client gets the error, and the daemon continues
                 reply = {"error": f"{type(broken).__name__}: {broken}"}

@@ -25,16 +25,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from localcloud import engine
 from localcloud.aws.catalogue import HOME
 from localcloud.dns.secondary import Relay, Secondaries
 from localcloud.dns.server import Authority, Listener, Resolver, bound_pair
 from localcloud.machines.compute import Hypervisor, InstantHypervisor
+from localcloud.network import pebble
 from localcloud.network.ca import Authority as CertificateAuthority
 from localcloud.network.edge import Edge
 from localcloud.network.faults import Faults
 from localcloud.network.http import Server, listen
 from localcloud.network.namespace import HAS_IPV6, IMDS, NETWORKS, VPC_SIDE, Namespace, name_for
 from localcloud.network.packets import Gate, Gatekeeper
+from localcloud.network.pebble import Pebble, PebbleError
 from localcloud.network.translation import Translator
 from localcloud.network.visitor import Visitor
 from localcloud.plugins.preloaded import Preloaded
@@ -110,6 +113,9 @@ class Daemon:
         self._resolver: Resolver | None = None
         self._ports: dict[str, int] = {}
         self.hypervisor: Hypervisor | None = None
+        self._ca: CertificateAuthority | None = None
+        self._visitor: Visitor | None = None
+        self._pebble: Pebble | None = None
         self._ca_file = options.state / "keys" / "ca.pem"
 
     def start(self) -> None:
@@ -134,7 +140,7 @@ class Daemon:
 
         # Remove this file last: a program that waits for the daemon to end waits until the file is removed.
         self._closers.append(lambda: (self.options.state / "daemon.json").unlink(missing_ok=True))
-        ca = CertificateAuthority(self.options.state / "keys")
+        ca = self._ca = CertificateAuthority(self.options.state / "keys")
         self._closers.append(self._keys.forget)
         self._ca_file.write_text(ca.pem)
         if self.options.machines:
@@ -300,6 +306,31 @@ class Daemon:
         self._closers.append(relay.stop)
         return f"{inside}@{port}"
 
+    def have_acme(self, validity: int = 90 * pebble.DAY_S) -> str:
+        """Run an ACME server, under the name of Let's Encrypt's for machines. Return the URL of its directory for this machine.
+
+        Its certificates are valid for `validity` seconds. Visitors trust its root.
+        """
+        assert self._ca is not None and self._visitor is not None
+        if self._pebble is None:
+            folder, dns = self.options.state / "pebble", f"127.0.0.1:{self._ports['dns']}"
+            binary = pebble.program(engine.cache())
+            self._pebble = made = Pebble(binary, folder, dns, self._ca.issued("localhost"), validity)
+            self._closers.append(made.stop)
+            self._visitor.trust(made.management("/roots/0"))
+            app = self.faults.middleware("acme", made.app, pebble.throttled)
+            self._serve("acme", app, [listen("127.0.0.1")], self._ca.context())
+            if self._resolver is not None:
+                self._fronts[pebble.HOST] = app
+                self._resolver.add_host(pebble.HOST, NETWORKS["aws"].gateway)
+        return f"https://localhost:{self._ports['acme']}/directory"
+
+    def acme_status(self, path: str) -> str:
+        """Return what the ACME server's management interface answers. Raises PebbleError."""
+        if self._pebble is None:
+            raise PebbleError("acme: there is no server. Ask for `acme` first.")
+        return self._pebble.management(path)
+
     def have_zones(self, cloudflare: Sequence[str], route53: Sequence[str]) -> list[str]:
         """Create zones that the operator has and the local clouds lack. Return their names."""
         at_cloudflare = [each for each in cloudflare if each not in self.cloudflare.zones()]
@@ -344,7 +375,7 @@ class Daemon:
             for network in NETWORKS.values():
                 self._serve("", app, [self.namespace.listen(network.edge, 80)])
                 self._serve("", app, [self.namespace.listen(network.edge, 443)], ca.context())
-        visitor = Visitor(self.site, self.resolve, self._connect("visitor"), ca.pem)
+        visitor = self._visitor = Visitor(self.site, self.resolve, self._connect("visitor"), ca.pem)
         self._serve("site", visitor.app, [listen("127.0.0.1")])
 
     def _connect(self, role: str) -> Callable[[str, int], socket.socket]:
@@ -424,6 +455,7 @@ class Daemon:
             "ROLLCALL_CA_FILE": str(self._ca_file),
             "ROLLCALL_REGISTRY_URL": self._url("registries"),
             "ROLLCALL_SITE_URL": f"http://127.0.0.1:{ports['site']}/",
+            **({"ROLLCALL_ACME_URL": self.have_acme()} if self._pebble else {}),
         }
 
 

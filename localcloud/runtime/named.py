@@ -11,6 +11,9 @@ from typing import Any
 from localcloud.machines.image import ImageError, release_of
 from rollcall.containers import PACKAGES
 
+# What machines of a site with `tls` install (userdata/rollcall/certificates.py).
+ACME = "python3-acme"
+
 
 def zones(config: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the names of zones that the stack uses and does not create, for `cloudflare` and `route53`."""
@@ -27,12 +30,22 @@ def zones(config: Mapping[str, Any]) -> dict[str, list[str]]:
     return {provider: sorted(each for each in names if "." in each) for provider, names in found.items()}
 
 
+def secured_sites(config: Mapping[str, Any]) -> set[str]:
+    """Return the sites with `tls`, by their names in `joins`. They need an ACME server."""
+    sites = config.get("rollcall:sites")
+    named = sites.items() if isinstance(sites, Mapping) else ()
+    return {f"site/{name}" for name, each in named if isinstance(each, Mapping) and each.get("tls") is not None}
+
+
 def packages(config: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the packages that each Debian release needs, by the images of the fleets that run a workload."""
     workloads, fleets = config.get("rollcall:workloads"), config.get("rollcall:fleets")
     found: dict[str, set[str]] = {}
+    secured = secured_sites(config)
     for fleet in fleets.values() if isinstance(fleets, Mapping) else ():
         release = _release(fleet)
+        if release and isinstance(fleet.get("joins"), list) and not secured.isdisjoint(map(str, fleet["joins"])):
+            found.setdefault(release, set()).add(ACME)
         if not release or not isinstance(workloads, Mapping) or not isinstance(fleet.get("runs"), list):
             continue
         for name in fleet["runs"]:

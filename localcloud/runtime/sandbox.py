@@ -43,6 +43,8 @@ __all__ = ["GONE", "Sandbox", "SandboxError", "addresses", "visit"]
 # The key pair that a stack's `ssh.keyName` may name.
 OPERATORS = "operators"
 WATCH_S = 0.2
+# The ACME server is built from its Go module the first time.
+ACME_S = 900.0
 LOGS, LOCK = "logs", "make.lock"
 _LEFT = """\
 ==> No process, machine or network is left. What stays: logs in {logs} and .rollcall/logs, .venv, {cache} (engine and image),
@@ -223,9 +225,11 @@ class Sandbox:
         return {}
 
     def bring_zones(self) -> None:
-        """Create the zones that the stack uses: for real, its operator has them before the first `up`."""
+        """Create the zones that the stack uses, and an ACME server if it needs one: for real, they exist before the first `up`."""
         for each in self.ask("zones", **named.zones(self.configuration())):
             say(f"zone {each}: created on the local clouds, empty")
+        if named.secured_sites(self.configuration()):
+            self.ask("acme", timeout=ACME_S)
 
     def bring_packages(self, step: Step) -> str:
         """Fetch the Debian packages that workloads name. Return which. Raises SandboxError if one cannot be fetched."""
