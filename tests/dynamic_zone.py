@@ -53,6 +53,7 @@ zone "{zone}" {{
     grant machines subdomain rc.{zone}. A AAAA TXT;
     grant machines subdomain rc.www.{zone}. TXT;
     grant machines name www.{zone}. A AAAA;
+    grant machines name _acme-challenge.www.{zone}. TXT;
     grant machines subdomain _theService._tcp.{zone}. SRV;
     grant machines name _theService._tcp.v1.{zone}. SRV;
   }};
@@ -89,7 +90,7 @@ acl:
     update-type: [A, AAAA, TXT]
     update-owner: name
     update-owner-match: sub-or-equal
-    update-owner-name: [rc, www]
+    update-owner-name: [rc, www, _acme-challenge.www]
   - id: members
     key: machines
     action: update

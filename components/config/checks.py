@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from components.config import floors, mirror_checks, secret_names, site_checks, workload_checks
 from components.config.errors import Faults, at, may_be_secret, near, shown
@@ -366,11 +367,17 @@ def _site_join(settings: Settings, site: SiteSettings, fleet: FleetSettings) -> 
         apex=site.proxied and site.apex,
         sites=settings.cloudflare_sites,
         origin=f"{home}{secret_names.origin(site.name)}" if site.proxied else "",
+        **_tls(site, home),
     )
     if site.is_dynamic:
         zone = next(each for each in zones_of(settings) if site.join in each.joins)
-        kind = partial(Rfc2136SiteJoin, server=at_port(zone.server or ""), key=f"{home}{secret_names.TSIG}")
+        key = f"{home}{secret_names.TSIG}"
+        kind = partial(Rfc2136SiteJoin, server=at_port(zone.server or ""), key=key, **_tls(site, home))
     return format_join(site_join(kind, site, ipv6=fleet.ipv6, floors=floors.of_site(settings, site)))
+
+
+def _tls(site: SiteSettings, home: str) -> dict[str, Any]:
+    return {"tls": f"{home}{secret_names.tls(site.name)}", "certificate": "0" * 8} if site.tls else {}
 
 
 def _service_join(

@@ -9,6 +9,7 @@ the editors. The models are standard dataclasses that pydantic validates
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -223,6 +224,22 @@ def _server(text: str | None) -> str | None:
         raise refused("is not the address of a name server", "Write it as 192.0.2.53 or 192.0.2.53:5353") from None
 
 
+LETSENCRYPT = "letsencrypt"
+# https://letsencrypt.org/docs/acme-protocol-updates/ , https://letsencrypt.org/docs/staging-environment/
+DIRECTORIES = {
+    LETSENCRYPT: "https://acme-v02.api.letsencrypt.org/directory",
+    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+}
+
+
+def _directory(text: str) -> str:
+    if text not in DIRECTORIES and not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]+)?/[^\s?#]*", text):
+        raise refused(
+            "is not a certificate authority", f"Write {', '.join(DIRECTORIES)}, or the https address of a directory"
+        )
+    return text
+
+
 _SERVER = Field(
     description="with `provider: rfc2136`: the address of the zone's primary name server, and its port if it is not 53."
     " The program and the machines send their updates to this server",
@@ -330,6 +347,43 @@ _MinRegistered = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
+class AcmeSettings(Section):
+    """A certificate authority with ACME (RFC 8555)."""
+
+    directory: Annotated[
+        str,
+        AfterValidator(_directory),
+        Field(
+            description="`letsencrypt`, `letsencrypt-staging`, or the https address of the directory of another certificate authority."
+            " With the certificate, you agree to its terms of service",
+            examples=["letsencrypt-staging"],
+        ),
+    ] = LETSENCRYPT
+    email: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[^\s@,]+@[^\s@,]+\.[^\s@,]+$",
+            description="where the certificate authority may reach you. Let's Encrypt sends nothing",
+            examples=["ops@example.com"],
+        ),
+    ] = None
+
+    @property
+    def url(self) -> str:
+        return DIRECTORIES.get(self.directory, self.directory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsSettings(Section):
+    """TLS between visitors and the machines of a site."""
+
+    acme: Annotated[
+        AcmeSettings,
+        Field(description="the certificate authority, `{directory: letsencrypt, email: ops@example.com}`"),
+    ] = AcmeSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
 class SiteSettings(Section):
     """A host in a zone, where machines are by their addresses.
 
@@ -390,6 +444,14 @@ class SiteSettings(Section):
             " only from the edge; see below",
         ),
     ] = False
+    tls: Annotated[
+        TlsSettings | None,
+        Field(
+            description="machines serve the site by https at port 443, with a certificate that visitors trust, and redirect port 80 to"
+            " it: `{acme: {}}` ([certificates](certificates.md)). For a site that is not proxied, in fleets with nginx. Leave `port`"
+            " out. A change of this key takes effect in place on EC2; the first `tls` of a fleet on Triton replaces its machines"
+        ),
+    ] = None
     protection: Annotated[
         str,
         OneOf(PROTECTIONS),
@@ -685,7 +747,7 @@ class SshSettings(Section):
 class FleetSettings(Section):
     """Machines with the same job.
 
-    `digests` are those of the releases of its workloads, by their names, once they are packed.
+    `digests` are those of the releases of its workloads, by their names, once they are packed. `secured`: it joins a site with `tls`.
     """
 
     EMPTY: ClassVar[tuple[str, ...]] = ("ssh",)
@@ -835,6 +897,7 @@ class FleetSettings(Section):
         ),
     ] = 0
     digests: Annotated[Mapping[str, str], NOT_A_KEY] = field(default_factory=dict)
+    secured: Annotated[bool, NOT_A_KEY] = False
 
     @property
     def in_place(self) -> bool:
@@ -1376,6 +1439,13 @@ class Settings(Section):
         known = {each.join: each for each in self.sites}
         joined = (known[join] for join in fleet.joins if join in known)
         return tuple(replace(each, check=self._own_check(each, fleet) or self.checked_by(fleet)) for each in joined)
+
+    def with_secured(self) -> Settings:
+        """Return the settings with the fleets that join a site with `tls`."""
+        secured = {each.join for each in self.sites if each.tls is not None}
+        return replace(
+            self, fleets=tuple(replace(each, secured=not secured.isdisjoint(each.joins)) for each in self.fleets)
+        )
 
     def _own_check(self, site: SiteSettings, fleet: FleetSettings) -> str | None:
         """Return the check of a site. It may be that of a workload."""

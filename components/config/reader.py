@@ -203,5 +203,5 @@ def read_whole(stack: str, values: Mapping[str, Any], hidden: Collection[str] = 
         for key, value in values.items()
         if key not in SECRET_KEYS and not (key == "serviceDiscovery" and value == {})
     }
-    settings = replace(rollcall_keys().read(given, faults, hidden), stack=stack)
+    settings = replace(rollcall_keys().read(given, faults, hidden), stack=stack).with_secured()
     return check(settings, faults, hidden), faults.found

@@ -19,6 +19,11 @@ def mirror(name: str) -> str:
     return f"mirror-{name}"
 
 
+def tls(site: str) -> str:
+    """Return the name of the keys and the certificate of a site with `tls` (components/dns/acme_account.py)."""
+    return f"tls-{site}"
+
+
 def origin(site: str) -> str:
     """Return the name of the key and certificate of a closed site."""
     return f"origin-{site}"

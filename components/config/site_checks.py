@@ -63,11 +63,26 @@ def _site(settings: Settings, site: SiteSettings, add: Add) -> None:
             add(f"{site.key}.ttl", "is 1, which only Cloudflare takes for automatic", "Set 60 to 86400 seconds")
     if site.proxied and site.port != SITE_PORT:
         add(f"{site.key}.port", "is set, and Cloudflare's edge asks a proxied site's machines at 443", "Leave it out")
+    _tls(settings, site, add)
     _host(settings, site, add)
     _workload(settings, site, add)
     faulty = any(each.startswith(f"{_FLEETS}") for each in add.faults.found)
     if not faulty and not settings.fleets_at(site.join):
         add(site.key, "is joined by no fleet", f"Add {site.join} to the joins of a fleet, or remove the site")
+
+
+def _tls(settings: Settings, site: SiteSettings, add: Add) -> None:
+    """Check that nginx can serve a site with `tls`."""
+    if site.tls is None:
+        return
+    if site.proxied:
+        add(f"{site.key}.tls", "is set, and visitors of a proxied site see the edge's certificate", "Leave it out")
+    elif site.port != SITE_PORT:
+        add(f"{site.key}.port", "is set, and a site with tls is served at 443 and 80", "Leave it out")
+    for fleet in settings.fleets_at(site.join):
+        if fleet.runs and "site" not in fleet.runs and not any(each.nginx for each in settings.workloads_of(fleet)):
+            problem = f"has {site.join}, which has tls, and no workload of the fleet has nginx, which serves TLS"
+            add(f"{at(_FLEETS, fleet.name)}.joins", problem, "Add a workload with nginx, or take tls out of the site")
 
 
 def _host(settings: Settings, site: SiteSettings, add: Add) -> None:

@@ -287,10 +287,17 @@ def closed_sites_faults(settings: Settings, room: int | None = None) -> list[str
     for fleet in settings.fleets_of("joyent"):
         size, left = triton_cargo.origins_size(settings, fleet), triton_cargo.room(fleet) if room is None else room
         if size > left:
-            closed = sum(each.proxied for each in settings.sites_of(fleet))
+            sites = settings.sites_of(fleet)
+            closed, secured = sum(each.proxied for each in sites), sum(each.tls is not None for each in sites)
+            of = " and ".join(
+                f"{number} {kind}"
+                for number, kind in ((closed, "proxied sites"), (secured, "sites with tls"))
+                if number
+            )
+            also = ", or leave release: in-place out" if secured and fleet.in_place else ""
             found.append(
-                f"{at('rollcall:fleets', fleet.name)}.joins: the keys and certificates of {closed} proxied sites take up to {size} bytes, "
-                f"and {left} are left of the request that makes a Triton machine. Let it join fewer of them, or split the fleet."
+                f"{at('rollcall:fleets', fleet.name)}.joins: the keys and certificates of {of} take up to {size} bytes, "
+                f"and {left} are left of the request that makes a Triton machine. Let it join fewer of them, or split the fleet{also}."
             )
     return found
 

@@ -96,6 +96,7 @@ def _secrets(settings: Settings, fleet: FleetSettings) -> list[str]:
     for site in settings.sites_of(fleet):
         found += [TSIG] if site.is_dynamic else [secret_names.token(site.zone)]
         found += [secret_names.origin(site.name)] if site.proxied else []
+        found += [secret_names.tls(site.name)] if site.tls else []
     if directory is not None and directory.is_dynamic and joins_service(fleet):
         found += [TSIG]
     return [*dict.fromkeys(found)]

@@ -16,12 +16,13 @@ class Membership:
     """One thing that a fleet joins.
 
     `places` are the record sets of its DNS records, as inputs of RollCall. `words` is the setting that machine `index`
-    gets. `ingress` is the port that visitors or clients use. `secrets` are what clouds that keep secrets with the
-    machine give it, by name.
+    gets. `ingress` is the port that visitors or clients use, and `more` are further ones. `secrets` are what clouds that
+    keep secrets with the machine give it, by name.
     """
 
     places: Sequence[pulumi.Output[dict[str, Any]]]
     workload: str
     ingress: IngressRule
     words: Callable[[int], pulumi.Output[str]]
+    more: Sequence[IngressRule] = ()
     secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)

@@ -41,12 +41,14 @@ def site_membership(
     ipv6: bool = False,
     floors: tuple[int, int] = (1, 1),
     sites: int = 1,
+    tls: tuple[pulumi.Input[str], pulumi.Input[str]] = ("", ""),
 ) -> Membership:
     """Return the membership in a site.
 
     `zone` is Cloudflare's id of its zone. `token` is the name of the secret with the API token. A closed site is served
     by TLS to `only_from`. `origin` is the name of the secret with its key and certificate. `floors` are the floors of
-    its A and AAAA sets. `sites` is how many sites share what Cloudflare's API allows.
+    its A and AAAA sets. `sites` is how many sites share what Cloudflare's API allows. `tls` are the name of the secret
+    with a certificate that visitors trust, and a word that changes with it.
     """
 
     def place(known: str) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def site_membership(
         ).as_inputs()
 
     def words(known: list[str]) -> str:
-        zone_id, name, pem = known
+        zone_id, name, pem, trusted, word = known
         own = {
             "zone": zone_id,
             "token": name,
@@ -63,19 +65,29 @@ def site_membership(
             "origin": pem,
             "apex": only_from is not None and settings.apex,
             "sites": sites,
+            "tls": trusted,
+            "certificate": word,
         }
         return format_join(site_join(CloudflareJoin, settings, ipv6=ipv6, floors=floors, **own))
 
-    join = pulumi.Output.all(zone, token, origin).apply(words)
+    join = pulumi.Output.all(zone, token, origin, *tls).apply(words)
+    rule, more = site_ingress(settings, only_from)
     return Membership(
         places=[zone.apply(place)],
         workload=SITE_SAMPLE,
-        ingress=IngressRule(
-            port=settings.port if only_from is None else CLOSED_PORT, protocol="tcp", only_from=only_from
-        ),
+        ingress=rule,
+        more=more,
         words=lambda _: join,
         secrets=secrets,
     )
+
+
+def site_ingress(settings: SiteSettings, only_from: Ranges | None = None) -> tuple[IngressRule, list[IngressRule]]:
+    """Return the port of a site, and the further ones: a site with `tls` sends visitors from its port to https."""
+    if only_from is not None:
+        return IngressRule(port=CLOSED_PORT, protocol="tcp", only_from=only_from), []
+    plain, secured = (IngressRule(port=each, protocol="tcp") for each in (settings.port, CLOSED_PORT))
+    return (secured, [plain]) if settings.tls else (plain, [])
 
 
 def service_membership(

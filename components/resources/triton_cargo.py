@@ -103,9 +103,11 @@ def has_store(settings: Settings, fleet: FleetSettings) -> bool:
 
 
 def origins_size(settings: Settings, fleet: FleetSettings) -> int:
-    """Return how many bytes of a request to CloudAPI the keys and certificates of a fleet's closed sites take."""
-    closed = (each for each in settings.sites_of(fleet) if each.proxied)
-    return userdata.settings_room(each.fqdn + each.zone * each.apex for each in closed) - userdata.settings_room()
+    """Return how many bytes of a request to CloudAPI the keys and certificates of a fleet's sites take."""
+    sites = settings.sites_of(fleet)
+    closed = (each for each in sites if each.proxied)
+    origins = userdata.settings_room(each.fqdn + each.zone * each.apex for each in closed) - userdata.settings_room()
+    return origins + userdata.certificates_size(sum(each.tls is not None for each in sites))
 
 
 def secrets_size(workload: WorkloadSettings) -> int:

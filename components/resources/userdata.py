@@ -37,6 +37,10 @@ _ORIGIN_BYTES = 1_500
 _NOT_SHIPPED = ("rollcall/console.py", "rollcall/escaping.py", "rollcall/resolve.py", "rollcall/yaml_keys.py")
 # Modules that only a machine with releases in place imports.
 _IN_PLACE = ("rollcall/releasing.py", "rollcall/release_transitions.py")
+# Modules that only a machine of a site with a certificate that visitors trust imports.
+_CERTIFICATES = ("rollcall/acme_client.py", "rollcall/certificates.py")
+# The two private keys of such a site, and the chain of Let's Encrypt: a leaf and an intermediate that an RSA root has signed.
+_CERTIFICATE_BYTES = 3_600
 _NO_SOURCES = ("__pycache__", "rollcall.egg-info")
 # The sources have one form (`ruff format`), in which a line that begins with three quotes is a docstring. A test compares the syntax trees.
 _DOCSTRING = re.compile(r'^( *)"""(?:[^"\\]|\\.|"(?!""))*"""\n', re.M)
@@ -61,12 +65,13 @@ def release() -> Release:
 
 
 @functools.cache
-def carried_release(in_place: bool = True) -> Release:
+def carried_release(in_place: bool = True, certificates: bool = False) -> Release:
     """Pack the sources for a user-script: programs without docstrings and comments, since CloudAPI takes 100,000 bytes.
 
-    Without `in_place` it has no modules for releases in place. If a fleet changes to them, its machines are replaced.
+    Without `in_place` it has no modules for releases in place, and without `certificates` none for certificates. If a fleet
+    changes to them, its machines are replaced.
     """
-    return _packed(carried_files(in_place))
+    return _packed(carried_files(in_place, certificates))
 
 
 def _packed(sources: Mapping[str, bytes]) -> Release:
@@ -130,9 +135,10 @@ def _annotations(program: str, start: int) -> Iterator[tuple[int, int]]:
         yield result.span(1)
 
 
-def carried_files(in_place: bool = True) -> dict[str, bytes]:
+def carried_files(in_place: bool = True, certificates: bool = True) -> dict[str, bytes]:
     """Return the same with programs as a user-script has them (`lean`)."""
-    kept = {name: data for name, data in files().items() if in_place or name not in _IN_PLACE}
+    left_out = (*(() if in_place else _IN_PLACE), *(() if certificates else _CERTIFICATES))
+    kept = {name: data for name, data in files().items() if name not in left_out}
     return {name: lean(data.decode()).encode() if name.endswith(".py") else data for name, data in kept.items()}
 
 
@@ -171,13 +177,13 @@ def _text(name: str) -> str:
 
 
 @functools.cache
-def build(workloads: tuple[Release, ...] = (), in_place: bool = True) -> str:
+def build(workloads: tuple[Release, ...] = (), in_place: bool = True, certificates: bool = False) -> str:
     """Return the boot script followed by the release, for machines that have no store.
 
     The release takes two lines: its digest and its bytes. The releases of workloads follow it. Base85 has no character
     that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
     """
-    return "".join([boot_script(), *map(_carried, (carried_release(in_place), *workloads))])
+    return "".join([boot_script(), *map(_carried, (carried_release(in_place, certificates), *workloads))])
 
 
 def _carried(one: Release) -> str:
@@ -209,6 +215,12 @@ def settings_room(closed: Iterable[str] = ()) -> int:
     `closed` has, for each closed site that it joins, the names in its certificate.
     """
     return _SETTINGS_ROOM + sum(_ORIGIN_BYTES + 2 * len(names) for names in closed)
+
+
+def certificates_size(sites: int) -> int:
+    """Return how many bytes of that request the keys and certificates of so many sites take, with the modules that renew them."""
+    modules = len(json.dumps(build(certificates=True))) - len(json.dumps(build()))
+    return modules + sites * _CERTIFICATE_BYTES if sites else 0
 
 
 def workload_room(limit: int, settings: int, in_place: bool = True) -> int:

@@ -22,6 +22,7 @@ from components.config.site_zones import ZoneSettings
 from components.dns.rfc2136 import DynamicServicePlace, SitePlace
 from components.resources import memberships
 from components.resources import site as site_zone
+from components.resources.certificate import Certificate, Challenges
 from components.resources.dns_credentials import (
     Grant,
     IamUser,
@@ -30,7 +31,6 @@ from components.resources.dns_credentials import (
     SiteTokenArgs,
 )
 from components.resources.existing import ExistingResources
-from components.resources.firewall import IngressRule
 from components.resources.membership import Membership
 from components.resources.origin_tls import ClosedOrigin, ClosedOriginArgs
 from components.resources.service_directory import (
@@ -127,15 +127,21 @@ class CloudflareZone:
             for each in zone.sites
             if each.proxied
         }
+        where = Challenges(provider=zone.provider, zone=self.id)
+        self._certificates = certificates(settings, zone, where, self._token.made + self._static)
 
     def needs(self, joins: Collection[str]) -> list[pulumi.Resource]:
         origins = [made for join, each in self._origins.items() if join in joins for made in each.made]
-        return [*self._token.made, *self._static, *origins]
+        return [*self._token.made, *self._static, *origins, *_joined_of(self._certificates, joins)]
 
     def secrets(self, joins: Collection[str]) -> Secrets:
         closed = [each for each in self._settings.sites if each.join in joins and each.join in self._origins]
         origins = {secret_names.origin(each.name): self._origins[each.join].pem for each in closed}
-        return {secret_names.token(self._zone): self._token.value, **origins}
+        return {
+            secret_names.token(self._zone): self._token.value,
+            **origins,
+            **_bundles(self._settings, self._certificates, joins),
+        }
 
     def membership(
         self, fleet: FleetSettings, join: str, names: Mapping[str, pulumi.Input[str]], secrets: Secrets
@@ -151,23 +157,62 @@ class CloudflareZone:
             ipv6=fleet.ipv6,
             floors=floors.of_site(self._settings, site),
             sites=self._settings.cloudflare_sites,
+            tls=_tls(site, self._certificates, names),
         )
 
 
+def certificates(
+    settings: Settings, zone: ZoneSettings, where: Challenges, needs: list[pulumi.Resource]
+) -> dict[str, Certificate]:
+    """Create the certificate of each site of a zone with `tls`. Return them by the names of the sites in `joins`."""
+    return {
+        each.join: Certificate(
+            f"certificate-{each.name}",
+            site=each.name,
+            host=each.fqdn,
+            domain=each.zone,
+            acme=each.tls.acme,
+            challenges=where,
+            opts=pulumi.ResourceOptions(depends_on=needs, replacement_trigger=[settings.rotation_trigger]),
+        )
+        for each in zone.sites
+        if each.tls is not None
+    }
+
+
+def _joined_of(found: Mapping[str, Certificate], joins: Collection[str]) -> list[Certificate]:
+    return [each for join, each in found.items() if join in joins]
+
+
+def _bundles(settings: Settings, found: Mapping[str, Certificate], joins: Collection[str]) -> Secrets:
+    sites = [each for each in settings.sites if each.join in joins and each.join in found]
+    return {secret_names.tls(each.name): pulumi.Output.secret(found[each.join].bundle) for each in sites}
+
+
+def _tls(
+    site: SiteSettings, found: Mapping[str, Certificate], names: Mapping[str, pulumi.Input[str]]
+) -> tuple[pulumi.Input[str], pulumi.Input[str]]:
+    """Return the name of a site's secret with its certificate, and the word that changes with it."""
+    made = found.get(site.join)
+    return (names[secret_names.tls(site.name)], made.word) if made else ("", "")
+
+
 class DynamicZone:
-    """A zone with sites that takes dynamic updates. It has no static part."""
+    """A zone with sites that takes dynamic updates. Its only static parts are certificates."""
 
     def __init__(self, args: ZoneArgs, zone: ZoneSettings) -> None:
         assert zone.server is not None
         self._settings, self._server, self.joins = args.settings, at_port(zone.server), zone.joins
         self.id = pulumi.Output.from_input(zone.zone)
         self._key = pulumi.Output.secret(args.tsig_key)
+        where = Challenges(provider=zone.provider, zone=zone.zone, server=self._server)
+        self._certificates = certificates(args.settings, zone, where, [])
 
     def needs(self, joins: Collection[str]) -> list[pulumi.Resource]:
-        return []
+        return [*_joined_of(self._certificates, joins)]
 
     def secrets(self, joins: Collection[str]) -> Secrets:
-        return {TSIG: self._key}
+        return {TSIG: self._key, **_bundles(self._settings, self._certificates, joins)}
 
     def membership(
         self, fleet: FleetSettings, join: str, names: Mapping[str, pulumi.Input[str]], secrets: Secrets
@@ -176,11 +221,15 @@ class DynamicZone:
         place = SitePlace(server=self._server, domain=site.zone, host=site.fqdn, ttl=site.ttl, ipv6=fleet.ipv6)
         kind = partial(Rfc2136SiteJoin, server=self._server)
         settings = partial(site_join, kind, site, ipv6=fleet.ipv6, floors=floors.of_site(self._settings, site))
-        words = pulumi.Output.from_input(names[TSIG]).apply(lambda key: format_join(settings(key=key)))
+        words = pulumi.Output.all(names[TSIG], *_tls(site, self._certificates, names)).apply(
+            lambda known: format_join(settings(key=known[0], tls=known[1], certificate=known[2]))
+        )
+        rule, more = memberships.site_ingress(site)
         return Membership(
             places=[pulumi.Output.from_input(place.as_inputs())],
             workload=memberships.SITE_SAMPLE,
-            ingress=IngressRule(port=site.port, protocol="tcp"),
+            ingress=rule,
+            more=more,
             words=lambda _: words,
             secrets=secrets,
         )

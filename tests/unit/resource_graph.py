@@ -62,6 +62,8 @@ class Cloud(mocks.Mocks):
             outs["addresses"] = {}
         if args.typ.endswith(":OriginKey"):
             outs.update(private_key="KEY\n", csr="CSR", made=1)
+        if args.typ.endswith(":Certificate"):
+            outs.update(bundle="BUNDLE", word="1a2b3c4d", until=1790000000)
         if args.typ.endswith(":ProbeKey"):
             outs["value"] = "probes"
         if args.typ.endswith(":OriginCaCertificate"):
@@ -289,6 +291,22 @@ CONFIGS: dict[str, dict[str, Any]] = {
                 "runs": ["site", "docs"],
             },
             "docs": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "joins": ["site/docs"], "runs": ["docs"]},
+        },
+    },
+    "certificates": {
+        "sites": {
+            "www": {"zone": "scalability.expert", "tls": {"acme": {"email": "ops@scalability.expert"}}},
+            "docs": {
+                "zone": "example.org",
+                "host": "docs",
+                "provider": "rfc2136",
+                "server": "192.0.2.53",
+                "tls": {"acme": {"directory": "letsencrypt-staging"}},
+            },
+        },
+        "fleets": {
+            "web": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site/www", "site/docs"], "count": 1},
+            "there": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1},
         },
     },
     "secrets": {

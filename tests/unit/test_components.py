@@ -18,7 +18,20 @@ GOLDEN = HERE / "golden"
 
 @pytest.mark.parametrize(
     "cloud",
-    ["aws", "joyent", "closed", "services", "regions", "ipv6", "workloads", "dynamic", "sites", "mirrors", "in-place"],
+    [
+        "aws",
+        "joyent",
+        "closed",
+        "services",
+        "regions",
+        "ipv6",
+        "workloads",
+        "dynamic",
+        "sites",
+        "mirrors",
+        "in-place",
+        "certificates",
+    ],
 )
 def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:
     found = graphs[cloud]["graph"]
@@ -37,6 +50,25 @@ def test_another_release_changes_only_its_objects_where_machines_change_in_place
     # The fleet `old` replaces its machines.
     assert {name.rpartition("::")[2].partition("-")[0] for name in changed - releases} <= {"old"}, changed
     assert before.keys() == after.keys()
+
+
+def test_a_site_with_a_certificate_opens_its_ports_and_gives_machines_its_name_and_a_word_that_changes_with_it(
+    graphs: Graphs,
+) -> None:
+    found: dict[str, dict[str, Any]] = graphs["certificates"]["graph"]
+    group = found["aws:ec2/securityGroup:SecurityGroup::web-group"]
+    assert {(each["protocol"], each["fromPort"]) for each in group["ingress"]} == {
+        ("tcp", 80),
+        ("tcp", 443),
+        ("udp", 4217),
+    }
+    words = found["aws:ec2/instance:Instance::web-0"]["tags"]["rollcall-join-0"].split()
+    assert {"tls=/rollcall/local/web/tls-www", "certificate=1a2b3c4d"} <= {*words}, words
+    there = found["pulumi-python:dynamic/joyent:Machine::there-0"]
+    assert {"tls=tls-www", "certificate=1a2b3c4d"} <= {*there["metadata"]["rollcall-join-0"].split()}
+    assert json.dumps(there["secret_metadata"]).count("BUNDLE") == 1
+    assert found["aws:ssm/parameter:Parameter::web-tls-docs"]["type"] == "SecureString"
+    assert not [name for name in found if name.startswith("aws:ec2") and "BUNDLE" in json.dumps(found[name])]
 
 
 def test_two_builds_ask_for_the_same(graphs: Graphs) -> None:

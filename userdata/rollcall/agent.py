@@ -195,6 +195,8 @@ class Agent:
         self._unwatched = ""
         # The workloads that wait for their secrets, each with its reason, and the part that was reported. A thread sets the first.
         self.secret_faults: Callable[[], Mapping[str, str]] = dict
+        # The same for the certificates of sites, by host.
+        self.certificate_faults: Callable[[], Mapping[str, str]] = dict
         self._waiting = ""
         # The workloads that get their release from the roll-out. A release in place (rollcall.releasing) sets the two functions: whether
         # it keeps this machine out of DNS, and what the status shows of it. The agent answers whether the machine is out of DNS, and
@@ -252,9 +254,18 @@ class Agent:
         return tuple(each for each in joins if not each.HAS_HOSTS)
 
     def origins(self) -> list[edge.Origin]:
-        """Return the private key and certificate of each closed site as the cloud has them now."""
+        """Return the private key and certificate of each site with TLS as its cloud has them now, or newer ones."""
         closed = [each for each in self.sites if each.origin_secret]
-        return [edge.Origin(each.visited_as, self.cloud.secret(each.origin_secret)) for each in closed]
+        found = [edge.Origin(each.visited_as, self.cloud.secret(each.origin_secret)) for each in closed]
+        for each in self.sites:
+            if each.tls_secret:
+                # A machine without such a site does not have these modules.
+                from rollcall.acme_client import Bundle
+                from rollcall.certificates import newest, pem_of
+
+                bundle = newest(Bundle.parse(self.cloud.secret(each.tls_secret)), each.name)
+                found.append(edge.Origin((each.name,), pem_of(bundle), redirects=True))
+        return found
 
     def tick(self) -> None:
         """Do all work that is due now.
@@ -831,7 +842,7 @@ class Agent:
         return self._secrets[name]
 
     def _note(self, step: str, error: str = "") -> None:
-        waiting = "; ".join(self.secret_faults().values())
+        waiting = "; ".join((*self.secret_faults().values(), *self.certificate_faults().values()))
         if (step, error, waiting) != (self.status.step, self.status.error, self._waiting):
             if error and error != self.status.error:
                 log.warning("%s: %s", step, error)
@@ -944,16 +955,18 @@ class _Loop:
     def __init__(self, agent: Agent, releases: Releases | None = None) -> None:
         self._agent, self._releases = agent, releases
         self._edge_due = 0.0
-        self._sites: tuple[Join, ...] | None = None
+        self._sites: tuple[tuple[Join, ...], int] | None = None
         self._socket: socket.socket | None = None
         self._socket_due = 0.0
         self._failed: dict[str, str] = {}
         self._keeper: threading.Thread | None = None
+        self._certificates = _CertificateThread(agent)
         self.wait = TICK / 4
 
     def turn(self) -> None:
         for step in (
             self._agent.tick,
+            self._certificates.ensure,
             self._refresh_edge,
             self._open_probe_socket,
             self._keep_secrets,
@@ -974,9 +987,9 @@ class _Loop:
     def _refresh_edge(self) -> None:
         agent = self._agent
         if ("site" in agent.workloads or edge.CONFIG.exists()) and (
-            agent.sites != self._sites or time.monotonic() >= self._edge_due
+            (agent.sites, self._certificates.taken) != self._sites or time.monotonic() >= self._edge_due
         ):
-            self._sites = agent.sites
+            self._sites = (agent.sites, self._certificates.taken)
             self._edge_due = time.monotonic() + EDGE_AGAIN
             if edge.refresh(agent.origins):
                 self._edge_due = time.monotonic() + EDGE_DAILY
@@ -997,6 +1010,35 @@ class _Loop:
         # Until all memberships have joined, turns are shorter, because users wait for a machine that starts.
         if agent.memberships and all(each.joined for each in agent.memberships):
             self.wait = TICK
+
+
+class _CertificateThread:
+    """A thread that keeps the certificates of the agent's sites, from when the first one is needed. `taken` counts new ones."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent, self.taken = agent, 0
+        self._thread: threading.Thread | None = None
+
+    def ensure(self) -> None:
+        wanted = any(each.tls_secret for each in self._agent.sites)
+        if wanted and not (self._thread and self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            from rollcall.certificates import Certificates
+
+            # It has a separate `Cloud`, because that class is not thread-safe.
+            kept, before = Certificates(detect()), self.taken
+            self._agent.certificate_faults = lambda: dict(kept.faults)
+            while True:
+                kept.step(self._agent.sites)
+                self.taken = before + kept.taken
+                time.sleep(STEP_S)
+        except Exception as fault:  # noqa: BLE001 - the next turn tries again
+            log.error("step=keep_certificates %s", as_error(fault))
+            time.sleep(LONGEST)
 
 
 def open_probe_socket(agent: Agent) -> socket.socket | None:

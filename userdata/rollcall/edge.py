@@ -1,7 +1,7 @@
-"""Write the part of nginx's configuration that concerns Cloudflare's edge.
+"""Write the part of nginx's configuration that concerns Cloudflare's edge, and TLS.
 
 It says from which addresses nginx may believe `CF-Connecting-IP`: only from Cloudflare's published ranges. It also has a server for each
-closed site, with the certificate with which nginx answers the edge over TLS.
+site with TLS: a closed site has a certificate that only the edge trusts, and another site may have one that visitors trust.
 
 https://api.cloudflare.com/client/v4/ips; a reply that is not a list of networks is refused.
 """
@@ -42,10 +42,14 @@ def ranges(url: str = "") -> list[str]:
 
 @dataclass(frozen=True)
 class Origin:
-    """A closed site: the names that the edge asks for, and private key and certificate in PEM."""
+    """A site with TLS: the names that clients ask for, and private key and certificate in PEM.
+
+    `redirects`: who asks for these names in plain HTTP is sent to https.
+    """
 
     names: tuple[str, ...]
     pem: str
+    redirects: bool = False
 
 
 def nginx_lines(believed: list[str]) -> str:
@@ -53,10 +57,18 @@ def nginx_lines(believed: list[str]) -> str:
 
 
 def nginx_server(origin: Origin, *, first: bool) -> str:
-    """Return the server of a closed site. The `first` one also answers an edge that names no host."""
+    """Return the server of a site with TLS. The `first` one also answers an edge that names no host."""
     pem, default = ORIGINS / f"{origin.names[0]}.pem", " default_server" if first else ""
+    # The health check asks for no such name, so it gets the site itself.
+    redirect = f"""server {{
+listen 80;
+listen [::]:80;
+server_name {" ".join(origin.names)};
+return 301 https://$host$request_uri;
+}}
+"""
     # With the checksum the text changes when the key changes.
-    return f"""server {{
+    return f"""{redirect if origin.redirects else ""}server {{
 listen 443 ssl{default};
 listen [::]:443 ssl{default};
 server_name {" ".join(origin.names)};
@@ -72,15 +84,16 @@ include {CONFIG.with_name("rollcall-site.conf")};
 def refresh(origins: Callable[[], Iterable[Origin]] = tuple) -> bool:
     """Make nginx believe the ranges that Cloudflare publishes now, and serve TLS for `origins`. Return whether it does.
 
-    After a failure the present configuration stays.
+    After a failure the present configuration stays. If the ranges cannot be read, the present ones stay.
     """
     try:
         closed = list(origins())
-        wanted = {CONFIG: nginx_lines(ranges())}
-        for number, each in enumerate(closed):
-            wanted[ORIGINS / f"{each.names[0]}.conf"] = nginx_server(each, first=not number)
         before = {path: path.read_text() for path in (CONFIG, *ORIGINS.glob("*.conf")) if path.exists()}
         before.setdefault(CONFIG, "")
+        believed = _lines()
+        wanted = {CONFIG: before[CONFIG] if believed is None else believed}
+        for number, each in enumerate(closed):
+            wanted[ORIGINS / f"{each.names[0]}.conf"] = nginx_server(each, first=not number)
         if before != wanted:
             if closed:
                 ORIGINS.mkdir(0o700, exist_ok=True)
@@ -108,7 +121,16 @@ def refresh(origins: Callable[[], Iterable[Origin]] = tuple) -> bool:
     ) as failed:
         log.warning("edge: reason=not-set-up error=%s", type(failed).__name__)
         return False
-    return True
+    return believed is not None
+
+
+def _lines() -> str | None:
+    """Return nginx's lines for the published ranges; None if they cannot be read."""
+    try:
+        return nginx_lines(ranges())
+    except (requests.RequestException, ValueError, KeyError, TypeError) as failed:
+        log.warning("edge: reason=not-set-up error=%s", type(failed).__name__)
+        return None
 
 
 def _write(files: dict[Path, str], others: dict[Path, str]) -> None:

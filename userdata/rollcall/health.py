@@ -1,6 +1,6 @@
 """Check whether the workload is healthy: `http:PORT:PATH` (2xx or 3xx), `tcp:PORT` (accepts), `command:PATH` (exits with 0).
 
-`tls:PORT:HOST` is good if nginx has the certificate of a closed site. `workload:NAME` is short for all checks in the definition of a
+`tls:PORT:HOST` is good if nginx has the certificate of a site. `workload:NAME` is short for all checks in the definition of a
 workload.
 """
 
@@ -11,6 +11,7 @@ import json
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,12 @@ def _tls(port: int, host: str, timeout: float) -> str:
         context.wrap_socket(plain, server_hostname=host) as secured,
     ):
         shown = ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
-    ours = edge.ORIGINS / f"{host}.pem"
-    return "" if "".join(shown.split()) in "".join(ours.read_text().split()) else "reason=another-certificate"
+    ours = (edge.ORIGINS / f"{host}.pem").read_text()
+    # The first line of a certificate that visitors trust (rollcall.certificates).
+    end = ours.partition("\n")[0].partition("until=")[2]
+    if end and int(end) < time.time():
+        return "reason=certificate-expired"
+    return "" if "".join(shown.split()) in "".join(ours.split()) else "reason=another-certificate"
 
 
 _AT_PORTS = {"http": _http, "tcp": _tcp, "tls": _tls}

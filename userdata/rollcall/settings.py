@@ -123,6 +123,16 @@ class Join:
         return ""
 
     @property
+    def tls_secret(self) -> str:
+        """The name of the secret with a key and certificate that visitors trust; empty if there is none (rollcall.certificates)."""
+        return ""
+
+    @property
+    def certificate_word(self) -> str:
+        """A word that changes when the program has another certificate."""
+        return ""
+
+    @property
     def api_shares(self) -> int:
         """How many record sets share what the provider's API allows to all machines of the stack."""
         return 1
@@ -152,7 +162,8 @@ class SiteJoin(Join):
     """The machine's public address in the A records of `host`; with `ipv6` one of each family.
 
     `labels` is how many labels of `host` are before the zone's name. `floor` is how many machines stay in the A records even if they are
-    unhealthy; `floor6` is the same for the AAAA records.
+    unhealthy; `floor6` is the same for the AAAA records. `tls` names the secret with a certificate that visitors trust
+    (rollcall.acme_client.Bundle), and `certificate` is a word that changes with it.
     """
 
     host: str
@@ -160,6 +171,16 @@ class SiteJoin(Join):
     labels: int
     floor: int
     floor6: int
+    tls: str
+    certificate: str
+
+    @property
+    def tls_secret(self) -> str:
+        return self.tls
+
+    @property
+    def certificate_word(self) -> str:
+        return self.certificate
 
     @property
     def domain(self) -> str:
@@ -179,14 +200,15 @@ class SiteJoin(Join):
 
     @property
     def checks(self) -> tuple[str, ...]:
-        return (self.check,)
+        """The health checks. With TLS, a machine is healthy only if nginx has the site's certificate too."""
+        return (self.check, f"tls:443:{self.host}") if self.tls or self.origin_secret else (self.check,)
 
     @property
     def floors(self) -> dict[str, int]:
         return {"A": self.floor, "AAAA": self.floor6}
 
     def without_floors(self: _S) -> _S:
-        return replace(self, floor=1, floor6=1)  # type: ignore[type-var]
+        return replace(self, floor=1, floor6=1, certificate="")  # type: ignore[type-var]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,11 +303,8 @@ class CloudflareJoin(SiteJoin):
     labels: int = 1
     floor: int = 1
     floor6: int = 1
-
-    @property
-    def checks(self) -> tuple[str, ...]:
-        """The health checks. With TLS to the edge, a machine is healthy only if nginx has the site's certificate too."""
-        return (self.check, f"tls:443:{self.host}") if self.origin else (self.check,)
+    tls: str = ""
+    certificate: str = ""
 
     @property
     def cached_s(self) -> float:
@@ -308,7 +327,7 @@ class CloudflareJoin(SiteJoin):
         return self.sites
 
     def without_floors(self) -> CloudflareJoin:
-        return replace(self, floor=1, floor6=1, sites=1)
+        return replace(self, floor=1, floor6=1, sites=1, certificate="")
 
     @property
     def visited_as(self) -> tuple[str, ...]:
@@ -347,6 +366,8 @@ class Rfc2136SiteJoin(SiteJoin):
     labels: int = 1
     floor: int = 1
     floor6: int = 1
+    tls: str = ""
+    certificate: str = ""
 
     @property
     def zone(self) -> str:

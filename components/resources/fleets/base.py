@@ -148,7 +148,7 @@ class Fleet(pulumi.ComponentResource):
 
     def ingress_rules(self) -> list[firewall.IngressRule]:
         """Return the ports that others may reach: those of what the fleet joins, and SSH where it is configured."""
-        served = [each.ingress for each in self.args.memberships]
+        served = [rule for each in self.args.memberships for rule in (each.ingress, *each.more)]
         return firewall.ingress_rules(served, self.settings.ssh.sources if self.settings.ssh else ())
 
     def identity(self, index: int, deregistration: Deregistration) -> dict[str, pulumi.Input[str]]:

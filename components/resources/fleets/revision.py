@@ -76,6 +76,13 @@ PARTS = (
         # Machines that change in place are replaced for other workloads, and not for another release of one.
         values=lambda fleet: [name if fleet.in_place else f"{name} {digest}" for name, digest in fleet.digests.items()],
     ),
+    # A Triton machine has the modules for certificates in its user-script only if it needs them.
+    Part(
+        key="certificates",
+        name="its certificates",
+        values=lambda fleet: ["certificates"] if fleet.secured and fleet.cloud == "joyent" else [],
+        shown=True,
+    ),
     # The cloud adds and removes zones.
     Part(key="subnet", name="its subnet", values=None, tagged=False, ignored=("subnetId",)),
     # A stopped instance has no public address, which the provider reads as an input.

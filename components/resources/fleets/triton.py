@@ -21,7 +21,7 @@ class JoyentFleet(Fleet):
     """
 
     def agent_release(self) -> Release:
-        return userdata.carried_release(self.settings.in_place)
+        return userdata.carried_release(self.settings.in_place, self.settings.secured)
 
     def make(self) -> None:
         datacenter = self.settings.region
@@ -50,7 +50,7 @@ class JoyentFleet(Fleet):
                         **self.machine_settings(index, deregistration),
                     },
                     secret_metadata=self.secrets(),
-                    userdata=userdata.build(tuple(self.args.workloads), self.settings.in_place),
+                    userdata=userdata.build(tuple(self.args.workloads), self.settings.in_place, self.settings.secured),
                     datacenter=datacenter,
                     # A machine that was adopted before the stack was renamed is replaced: the new machine cannot adopt it again.
                     adopt=None if f"{self.name}-{index}" in self.args.renamed else self.settings.adopt.get(index),

@@ -220,3 +220,22 @@ def test_a_reload_that_failed_is_tried_again_and_nginx_keeps_a_file_that_it_took
 def test_a_machine_without_nginx_says_so_and_goes_on(place: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edge, "CONFIG", place.config / "no" / "such" / "place")
     assert edge.refresh() is False and place.reloads == 0
+
+
+def test_a_site_with_a_certificate_redirects_its_own_name_and_not_the_health_check(place: Edge, origins: Path) -> None:
+    assert edge.refresh(lambda: [Origin(("www.example.org",), f"until=1\n{PEM}", redirects=True)]) is True
+    text = (origins / "www.example.org.conf").read_text()
+    plain, secured = text.split("server {")[1:]
+    assert (
+        "listen 80;" in plain
+        and "server_name www.example.org;" in plain
+        and "return 301 https://$host$request_uri;" in plain
+    )
+    assert "listen 443 ssl default_server;" in secured and "return" not in secured
+    assert "default_server" not in plain, "a request for an address gets the site"
+
+
+def test_ranges_that_cannot_be_read_do_not_keep_a_certificate_away(place: Edge, origins: Path) -> None:
+    place.publishes(b"<html>", 503)
+    assert edge.refresh(lambda: [closed()]) is False, "so it is tried again soon"
+    assert (origins / "www.example.org.pem").read_text() == PEM and place.reloads == 1

@@ -8,13 +8,14 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from localcloud.network.http import listen
-from rollcall import health
+from rollcall import edge, health
 from rollcall.errors import FatalError
 from rollcall.health import Health, check_of
 from tests.unit.agent.fakes import Scripted
@@ -115,6 +116,15 @@ class TestTls:
         self._context(tmp_path / "shop.example.org.pem", "shop.example.org")
         check = f"tls:{port}:shop.example.org"
         assert check_of(check)() == f"{check} reason=another-certificate"
+
+    @pytest.mark.parametrize(("seconds", "reason"), [(60, ""), (-1, "reason=certificate-expired")])
+    def test_a_certificate_that_visitors_trust_must_not_have_expired(
+        self, port: int, seconds: int, reason: str
+    ) -> None:
+        pem = edge.ORIGINS / "www.example.org.pem"
+        pem.write_text(f"until={int(time.time()) + seconds}\n{pem.read_text()}")
+        check = f"tls:{port}:www.example.org"
+        assert check_of(check)() == (f"{check} {reason}" if reason else "")
 
     def test_a_site_without_a_certificate_yet_is_unhealthy(self, port: int) -> None:
         assert "FileNotFoundError" in str(check_of(f"tls:{port}:shop.example.org")())

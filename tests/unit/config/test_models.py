@@ -320,5 +320,11 @@ def test_the_manual_names_every_key() -> None:
         IncarnationSettings,
         HealthSettings,
     )
-    names = {camel(item.name) for kind in kinds for item in fields(kind)} - {"name", "label", "health", "digests"}
+    names = {camel(item.name) for kind in kinds for item in fields(kind)} - {
+        "name",
+        "label",
+        "health",
+        "digests",
+        "secured",
+    }
     assert {name for name in names if f"`{name}`" not in manual} == set()
