@@ -240,7 +240,7 @@ def test_groups_belong_to_the_vpc_and_are_at_most_five(cloud: Cloud, ec2: Any, v
         ec2.create_security_group(GroupName=f"g{number}", Description="one", VpcId=vpc.id)["GroupId"]
         for number in range(6)
     ]
-    request = {"SubnetId": vpc.public[0]}
+    request: dict[str, Any] = {"SubnetId": vpc.public[0]}
     assert code_of(ec2.create_network_interface, **request, Groups=groups) == "SecurityGroupsPerInterfaceLimitExceeded"
     (instance,) = cloud.run(SecurityGroupIds=groups[:5], **request)
     change = {"InstanceId": instance, "Groups": groups}
