@@ -148,7 +148,7 @@ def failed(fleet: str, failures: Sequence[Failure]) -> Iterator[str]:
         yield f"{fleet}: {_failure(each)}"
 
 
-def held_failed(fleet: str, failures: Sequence[Failure]) -> str:
+def failed_on_hold(fleet: str, failures: Sequence[Failure]) -> str:
     """Say which machines on hold failed with the release that the fleet has. Empty if none did."""
     if not failures:
         return ""

@@ -236,7 +236,7 @@ def _completed(rollout: RollOut, record: Record, seen: Observation, ids: frozens
     if record.state is not State.DONE:
         return rollout, (_gates(seen.machines, changed(record, State.DONE)),)
     failures = _failures([each for each in seen.machines if each.on_hold], record)
-    return rollout, (End(Outcome.DONE, record, messages.held_failed(rollout.fleet, failures)),)
+    return rollout, (End(Outcome.DONE, record, messages.failed_on_hold(rollout.fleet, failures)),)
 
 
 def _gates(machines: Iterable[FleetMachine], record: Record) -> SetSettings:

@@ -177,10 +177,10 @@ def test_what_triton_machines_name_or_run_stays(cloud: Cloud, monkeypatch: pytes
         cloud.client("s3").put_object(Bucket=BUCKET, Key=key_of(digest), Body=b"")
     live = {"rollcall-wanted-shop": f"{wanted} rollout=0123abcd drain=yes healthy=10 deadline=300"}
     there = Triton(live, {"www": carried}, runs)
-    asked: list[tuple[str, str]] = []
+    requested: list[tuple[str, str]] = []
 
     def view_of(name: str, datacenter: str, config: Mapping[str, str]) -> Triton:
-        asked.append((name, datacenter))
+        requested.append((name, datacenter))
         assert "rollcall:joyent" in config
         return there
 
@@ -188,7 +188,7 @@ def test_what_triton_machines_name_or_run_stays(cloud: Cloud, monkeypatch: pytes
     history = {"shop": [key_of(each) for each in (newest[0], wanted, carried, runs, old)]}
     news = {**props(key_of(newest[1])), "stack": "prod", "datacenters": ["", "us-east-1"]}
     state = provider.update("", {**props(key_of(newest[0])), "history": history}, news).outs or {}
-    assert asked == [("joyent", ""), ("joyent", "us-east-1")]
+    assert requested == [("joyent", ""), ("joyent", "us-east-1")]
     assert keys(cloud) == {key_of(each) for each in (wanted, carried, runs, *newest)}
     assert key_of(old) not in state["history"]["shop"]
     # Nothing is deleted while a data centre does not answer.

@@ -323,14 +323,14 @@ def test_a_machine_with_another_release_is_corrected_while_a_canary_waits(stack:
 
 def test_a_machine_on_hold_that_failed_is_a_difference_until_it_has_the_release(stack: Stack, cloud: Cloud) -> None:
     stack.up({"www": A})
-    held = cloud.fleet.machines[2]
-    held.live[HOLD], held.broken = "2026-11-30T19:00:00Z disk", {B}
+    on_hold = cloud.fleet.machines[2]
+    on_hold.live[HOLD], on_hold.broken = "2026-11-30T19:00:00Z disk", {B}
     assert stack.up({"www": B})
     cloud.fleet.tick(200)
     assert [set(each.runs.values()) for each in cloud.fleet.machines] == [{B}, {B}, {A}, {B}]
     assert stack.preview({"www": B})[0] and stack.state is not None
     assert "web-2 (i-0002) failed at checking of www 626262" in stack.state["differing"][0]
-    held.broken = set()
+    on_hold.broken = set()
     assert stack.up({"www": B})
     cloud.fleet.tick(200)
     assert cloud.fleet.running() == {B}

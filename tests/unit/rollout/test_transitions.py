@@ -303,19 +303,19 @@ class TestOutcomes:
         _, actions = step(machine(0, X), machine(1), policy=Policy(canary=1))
         assert given(actions) == {"i-0": B}
 
-    @pytest.mark.parametrize(("failed", "said"), [(FAILED, "web-0 (i-0) failed at "), ("done", "")])
-    def test_a_machine_on_hold_that_failed_is_named_and_moves_no_other(self, failed: str, said: str) -> None:
+    @pytest.mark.parametrize(("failed", "message"), [(FAILED, "web-0 (i-0) failed at "), ("done", "")])
+    def test_a_machine_on_hold_that_failed_is_named_and_moves_no_other(self, failed: str, message: str) -> None:
         record = replace(RECORD, state=State.DONE)
-        held = machine(0, B, record=record, hold=True, step=failed, runs=A, rollout=RUN)
-        _, actions = step(held, machine(1, B, record=record), record=record)
+        on_hold = machine(0, B, record=record, hold=True, step=failed, runs=A, rollout=RUN)
+        _, actions = step(on_hold, machine(1, B, record=record), record=record)
         (end,) = actions
         assert isinstance(end, End) and end.outcome is Outcome.DONE
-        assert said in end.message and bool(said) == bool(end.message)
+        assert message in end.message and bool(message) == bool(end.message)
 
     def test_another_run_tries_a_machine_on_hold_again(self) -> None:
         record = replace(RECORD, state=State.DONE)
-        held = machine(0, B, record=record, hold=True, step=FAILED, runs=A)
-        _, actions = step(held, machine(1, B, record=record), record=record)
+        on_hold = machine(0, B, record=record, hold=True, step=FAILED, runs=A)
+        _, actions = step(on_hold, machine(1, B, record=record), record=record)
         assert given(actions) == {"i-0": B}
 
     def test_a_promoted_canary_goes_on(self) -> None:

@@ -77,7 +77,7 @@ class World:
         return [{"type": fleet_releases.RELEASE, "outputs": each.state} for each in self.stacks.values()], {}
 
     @contextmanager
-    def asked(self) -> Iterator[None]:
+    def simulated(self) -> Iterator[None]:
         """Let the provider and the commands ask this world."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ReleaseProvider, "_registries", lambda _, props: self.registries(props))
@@ -122,7 +122,7 @@ def test_their_batches_are_never_at_the_same_time(
     counts: tuple[int, int], batch: str, runs: list[tuple[tuple[str, ...], int | None]]
 ) -> None:
     world = World(counts)
-    with world.asked():
+    with world.simulated():
         world.up("a")
         for words, killed_after in runs:
             world.run(words, killed_after, batch)
@@ -134,7 +134,7 @@ def test_their_batches_are_never_at_the_same_time(
 @pytest.mark.parametrize(("rolls", "goes_back"), [("web", "api"), ("api", "web")])
 def test_a_rollback_waits_for_a_batch_of_the_other_fleet_at_another_cloud(rolls: str, goes_back: str) -> None:
     world = World((2, 2))
-    with world.asked():
+    with world.simulated():
         world.up("a")
         world.up("b")
         world.left = 20
