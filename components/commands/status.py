@@ -21,6 +21,7 @@ from typing import Any
 
 from components.aws import api_errors
 from components.commands import census, fleet_releases
+from components.commands.certificates import CertificateStatus, certificates_of
 from components.commands.fleet_releases import MachineRelease
 from components.compute.base import releases_in
 from components.compute.locations import Location
@@ -305,7 +306,9 @@ def roll_call_props(name: str, machines: Sequence[census.StateMachine], state: S
     return {**props, "members": [*props["members"], *(each.as_inputs() for each in more)], "former_stacks": former}
 
 
-def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
+def shown(
+    fleets: Sequence[FleetStatus], lost: Sequence[str] = (), certificates: Sequence[CertificateStatus] = ()
+) -> str:
     """Return the same for people, differences first. `lost` are tokens that are in no state."""
     lines = [
         f"  {fleet.fleet}: {key.replace('_', ' ')}: {text}"
@@ -313,12 +316,13 @@ def shown(fleets: Sequence[FleetStatus], lost: Sequence[str] = ()) -> str:
         for key, listed in fleet.differences.items()
         for text in listed
     ]
-    lines += [f"  {line}" for line in lost]
+    lines += [f"  {line}" for line in (*lost, *(each.fault for each in certificates if each.fault))]
     if not fleets and not lost:
         return "Nothing is deployed: the stack's state has no fleet."
     lines = ["Differences", *lines, ""] if lines else ["In step: state, clouds and DNS say the same.", ""]
     notes = list(dict.fromkeys(f"  {each}" for fleet in fleets for each in fleet.notes))
     lines += ["Name servers", *notes, ""] if notes else []
+    lines += ["Certificates", *(f"  {each}" for each in certificates), ""] if certificates else []
     on_hold = [
         f"  {each.name} ({each.instance}): {each.hold}" for fleet in fleets for each in fleet.machines if each.hold
     ]
@@ -404,18 +408,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A region that cannot be asked is not a difference: its machines are not known.
     try:
         stack = exported(chosen.stack)
-        fleets, lost = compare(*stack), lost_tokens_of(*stack)
+        fleets, lost, certificates = compare(*stack), lost_tokens_of(*stack), certificates_of(*stack)
     except (StatusError, ConfigurationError, RollcallError, CloudApiError) as fault:
         print(escaped_lines(f"rollcall status: {fault}"), file=sys.stderr)
         return 2
     except api_errors.failures() as failed:
         print(escaped_lines(f"rollcall status: {api_errors.message_of(failed)}"), file=sys.stderr)
         return 2
-    in_step = all(each.in_step for each in fleets) and not lost
+    in_step = all(each.in_step for each in fleets) and not lost and not any(each.fault for each in certificates)
     if chosen.json:
-        print(json.dumps({"in_step": in_step, "fleets": [asdict(each) for each in fleets], "lost_tokens": lost}))
+        listed = {"fleets": [asdict(each) for each in fleets], "certificates": [asdict(each) for each in certificates]}
+        print(json.dumps({"in_step": in_step, **listed, "lost_tokens": lost}))
     else:
-        print(shown(fleets, lost))
+        print(shown(fleets, lost, certificates))
     return 0 if in_step else 1
 
 

@@ -216,7 +216,7 @@ def _bundle(props: Mapping[str, Any]) -> Bundle:
 
 
 def _outputs(bundle: Bundle) -> dict[str, Any]:
-    return {"bundle": text_of(bundle), "word": word_of(bundle), "until": bundle.until}
+    return {"bundle": text_of(bundle), "word": word_of(bundle), "since": bundle.since, "until": bundle.until}
 
 
 def _with_chain(bundle: Bundle, chain: str, host: str) -> Bundle:
@@ -270,7 +270,7 @@ class Certificate(Resource, module="rollcall", name="Certificate"):  # type: ign
         props: dict[str, Any] = {
             "site": site, "host": host, "domain": domain, "directory": acme.url, "email": acme.email or "",
             "provider": challenges.provider, "zone": challenges.zone, "server": challenges.server, "renewal": "",
-            "bundle": None, "word": None, "until": None,
+            "bundle": None, "word": None, "since": None, "until": None,
         }  # fmt: skip
         secret = pulumi.ResourceOptions(additional_secret_outputs=["bundle"])
         super().__init__(CertificateProvider(), name, props, pulumi.ResourceOptions.merge(opts, secret))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from components.commands.certificates import certificates_of
 from components.dns.acme_account import Account
 from components.resources import certificate
 from components.resources.certificate import CertificateError, CertificateProvider, renewal
@@ -180,6 +181,30 @@ def test_a_successor_revokes_it_as_compromised_and_a_removal_as_given_up(acme: A
         Account(acme.url, old.account, acme.trust).download("/certZ/1")
     CertificateProvider().delete("id", second)
     assert '"Reason": 5' in acme.status(serial(second)) and acme.texts().list() == []
+
+
+# how long after the issue, in parts of the validity, and the fault
+STATUS = [
+    (0.0, ""),
+    (0.89, ""),
+    (0.91, f"the certificate of {HOST} ends at "),
+    (1.01, f"the certificate of {HOST} expired at "),
+]
+
+
+@pytest.mark.parametrize(("age", "fault"), STATUS)
+def test_status_says_when_it_ends_and_what_is_wrong(acme: Acme, age: float, fault: str) -> None:
+    outs = created(acme)
+    resource = {"type": "pulumi-python:dynamic/rollcall:Certificate", "outputs": outs}
+    now = outs["since"] + age * (outs["until"] - outs["since"])
+    (found,) = certificates_of([resource, {"type": "other"}], {}, now)
+    assert found.host == HOST and found.ends.endswith("+00:00")
+    assert found.fault.startswith(fault) and bool(found.fault) is bool(fault)
+    # A machine has renewed it since.
+    pointer = pointers(acme.texts().list())[-1]
+    acme.texts().add(replace(pointer, path="/certZ/9", until=outs["until"] + 60 * 86400).text)
+    (renewed,) = certificates_of([resource], {}, now)
+    assert renewed.fault == "" and renewed.ends > found.ends
 
 
 @dataclass
