@@ -91,8 +91,8 @@ class ControlServer:
         }
 
     def _acme(self, request: dict[str, Any]) -> str:
-        if "path" in request:
-            return self._daemon.acme_status(request["path"])
+        if "page" in request:
+            return self._daemon.acme_status(request["page"])
         return self._daemon.have_acme(**{key: request[key] for key in ("validity",) if key in request})
 
     def start(self) -> None:

@@ -25,7 +25,7 @@ from tests.integration.log_inspection import config_file
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 # Long enough for an `up` on a busy computer. A machine renews after two thirds.
-VALIDITY_S = 360
+VALIDITY_S = 300
 CONFIG = """\
 config:
   aws:region: us-west-2
@@ -48,7 +48,7 @@ class Secured(InStep):
     def visit(self, address: str, url: str = f"https://{HOST}/") -> tuple[str, str]:
         """Return the status that a visitor gets at one machine, and its id or the Location. Only the ACME server's root is trusted."""
         root = self.sandbox.state / "acme-root.pem"
-        root.write_text(self.sandbox.ask("acme", path="/roots/0"))
+        root.write_text(self.sandbox.ask("acme", page="/roots/0"))
         words = ["curl", "-s", "-o", "/dev/null", "--max-time", "10", "--cacert", str(root)]
         words += ["--interface", NETWORKS["aws"].visitor]
         words += ["--resolve", f"{HOST}:443:{address}", "--resolve", f"{HOST}:80:{address}"]
@@ -68,7 +68,7 @@ class Secured(InStep):
         return [each for each in self.machines("web-") if each["state"] == "running"]
 
     def status_at_ca(self, serial: str) -> str:
-        return str(self.sandbox.ask("acme", path=f"/cert-status-by-serial/{serial.lstrip('0').lower()}"))
+        return str(self.sandbox.ask("acme", page=f"/cert-status-by-serial/{serial.lstrip('0').lower()}"))
 
 
 @pytest.fixture(scope="module")

@@ -103,14 +103,18 @@ class TestRelease:
         assert contents(userdata.release().tar) == {each: (userdata.HOME / each).read_bytes() for each in SHIPPED}
 
     def test_a_user_script_holds_every_source_and_no_other(self) -> None:
-        found = contents(userdata.carried_release().tar)
+        found = contents(userdata.carried_release(certificates=True).tar)
         assert found.keys() == {*SHIPPED}
         for name, data in found.items():
             assert data == (userdata.HOME / name).read_bytes() or name.endswith(".py")
 
-    def test_a_machine_without_releases_in_place_lacks_only_their_modules_and_runs(self, tmp_path: Path) -> None:
-        found = contents(userdata.carried_release(in_place=False).tar)
+    @pytest.mark.parametrize("certificates", [False, True])
+    def test_a_machine_lacks_only_the_modules_that_it_does_not_need_and_runs(
+        self, tmp_path: Path, certificates: bool
+    ) -> None:
+        found = contents(userdata.carried_release(in_place=False, certificates=certificates).tar)
         absent = {"rollcall/releasing.py", "rollcall/release_transitions.py"}
+        absent |= set() if certificates else {"rollcall/acme_client.py", "rollcall/certificates.py"}
         assert found.keys() == {*SHIPPED} - absent
         for name, data in found.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -333,6 +337,8 @@ class TestTriton:
         with capsys.disabled():
             print(f"\nuser-script: {len(json.dumps(userdata.build()))} bytes as JSON of {LARGEST_BODY}")
         assert userdata.triton_fault(LARGEST_BODY, userdata.settings_room()) == ""
+        room = userdata.workload_room(LARGEST_BODY, userdata.settings_room(), in_place=False)
+        assert userdata.certificates_size(0) == 0 and userdata.certificates_size(1) <= room, "one site with tls fits"
 
     def test_more_than_it_takes_is_a_fault_with_its_numbers(self, copied: Path) -> None:
         (copied / "workloads" / "noise").write_bytes(os.urandom(30_000))
