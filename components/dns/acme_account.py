@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from rollcall.acme_client import Bundle, Client
 
 # RFC 5280 section 5.3.1
@@ -22,11 +20,6 @@ def new_key() -> str:
 def text_of(bundle: Bundle) -> str:
     """Return a bundle as machines get it. `Bundle.parse` reads it."""
     return f"acme {bundle.directory} {bundle.since} {bundle.until}\n{bundle.key}{bundle.account}{bundle.chain}"
-
-
-def word_of(bundle: Bundle) -> str:
-    """Return a word that changes with the certificate. The certificate is public."""
-    return hashlib.sha256(bundle.chain.encode()).hexdigest()[:8]
 
 
 class Account(Client):

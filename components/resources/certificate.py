@@ -20,7 +20,7 @@ import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider, UpdateResult
 
 from components.config.models import AcmeSettings
-from components.dns.acme_account import CESSATION, KEY_COMPROMISE, Account, new_key, text_of, word_of
+from components.dns.acme_account import CESSATION, KEY_COMPROMISE, Account, new_key, text_of
 from components.dns.cloudflare_access import CLOUDFLARE_KEYS, cloudflare_token, cloudflare_url
 from components.dns.rfc2136 import TSIG_KEY, store_of, tsig_key
 from components.joyent.engine import Engine
@@ -216,7 +216,7 @@ def _bundle(props: Mapping[str, Any]) -> Bundle:
 
 
 def _outputs(bundle: Bundle) -> dict[str, Any]:
-    return {"bundle": text_of(bundle), "word": word_of(bundle), "since": bundle.since, "until": bundle.until}
+    return {"bundle": text_of(bundle), "word": bundle.word, "since": bundle.since, "until": bundle.until}
 
 
 def _with_chain(bundle: Bundle, chain: str, host: str) -> Bundle:

@@ -11,7 +11,19 @@ import pytest
 from cryptography import x509
 
 from components.dns.acme_account import KEY_COMPROMISE, Account, new_key, text_of
-from rollcall.acme_client import Bundle, Client, Pointer, Rfc2136Texts, checked, key_hash, pointers, publish
+from rollcall import acme_client
+from rollcall.acme_client import (
+    Bundle,
+    Client,
+    CloudflareTexts,
+    Pointer,
+    Rfc2136Texts,
+    checked,
+    key_hash,
+    pointers,
+    publish,
+)
+from rollcall.cloudflare import CloudflareStore
 from rollcall.errors import FatalError, TransientError
 from tests.cloud.acme_server import HOST, Acme, acme_server
 from tests.cloud.cloudflare_server import OPERATOR
@@ -149,7 +161,7 @@ def test_the_reason_is_what_the_ca_says(
 
 def test_a_host_that_the_ca_refuses_is_named_with_its_reason(acme: Acme, client: Account) -> None:
     with pytest.raises(
-        FatalError, match=r"reason=refused .* code=rejectedIdentifier message=.*refused.scalability.expert"
+        FatalError, match=r"reason=refused .* code=rejectedIdentifier said=.*refused.scalability.expert"
     ):
         issued(acme, client, new_key(), "refused.scalability.expert")
 
@@ -158,7 +170,7 @@ def test_a_challenge_that_no_name_server_shows_is_not_answered(
     acme: Acme, client: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The CA would count a failed validation, and it allows few of them."""
-    monkeypatch.setenv("ROLLCALL_ACME_VISIBLE", "1")
+    monkeypatch.setattr(acme_client, "VISIBLE_WITHIN_S", 1.0)
     host = "late.scalability.expert"
     with pytest.raises(TransientError, match=f"reason=challenge-not-visible name=_acme-challenge.{host}"):
         client.issue(new_key(), host, acme.texts(host), lambda _: False)
@@ -168,16 +180,14 @@ def test_a_challenge_that_no_name_server_shows_is_not_answered(
 def test_a_challenge_that_the_ca_does_not_find_is_a_refusal(acme: Acme, client: Account) -> None:
     host = "lost.scalability.expert"
 
-    class Nowhere:
-        def list(self) -> list[str]:
-            return []
-
+    class Nowhere(CloudflareTexts):
         def add(self, text: str) -> None: ...
 
         def remove(self, text: str) -> None: ...
 
-    with pytest.raises(FatalError, match=r"reason=challenge-failed .* message=.*TXT"):
-        client.issue(new_key(), host, Nowhere(), lambda _: True)
+    nowhere = Nowhere(CloudflareStore("no token", acme.cloudflare_url), acme.zone, host)
+    with pytest.raises(FatalError, match=r"reason=challenge-failed .* said=.*TXT"):
+        client.issue(new_key(), host, nowhere, lambda _: True)
 
 
 def test_a_pointer_replaces_older_ones_and_touches_nothing_else(acme: Acme) -> None:

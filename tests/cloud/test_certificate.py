@@ -18,7 +18,7 @@ from components.commands.certificates import certificates_of
 from components.dns.acme_account import Account
 from components.resources import certificate
 from components.resources.certificate import CertificateError, CertificateProvider, renewal
-from rollcall import certificates
+from rollcall import acme_client, certificates
 from rollcall.acme_client import Bundle, pointers
 from rollcall.certificates import RENEW_AT, TURN, Certificates, newest, pem_of
 from rollcall.errors import TransientError
@@ -128,7 +128,7 @@ def test_up_says_what_the_ca_refuses(acme: Acme) -> None:
 
 
 def test_up_says_that_a_challenge_is_not_visible(acme: Acme, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROLLCALL_ACME_VISIBLE", "1")
+    monkeypatch.setattr(acme_client, "VISIBLE_WITHIN_S", 1.0)
     acme.faults.add("dns refused")
     with pytest.raises(CertificateError, match=r"reason=challenge-not-visible .*Check the name servers of the zone"):
         created(acme)
@@ -219,6 +219,7 @@ class Machine:
     bundle: str
     members: frozenset[str] = frozenset({FIRST, SECOND})
     address: str = FIRST
+    word: str = ""
     now: float = field(default_factory=time.time)
     made: Certificates = field(init=False)
 
@@ -256,7 +257,8 @@ class Machine:
         self.now = bundle.until - part * (bundle.until - bundle.since)
 
     def step(self) -> None:
-        self.made.step([CloudflareJoin(zone=self.acme.zone, host=HOST, token="t", tls=SECRET, certificate="w")])
+        word = self.word or Bundle.parse(self.bundle).word
+        self.made.step([CloudflareJoin(zone=self.acme.zone, host=HOST, token="t", tls=SECRET, certificate=word)])
 
     def until_taken(self) -> None:
         """Step as its thread does. Pebble refuses some nonces on purpose, so a try may fail."""
@@ -360,7 +362,7 @@ def test_a_pointer_of_another_key_or_to_another_certificate_changes_nothing(
     acme.texts().add(replace(own, path="/certZ/0", until=far).text)
     first.now += 2 * 3600
     first.step()
-    assert "doing=download status=404" in first.made.faults[HOST] and first.made.taken == 0
+    assert "doing=download error=ClientError" in first.made.faults[HOST] and first.made.taken == 0
     first.at(RENEW_AT - 0.001)
     first.until_taken()
     second.at(RENEW_AT - 0.001)
@@ -375,6 +377,24 @@ def test_a_key_that_was_rotated_ends_what_the_machine_renewed(acme: Acme, machin
     rotated = created(acme)["bundle"]
     first.bundle = rotated
     assert first.served == Bundle.parse(rotated)
+
+
+def test_a_store_that_still_has_the_former_one_is_asked_again_soon(
+    acme: Acme, machines: tuple[Machine, Machine]
+) -> None:
+    first, _ = machines
+    rotated = created(acme)["bundle"]
+    first.word = Bundle.parse(rotated).word
+    for _ in range(3):
+        first.step()
+        first.now += certificates.AGAIN_S
+    assert first.made.taken == 0 and first.made.faults == {}
+    first.bundle = rotated
+    first.step()
+    assert first.made.taken == 1, "so that nginx gets it"
+    first.now += certificates.AGAIN_S
+    first.step()
+    assert first.made.taken == 1
 
 
 def test_the_library_is_installed_once_it_is_needed_and_the_reason_is_shown(

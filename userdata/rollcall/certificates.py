@@ -13,7 +13,7 @@ import logging
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from rollcall.files import write_whole
 from rollcall.settings import CloudflareJoin, Join, Rfc2136SiteJoin
 
 HOME = Path("/var/lib/rollcall/certificates")
-STEP_S = 2.0
+STEP_S, AGAIN_S = 2.0, 10.0
 # Parts of the validity. With 90 days, the first machine renews after 60 days, each further one a day later, and a machine that could not
 # renew tries again after four hours: https://letsencrypt.org/docs/integration-guide/#when-to-renew
 RENEW_AT, TURN, LAST_TURN, RETRY = 1 / 3, 1 / 90, 15, 1 / 540
@@ -89,6 +89,7 @@ class Certificates:
         self._ask, self._install, self._texts = ask or answers(), install or _install, texts or texts_of
         self._client = client
         self._due: dict[str, Due] = {}
+        self._behind: set[str] = set()
         self.faults: dict[str, str] = {}
         self.taken = 0
 
@@ -119,8 +120,17 @@ class Certificates:
 
     def _step(self, join: Join, due: Due) -> None:
         host = join.name
-        bundle = newest(Bundle.parse(self._cloud.secret(join.tls_secret)), host, self._home)
-        validity, now = bundle.until - bundle.since, self._now()
+        given, now = Bundle.parse(self._cloud.secret(join.tls_secret)), self._now()
+        if join.certificate_word not in ("", given.word):
+            # The store still returns the former one. Nginx must get the present one as soon as it is there.
+            self._behind.add(host)
+            self._due[host] = replace(due, check=now + AGAIN_S, word=join.certificate_word)
+            return
+        if host in self._behind:
+            self._behind.remove(host)
+            self.taken += 1
+        bundle = newest(given, host, self._home)
+        validity = bundle.until - bundle.since
         pause = min(CHECK_S, validity * RETRY) * random.uniform(0.8, 1.2)  # noqa: S311
         self._due[host] = due = replace(due, check=now + pause, word=join.certificate_word)
         self._install()
@@ -213,8 +223,3 @@ def _install() -> None:
     if done.returncode:
         raise TransientError("reason=" + done.stderr.strip().rpartition("reason=")[2][:300])
     importlib.invalidate_caches()
-
-
-def faults_text(faults: Mapping[str, str]) -> str:
-    """Return all reasons in one line."""
-    return "; ".join(faults[each] for each in sorted(faults))
