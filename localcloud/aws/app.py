@@ -27,7 +27,7 @@ from localcloud.aws.route53 import PRESENT, Limits, Route53
 from localcloud.aws.route53.names import normalize
 from localcloud.aws.route53.records import Change
 from localcloud.aws.route53.records import RecordSet as Route53RecordSet
-from localcloud.aws.route53.store import MANNER
+from localcloud.aws.route53.store import MANNER, PrivateZones
 from localcloud.aws.s3 import S3
 from localcloud.aws.simulation import ACTION as SIMULATE
 from localcloud.aws.simulation import Simulator
@@ -116,6 +116,7 @@ class Aws(Observer, ZoneSource):
         self.sts = StsApi(self._moto, sessions, self.issuers, lambda account: self._others.get(account))
         self.s3 = S3(self.account, self._is_bucket_of_another, lambda: self._home.quotas.value(BUCKETS))
         self.route53 = Route53(clock=clock, faults=faults, limits=route53_limits)
+        self.route53.store.has_vpc = lambda region, vpc: region in self.regions and self.regions[region].has_vpc(vpc)
         self.app: WSGIApp = self._serve
         if faults is not None:
             self.app = faults.middleware(_service, self._serve, _throttled)
@@ -174,6 +175,15 @@ class Aws(Observer, ZoneSource):
                     region.store, ((one, addresses[0]) for one, addresses in region.power.on_the_wire())
                 )
             ]
+    def vpc_at(self, address: str) -> str:
+        """Return the id of the VPC with the machine that has this address now; empty if there is none."""
+        with self._lock:
+            here = (region.power.at(address) for region in self.regions.values())
+            return next((str(each.nics[0].subnet.vpc_id) for each in here if each is not None), "")
+
+    def in_vpc(self, vpc: str) -> ZoneSource:
+        """Return the private zones that a VPC finds."""
+        return PrivateZones(self.route53.store, vpc)
 
     # Observer; a region knows its own machines only.
 

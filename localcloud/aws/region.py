@@ -64,6 +64,9 @@ class Region:
         self.ssm = SsmApi(self.moto)
         self.imds = imds.Imds(store=backend, power=self.power, sessions=sessions, region=name, lock=lock, clock=clock)
 
+    def has_vpc(self, vpc: str) -> bool:
+        return vpc in self.store.vpcs
+
     def instances(self) -> list[Any]:
         """moto's, terminated ones too."""
         return list(self.moto.ec2.all_instances())

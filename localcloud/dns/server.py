@@ -74,8 +74,8 @@ class Authority:
         """Whether an answer may take its time, because of a fault."""
         return bool(self._faults and self._faults.active())
 
-    def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
-        """Return the reply to a query; None if a fault drops it, or it is not a query."""
+    def answer(self, wire: bytes, *, over_tcp: bool = False, client: str = "") -> bytes | None:
+        """Return the reply to a query; None if a fault drops it, or it is not a query. `client` is the address that asks."""
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:
@@ -374,7 +374,7 @@ class Listener:
 
     def _reply(self, made: socket.socket, wire: bytes, client: tuple[str, int]) -> None:
         try:
-            reply = self._authority.answer(wire)
+            reply = self._authority.answer(wire, client=client[0])
         except Exception:  # noqa: BLE001 - other queries are answered all the same
             _log.exception("no answer to a query")
             return
@@ -385,16 +385,16 @@ class Listener:
     def _serve_tcp(self, made: socket.socket) -> None:
         while not self._ended.is_set():
             with contextlib.suppress(TimeoutError, ConnectionError):
-                connection, _ = made.accept()
-                threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+                connection, client = made.accept()
+                threading.Thread(target=self._converse, args=(connection, client[0]), daemon=True).start()
 
-    def _converse(self, connection: socket.socket) -> None:
+    def _converse(self, connection: socket.socket, client: str) -> None:
         """RFC 7766: several queries on one connection, each with its length in front."""
         with connection, contextlib.suppress(OSError, EOFError):
             connection.settimeout(10)
             while True:
                 (length,) = struct.unpack("!H", _exactly(connection, 2))
-                reply = self._authority.answer(_exactly(connection, length), over_tcp=True)
+                reply = self._authority.answer(_exactly(connection, length), over_tcp=True, client=client)
                 if reply is None:
                     return
                 connection.sendall(struct.pack("!H", len(reply)) + reply)

@@ -29,6 +29,7 @@ from localcloud import engine
 from localcloud.aws.catalogue import HOME
 from localcloud.dns.secondary import Relay, Secondaries
 from localcloud.dns.server import Authority, Listener, Resolver, bound_pair
+from localcloud.dns.vpc import VpcResolvers
 from localcloud.machines.compute import Hypervisor, InstantHypervisor
 from localcloud.network import pebble
 from localcloud.network.ca import Authority as CertificateAuthority
@@ -287,7 +288,9 @@ class Daemon:
         if self.options.machines:
             wild = ("*.amazonaws.com", "*.debian.org", *(f"*.{each}" for each in CLOUDAPI_HOSTS))
             hosts = dict.fromkeys(("api.cloudflare.com", *wild), gateways[0])
-            self._resolver = resolver = Resolver(sources, servers, hosts, self.faults)
+            self._resolver = resolver = VpcResolvers(
+                sources, servers, hosts, self.faults, self.aws.vpc_at, self.aws.in_vpc
+            )
             pairs = [self.namespace.run(functools.partial(bound_pair, each, 53)) for each in gateways]
             self._listen_dns(resolver, [each[0] for each in pairs], [each[1] for each in pairs])
             for where in addresses:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -310,21 +309,9 @@ class TestWhatIsNotEmulated:
             ("ListTrafficPolicies", lab.api.list_traffic_policies),
             ("ListQueryLoggingConfigs", lab.api.list_query_logging_configs),
             ("GetDNSSEC", lambda: lab.api.get_dnssec(HostedZoneId=lab.zone)),
-            ("AssociateVPCWithHostedZone", functools.partial(_associate, lab)),
         ):
             code, status, message = refusal(act)
             assert (code, status) == ("UnsupportedOperation", 400) and f"does not emulate {name}: " in message
-        code, status, message = refusal(
-            lambda: lab.api.create_hosted_zone(
-                Name="a.example", CallerReference="p", VPC={"VPCRegion": "us-west-2", "VPCId": "vpc-1"}
-            )
-        )
-        assert (code, status) == ("UnsupportedOperation", 400) and "private zones" in message
-
-
-def _associate(lab: Lab) -> Any:
-    vpc = {"VPCRegion": "us-west-2", "VPCId": "vpc-1"}
-    return lab.api.associate_vpc_with_hosted_zone(HostedZoneId=lab.zone, VPC=vpc)
 
 
 class TestNames:

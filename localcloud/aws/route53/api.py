@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element
 
 from localcloud.aws.authorization import Need
 from localcloud.aws.operations import by_path, not_emulated
@@ -102,6 +103,8 @@ class Route53:
             ("GET", "hostedzone/*"): _Route("GetHostedZone", zone, self._get_zone),
             ("POST", "hostedzone/*"): _Route("UpdateHostedZoneComment", zone, self._comment),
             ("DELETE", "hostedzone/*"): _Route("DeleteHostedZone", zone, self._delete_zone),
+            ("POST", "hostedzone/*/associatevpc"): _Route("AssociateVPCWithHostedZone", zone, self._associate),
+            ("POST", "hostedzone/*/disassociatevpc"): _Route("DisassociateVPCFromHostedZone", zone, self._disassociate),
             ("GET", "hostedzonesbyname"): _Route("ListHostedZonesByName", "", self._list_by_name),
             ("GET", "hostedzonelimit/*/MAX_RRSETS_BY_ZONE"): _Route("GetHostedZoneLimit", zone, self._zone_limit),
             ("GET", "accountlimit/*"): _Route("GetAccountLimit", "", self._account_limit),
@@ -151,21 +154,32 @@ class Route53:
         name, reference = document.text(root, "Name"), document.text(root, "CallerReference")
         if not reference:
             raise AwsError("InvalidInput", "Invalid XML ; a CallerReference is needed")
-        if document.text(root, "HostedZoneConfig/PrivateZone") == "true" or root.find("VPC") is not None:
-            raise not_emulated(call, "it has no private zones", action="CreateHostedZone of a private zone")
+        is_private = document.text(root, "HostedZoneConfig/PrivateZone") == "true"
+        vpc = _vpc_in(root) if root.find("VPC") is not None else None
+        if is_private and vpc is None:
+            raise AwsError("InvalidInput", "When you create a private hosted zone, you must also specify a VPC.")
         _normal(name)
-        zone = self.store.add_zone(name, reference, document.text(root, "HostedZoneConfig/Comment"))
+        zone = self.store.add_zone(name, reference, document.text(root, "HostedZoneConfig/Comment"), vpc)
         info = document.change_info(self.store.submitted(), self.store.clock() - 1)
         return answer(
             "CreateHostedZoneResponse",
-            [document.zone_element(zone), info, document.delegation()],
+            [document.zone_element(zone), info, document.vpc(*vpc) if vpc else document.delegation()],
             status=201,
             location=f"https://route53.amazonaws.com/{_VERSION}/hostedzone/{zone.id}",
         )
 
     def _get_zone(self, _: Call, zone_id: str) -> Reply:
         zone = self.store.zone(zone_id)
-        return answer("GetHostedZoneResponse", [document.zone_element(zone), document.delegation()])
+        more = document.vpcs(zone) if zone.private else document.delegation()
+        return answer("GetHostedZoneResponse", [document.zone_element(zone), more])
+
+    def _associate(self, call: Call, zone_id: str) -> Reply:
+        info = self.store.associate(zone_id, *_vpc_in(document.parse(call.body)))
+        return answer("AssociateVPCWithHostedZoneResponse", document.change_info(info, info.due - 1))
+
+    def _disassociate(self, call: Call, zone_id: str) -> Reply:
+        info = self.store.disassociate(zone_id, _vpc_in(document.parse(call.body))[1])
+        return answer("DisassociateVPCFromHostedZoneResponse", document.change_info(info, info.due - 1))
 
     def _comment(self, call: Call, zone_id: str) -> Reply:
         zone = self.store.zone(zone_id)
@@ -256,6 +270,14 @@ class Route53:
             raise AwsError("InvalidInput", f"Number of tags limit of {_MOST_TAGS} exceeded")
         zone.tags = tags
         return answer("ChangeTagsForResourceResponse", "")
+
+
+def _vpc_in(root: Element) -> tuple[str, str]:
+    """Return the region and the id of the VPC in a request."""
+    region, vpc = document.text(root, "VPC/VPCRegion"), document.text(root, "VPC/VPCId")
+    if not region or not vpc:
+        raise AwsError("InvalidInput", "Invalid XML ; a VPC has a VPCRegion and a VPCId")
+    return region, vpc
 
 
 def _limited(response: str, kind: str, value: int, count: int) -> Reply:

@@ -95,9 +95,17 @@ def zone_element(zone: Zone) -> str:
     comment = element("Comment", zone.comment) if zone.comment else ""
     return (
         f"<HostedZone>{element('Id', f'/hostedzone/{zone.id}')}{element('Name', f'{zone.name}.')}"
-        f"{element('CallerReference', zone.reference)}<Config>{comment}<PrivateZone>false</PrivateZone></Config>"
+        f"{element('CallerReference', zone.reference)}<Config>{comment}{element('PrivateZone', str(zone.private).lower())}</Config>"
         f"<ResourceRecordSetCount>{len(zone.sets)}</ResourceRecordSetCount></HostedZone>"
     )
+
+
+def vpcs(zone: Zone) -> str:
+    return f"<VPCs>{''.join(vpc(region, id_) for id_, region in zone.vpcs.items())}</VPCs>"
+
+
+def vpc(region: str, id_: str) -> str:
+    return f"<VPC>{element('VPCRegion', region)}{element('VPCId', id_)}</VPC>"
 
 
 def delegation() -> str:

@@ -16,6 +16,10 @@ from localcloud.dns import data
 
 # Every zone of the local account has the same four; the DNS server must answer under these names.
 NAME_SERVERS = ("ns-2048.awsdns-64.com", "ns-2049.awsdns-65.net", "ns-2050.awsdns-66.org", "ns-2051.awsdns-67.co.uk")
+# Those of a private zone: https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/hosted-zones-private.html . No server answers there.
+PRIVATE_SERVERS = ("ns-1536.awsdns-00.co.uk", "ns-0.awsdns-00.com", "ns-1024.awsdns-00.org", "ns-512.awsdns-00.net")
+# https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html (VPCs of a private hosted zone)
+_MOST_VPCS = 300
 # "Route 53 permits responses up to 4096 bytes over UDP", "appends name server (NS) records for the relevant hosted zone to the Authority
 # section" and "A or AAAA records for any target of an MX, CNAME, NS, or SRV record":
 # https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSBehavior.html . "All values in random order":
@@ -38,6 +42,12 @@ class Zone:
     view: View
     sets: dict[Key, RecordSet] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    # The regions of the VPCs that find a private zone, by their ids. A public zone has none.
+    vpcs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def private(self) -> bool:
+        return bool(self.vpcs)
 
     def ordered(self) -> list[RecordSet]:
         """As ListResourceRecordSets has them: by the labels of the name from the last one, then by type."""
@@ -58,20 +68,25 @@ class Store:
     """All zones of the account. Thread-safe. `most_zones` and `most_sets` are its quotas of zones, and of record sets of a zone.
 
     `delay` says how many seconds a change that is made now takes to propagate, `is_foreign`
-    whether another account has a zone with this id."""
+    whether another account has a zone with this id, and `has_vpc` whether the account has a VPC in a region."""
 
     def __init__(self, clock: Callable[[], float], delay: Callable[[], float]) -> None:
         self.clock = clock
         self._delay = delay
         self.most_zones, self.most_sets = _MOST_ZONES, MOST_IN_ZONE
         self.is_foreign: Callable[[str], bool] = lambda _: False
+        self.has_vpc: Callable[[str, str], bool] = lambda region, vpc: False
         self._lock = threading.RLock()
         self._zones: dict[str, Zone] = {}
         self._names: dict[str, Zone] = {}
         self._changes: dict[str, ChangeInfo] = {}
 
-    def add_zone(self, name: str, reference: str = "", comment: str = "") -> Zone:
-        """Raises AwsError for a used reference (whether or not the name differs) and over the account's quota."""
+    def add_zone(self, name: str, reference: str = "", comment: str = "", vpc: tuple[str, str] | None = None) -> Zone:
+        """Create a zone. With a `vpc`, its region and its id, the zone is private.
+
+        Raises AwsError for a used reference (whether or not the name differs), over the account's quota, and for a VPC that has a zone of
+        this name.
+        """
         with self._lock:
             normal = normalize(name)
             if "." not in normal:
@@ -86,12 +101,52 @@ class Store:
             if len(self._zones) >= self.most_zones:
                 raise AwsError("TooManyHostedZones", "The limit of hosted zones of the account is reached")
             zone = Zone(_identifier("Z", 20), normal, reference, comment, View(normal, self.clock))
-            for each in _own_sets(normal):
+            if vpc is not None:
+                self._associate(zone, *vpc)
+            for each in _own_sets(normal, PRIVATE_SERVERS if vpc else NAME_SERVERS):
                 zone.sets[each.key] = each
             zone.view.publish(dict(zone.sets), self.clock())
             self._zones[zone.id] = zone
-            self._names.setdefault(normal, zone)
+            if not zone.private:
+                self._names.setdefault(normal, zone)
             return zone
+
+    def associate(self, zone_id: str, region: str, vpc: str) -> ChangeInfo:
+        """Raises AwsError: https://docs.aws.amazon.com/Route53/latest/APIReference/API_AssociateVPCWithHostedZone.html"""
+        with self._lock:
+            zone = self.zone(zone_id)
+            if not zone.private:
+                raise AwsError(
+                    "PublicZoneVPCAssociation", "You're trying to associate a VPC with a public hosted zone."
+                )
+            self._associate(zone, region, vpc)
+            return self._submitted("", 0.0)
+
+    def disassociate(self, zone_id: str, vpc: str) -> ChangeInfo:
+        """Raises AwsError: https://docs.aws.amazon.com/Route53/latest/APIReference/API_DisassociateVPCFromHostedZone.html"""
+        with self._lock:
+            zone = self.zone(zone_id)
+            if vpc not in zone.vpcs:
+                raise AwsError("VPCAssociationNotFound", f"The VPC {vpc} and the hosted zone are not associated.", 404)
+            if len(zone.vpcs) == 1:
+                raise AwsError(
+                    "LastVPCAssociation",
+                    "The VPC that you are trying to disassociate from the private hosted zone is the last VPC of the zone.",
+                )
+            del zone.vpcs[vpc]
+            return self._submitted("", 0.0)
+
+    def _associate(self, zone: Zone, region: str, vpc: str) -> None:
+        if not self.has_vpc(region, vpc):
+            raise AwsError("InvalidVPCId", f"The VPC: {vpc} you provided is not authorized to make the association.")
+        if any(each.name == zone.name and vpc in each.vpcs for each in self._zones.values()):
+            raise AwsError(
+                "ConflictingDomainExists",
+                f"The VPC {vpc} in region {region} has already been associated with the hosted zone of the same domain {zone.name}.",
+            )
+        if len(zone.vpcs) >= _MOST_VPCS:
+            raise AwsError("LimitsExceeded", f"A private hosted zone has {_MOST_VPCS} VPCs at most.")
+        zone.vpcs[vpc] = region
 
     def remove_zone(self, zone_id: str) -> ChangeInfo:
         with self._lock:
@@ -104,7 +159,8 @@ class Store:
             del self._zones[zone.id]
             self._names = {}
             for each in self._zones.values():
-                self._names.setdefault(each.name, each)
+                if not each.private:
+                    self._names.setdefault(each.name, each)
             return self._submitted("", 0.0)
 
     def zone(self, zone_id: str) -> Zone:
@@ -163,6 +219,18 @@ class Store:
             found = self._names.get(from_presentation(zone))
         return found.view.lookup(name) if found is not None else None
 
+    def private_zones(self, vpc: str) -> tuple[str, ...]:
+        """Return the names of the private zones that a VPC finds."""
+        with self._lock:
+            return tuple(presentation(each.name) for each in self._zones.values() if vpc in each.vpcs)
+
+    def private_lookup(self, vpc: str, zone: str, name: str) -> tuple[data.RecordSet, ...] | None:
+        """Return what a VPC finds at a name of a private zone."""
+        with self._lock:
+            wanted = from_presentation(zone)
+            found = next((each for each in self._zones.values() if vpc in each.vpcs and each.name == wanted), None)
+        return found.view.lookup(name) if found is not None else None
+
     def _submitted(self, comment: str, delay: float) -> ChangeInfo:
         now = self.clock()
         info = ChangeInfo(_identifier("C", 20), now, now + delay, comment)
@@ -170,9 +238,9 @@ class Store:
         return info
 
 
-def _own_sets(zone: str) -> list[RecordSet]:
-    soa = f"{NAME_SERVERS[0]}. awsdns-hostmaster.amazon.com. 1 7200 900 1209600 86400"
-    servers = tuple(f"{name}." for name in NAME_SERVERS)
+def _own_sets(zone: str, names: Sequence[str] = NAME_SERVERS) -> list[RecordSet]:
+    soa = f"{names[0]}. awsdns-hostmaster.amazon.com. 1 7200 900 1209600 86400"
+    servers = tuple(f"{name}." for name in names)
     return [
         RecordSet(name=zone, type="NS", ttl=_NS_TTL, values=servers),
         RecordSet(name=zone, type="SOA", ttl=_SOA_TTL, values=(soa,)),
@@ -181,3 +249,18 @@ def _own_sets(zone: str) -> list[RecordSet]:
 
 def _identifier(first: str, length: int) -> str:
     return first + "".join(secrets.choice(_ID_ALPHABET) for _ in range(length))
+
+
+class PrivateZones(data.ZoneSource):
+    """The private zones of one VPC."""
+
+    manner = MANNER
+
+    def __init__(self, store: Store, vpc: str) -> None:
+        self._store, self._vpc = store, vpc
+
+    def zones(self) -> tuple[str, ...]:
+        return self._store.private_zones(self._vpc)
+
+    def lookup(self, zone: str, name: str) -> tuple[data.RecordSet, ...] | None:
+        return self._store.private_lookup(self._vpc, zone, name)

@@ -102,20 +102,26 @@ class Zone(Tagged):
         "name": text(replaces=True),
         "comment": text(default="Managed by Pulumi"),
         "forceDestroy": flag(default=False),
+        "vpcs": several(),
         **TAGS,
     }
 
     def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        vpcs = [self._vpc(each) for each in given.get("vpcs") or ()]
         made = self.api.client("route53").create_hosted_zone(
             Name=given["name"],
             CallerReference=f"pulumi-{time.time_ns()}-{secrets.token_hex(4)}",
             HostedZoneConfig={"Comment": given.get("comment") or ""},
+            **({"VPC": vpcs[0]} if vpcs else {}),
         )
         identity = _bare(made["HostedZone"]["Id"])
         with keeping(identity, {**self._outputs(identity, made, {}), "tags": None}):
             _wait(self.api, made.get("ChangeInfo"))
             self._retag(identity, {}, given.get("tags") or {})
-        return identity, self._outputs(identity, made, given.get("tags") or {})
+            for each in vpcs[1:]:
+                self._associate(identity, each)
+        found = _get_zone(self.api, identity) if vpcs[1:] else made
+        return identity, self._outputs(identity, found, given.get("tags") or {})
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
         found, tags = _get_zone(self.api, identity), _tags_of(self.api, identity)
@@ -124,6 +130,7 @@ class Zone(Tagged):
             "name": _name(zone["Name"]),
             "comment": (zone.get("Config") or {}).get("Comment") or "",
             "tags": tags or None,
+            "vpcs": _vpcs_of(found) or None,
         }
         return self._outputs(identity, found, tags), now
 
@@ -133,6 +140,7 @@ class Zone(Tagged):
             if (old.get("comment") or "") != (new.get("comment") or ""):
                 self.api.client("route53").update_hosted_zone_comment(Id=identity, Comment=new.get("comment") or "")
             self._retag(identity, old.get("tags") or {}, tags)
+            self._reassociate(identity, old.get("vpcs") or (), new.get("vpcs") or ())
         return self._outputs(identity, _get_zone(self.api, identity), tags)
 
     def delete(self, identity: str, state: Values) -> None:
@@ -150,7 +158,31 @@ class Zone(Tagged):
     def same(self, key: str, before: Any, after: Any) -> bool:
         if key == "name" and isinstance(before, str) and isinstance(after, str):
             return _name(before) == _name(after)
+        if key == "vpcs":
+            # It is a set, and a VPC without a region is in the provider's.
+            sets = [{tuple(self._vpc(each).values()) for each in some or ()} for some in (before, after)]
+            return sets[0] == sets[1]
         return super().same(key, before, after)
+
+    def _vpc(self, given: Values) -> dict[str, str]:
+        """Return a VPC as the API takes it. Without a region it is in the provider's."""
+        return {"VPCId": given["vpcId"], "VPCRegion": given.get("vpcRegion") or self.api.region}
+
+    def _associate(self, identity: str, vpc: Mapping[str, str]) -> None:
+        made = self.api.client("route53").associate_vpc_with_hosted_zone(HostedZoneId=identity, VPC=vpc)
+        _wait(self.api, made.get("ChangeInfo"))
+
+    def _reassociate(self, identity: str, old: Sequence[Values], new: Sequence[Values]) -> None:
+        """Add VPCs before others are removed, because a private zone keeps its last one.
+
+        https://github.com/hashicorp/terraform-provider-aws/blob/main/internal/service/route53/zone.go (resourceZoneUpdate)
+        """
+        before, after = [self._vpc(each) for each in old], [self._vpc(each) for each in new]
+        for vpc in (each for each in after if each not in before):
+            self._associate(identity, vpc)
+        for vpc in (each for each in before if each not in after):
+            made = self.api.client("route53").disassociate_vpc_from_hosted_zone(HostedZoneId=identity, VPC=vpc)
+            _wait(self.api, made.get("ChangeInfo"))
 
     def _retag(self, identity: str, old: Values, new: Values) -> None:
         changes: dict[str, Any] = {}
@@ -363,6 +395,11 @@ def _parsed(identity: str) -> dict[str, Any]:
         )
     made = {"zoneId": zone, "name": "_".join(words[:index_of_type]).removesuffix("."), "type": words[index_of_type]}
     return {**made, "setIdentifier": "_".join(words[index_of_type + 1 :]) or None}
+
+
+def _vpcs_of(found: Mapping[str, Any]) -> list[dict[str, str]]:
+    listed = found.get("VPCs") or [each for each in [found.get("VPC")] if each]
+    return [{"vpcId": each["VPCId"], "vpcRegion": each["VPCRegion"]} for each in listed]
 
 
 def get_zone(api: Any, given: Values) -> dict[str, Any]:

@@ -228,7 +228,7 @@ class BucketLifecycleConfiguration(_Companion):
     gone = ("NoSuchLifecycleConfiguration",)
     inputs = {"bucket": text(required=True, replaces=True), "rules": several(), **REGION}
     _known: ClassVar[frozenset[str]] = frozenset(
-        {"id", "status", "filter", "noncurrentVersionExpiration", "abortIncompleteMultipartUpload"}
+        {"id", "status", "filter", "expiration", "noncurrentVersionExpiration", "abortIncompleteMultipartUpload"}
     )
 
     def put(self, given: Values) -> None:
@@ -237,6 +237,7 @@ class BucketLifecycleConfiguration(_Companion):
                 "ID": each["id"],
                 "Status": each["status"],
                 "Filter": {"Prefix": (each.get("filter") or {}).get("prefix", "")},
+                **_days(each, "expiration", "days"),
                 **_days(each, "noncurrentVersionExpiration", "noncurrentDays"),
                 **_days(each, "abortIncompleteMultipartUpload", "daysAfterInitiation"),
             }
@@ -373,6 +374,7 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"id": rule["ID"], "status": rule["Status"]}
     found["filter"] = {"prefix": (rule.get("Filter") or {}).get("Prefix", "")}
     for action, days in (
+        ("Expiration", "Days"),
         ("NoncurrentVersionExpiration", "NoncurrentDays"),
         ("AbortIncompleteMultipartUpload", "DaysAfterInitiation"),
     ):

@@ -57,7 +57,7 @@ class Recording(Authority):
 
     queries: list[str]
 
-    def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
+    def answer(self, wire: bytes, *, over_tcp: bool = False, client: str = "") -> bytes | None:
         question = dns.message.from_wire(wire).question[0]
         self.queries.append(
             f"{question.name.to_text(omit_final_dot=True)} {dns.rdatatype.to_text(question.rdtype)}" + " tcp" * over_tcp

@@ -137,7 +137,7 @@ class Old(Authority):
     says: int | None = dns.rcode.FORMERR
     keeps = 12
 
-    def answer(self, wire: bytes, *, over_tcp: bool = False) -> bytes | None:
+    def answer(self, wire: bytes, *, over_tcp: bool = False, client: str = "") -> bytes | None:
         if not wire[11]:
             self.plain += 1
             return super().answer(wire, over_tcp=over_tcp)
