@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from rollcall.in_place import HOLD, Hold, parse_hold
 from rollcall.ownership import Owner
+from rollcall.settings import PRIVATE, PUBLIC
 
 # The generation of a machine that Rollcall did not boot. `rollcall adopt` writes it into the marks of its records.
 BY_HAND = "000000"
@@ -56,8 +57,9 @@ class ExpectedRecordSet:
     """A record set that must have the members of a fleet: all of them, or with `shards` those of shard `shard` (from 0).
 
     `value` is the value of each member (`10 20 4218 {generation}.rc.unilans.net.`, or the same with the host label of a later
-    registration, rollcall.host_label). It is empty where the value is the member's public address. A `shared` record set has records
-    of other stacks too. `beside`: a record set with the same members; a fault there is not reported again here.
+    registration, rollcall.host_label). It is empty where the value is the member's address. Its kind is `address`
+    (rollcall.settings.PUBLIC or PRIVATE). `private`: it is in a private zone, which only resolvers of its VPCs can ask. A `shared` record
+    set has records of other stacks too. `beside`: a record set with the same members; a fault there is not reported again here.
     """
 
     key: RecordKey
@@ -66,6 +68,8 @@ class ExpectedRecordSet:
     shards: int = 1
     shared: bool = False
     beside: RecordKey | None = None
+    address: str = PUBLIC
+    private: bool = False
 
     def holds(self, member: Member) -> bool:
         return int(member.machine) % self.shards == self.shard
@@ -99,7 +103,8 @@ class DnsRecord:
 class Instance:
     """A machine as its cloud lists it.
 
-    `running` is what the API says. `addresses` are the public ones (empty: none yet). `note` is what the machine or its
+    `running` is what the API says. `addresses` are the public ones (empty: none yet), and `private_addresses` those that record sets with
+    private addresses have. `note` is what the machine or its
     cloud reports about it. `since` is when it was created, as its cloud writes it. `live` are the settings that the
     program writes to running machines (rollcall.in_place.LIVE). `store` is the setting for the machine's release store, and
     `releases` those for the digests of its workloads, by workload. A machine that changes in place has none of them.
@@ -118,6 +123,11 @@ class Instance:
     live: Mapping[str, str] = field(default_factory=dict, compare=False)
     store: str = ""
     releases: Mapping[str, str] = field(default_factory=dict, compare=False)
+    private_addresses: tuple[str, ...] = ()
+
+    def addresses_of(self, kind: str) -> tuple[str, ...]:
+        """Return the addresses for record sets of a kind (`ExpectedRecordSet.address`)."""
+        return self.private_addresses if kind == PRIVATE else self.addresses
 
     @property
     def hold(self) -> Hold | None:
@@ -172,3 +182,10 @@ class DesiredState:
 
 def describe(member: Member) -> str:
     return f"{member.name} ({member.instance})"
+
+
+def member_of(machine: Instance) -> Member:
+    """Return the member that a machine is, by the tags in its cloud."""
+    return Member(
+        fleet=machine.fleet, machine=machine.machine, generation=machine.generation, instance=machine.instance
+    )

@@ -140,7 +140,8 @@ def running(
         mine = {owner.instance: owner for *home, owner in homes if home == [cloud, region]}
         for instance in view_of(cloud, region, config).of(sorted(mine)):
             if instance.state == "running":
-                found_running.append(RunningMachine(owner=mine[instance.instance], addresses=instance.addresses))
+                addresses = (*instance.addresses, *instance.private_addresses)
+                found_running.append(RunningMachine(owner=mine[instance.instance], addresses=addresses))
     return found_running
 
 

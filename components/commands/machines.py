@@ -89,10 +89,10 @@ class Fleet:
 
 
 def address_of(machine: Machine) -> str:
-    """Return the public address of a machine. Raises RemoteError if it has none."""
-    address = next(iter(machine.instance.addresses), "")
+    """Return the public address of a machine, or else its private one. Raises RemoteError if it has none."""
+    address = next(iter((*machine.instance.addresses, *machine.instance.private_addresses)), "")
     if not address:
-        raise RemoteError(f"{machine.described}: has no public address. Read its state with `rollcall status`.")
+        raise RemoteError(f"{machine.described}: has no address. Read its state with `rollcall status`.")
     return address
 
 

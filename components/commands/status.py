@@ -118,7 +118,7 @@ def _machine(
         name=member.name,
         instance=member.instance,
         state=instance.state if instance else "not listed by its cloud",
-        addresses=instance.addresses if instance else (),
+        addresses=tuple(dict.fromkeys((*instance.addresses, *instance.private_addresses))) if instance else (),
         since=instance.since if instance else "",
         record_sets=tuple(str(key) for key in sorted({record.key for record in mine})),
         note=instance.note if instance else "",
@@ -265,7 +265,7 @@ def _compare(name: str, declared: FleetSettings | None, state: State, config: Ma
             "release": releases.differences,
             "zone": tuple(gone),
         },
-        notes=(*registries.notes, *(registries.compared(drift.unanswered) or registries.split())),
+        notes=(*registries.sources, *registries.notes, *(registries.compared(drift.unanswered) or registries.split())),
     )
 
 

@@ -15,6 +15,7 @@ from components.model import Instance
 from components.workloads.release import Release
 from rollcall.escaping import escaped
 from rollcall.in_place import ReleaseReport, WorkloadReport, parse_report
+from rollcall.resolver_view import ResolverReport
 from rollcall.settings import WORKLOAD
 
 
@@ -64,6 +65,9 @@ class CloudView(Protocol):
 
     def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
         """Return what machines report about their releases in place, by instance. A machine without a report is not in it."""
+
+    def resolver_reports(self, machines: Sequence[Instance]) -> dict[str, ResolverReport]:
+        """Return what machines report about the answers of their resolvers, by instance, without reports that are too old."""
 
     def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
         """Give machines these releases, if their cloud has no store from which they could fetch them.

@@ -12,7 +12,8 @@ from components.compute.s3_reports import S3Reports
 from components.model import Instance
 from components.workloads.release import Release
 from rollcall.escaping import escaped
-from rollcall.in_place import LIVE, ReleaseReport
+from rollcall.in_place import LIVE, VIEWS, ReleaseReport
+from rollcall.resolver_view import VALID_S, ResolverReport, parse_resolver_report
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STORE
 
 # A console takes a call for each machine, so only the first few of many waiting machines are asked.
@@ -47,6 +48,7 @@ class Ec2View:
         self._config = config or {}
         self._made: Any = None
         self._reports = S3Reports(lambda region: self.client("s3", region))
+        self._views = S3Reports(lambda region: self.client("s3", region), VIEWS, VALID_S)
 
     @property
     def _ec2(self) -> Any:
@@ -195,6 +197,10 @@ class Ec2View:
     def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
         return reports_of(self._reports.read(machines))
 
+    def resolver_reports(self, machines: Sequence[Instance]) -> dict[str, ResolverReport]:
+        found = {each: parse_resolver_report(text) for each, text in self._views.read(machines).items()}
+        return {each: report for each, report in found.items() if report is not None and report.instance == each}
+
     def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
         """Do nothing: each machine fetches its releases from the stack's bucket."""
 
@@ -233,6 +239,7 @@ def ec2_instance(instance: Mapping[str, Any]) -> Instance:
         live={key: escaped(value) for key, value in tags.items() if key.startswith(LIVE)},
         store=escaped(tags.get(STORE, "")),
         releases=releases_in(tags),
+        private_addresses=tuple(filter(None, [instance.get("PrivateIpAddress"), *ipv6])),
     )
 
 

@@ -1,12 +1,15 @@
-"""Read the reports that EC2 machines write about their releases in place (docs/decisions/0020).
+"""Read the reports that EC2 machines write: about their releases in place (docs/decisions/0020), and what their resolvers answer (0028).
 
 Each report is one object of the stack's bucket. The machine's instance role may write only that object.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from components.model import Instance
@@ -17,10 +20,13 @@ _AT_ONCE = 10
 
 
 class S3Reports:
-    """The reports of machines, read again only if they have changed. `client` returns S3's client for a region."""
+    """The reports of machines below a folder, read again only if they have changed. `client` returns S3's client for a region.
 
-    def __init__(self, client: Callable[[str], Any]) -> None:
-        self._client = client
+    Reports that are older than `max_age` seconds are ignored. Both times are those of S3, because the clock of a machine may be wrong.
+    """
+
+    def __init__(self, client: Callable[[str], Any], folder: str = REPORTS, max_age: float = math.inf) -> None:
+        self._client, self._folder, self._max_age = client, folder, max_age
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
 
     def read(self, machines: Sequence[Instance]) -> dict[str, str]:
@@ -39,9 +45,9 @@ class S3Reports:
         client = self._client(region)
         listed = {
             key: tag
-            for prefix in sorted({f"{REPORTS}/{each.fleet}/" for each in machines})
-            for key, tag in _tags(client, bucket, prefix)
-            if _ending(key) in endings
+            for prefix in sorted({f"{self._folder}/{each.fleet}/" for each in machines})
+            for key, tag, age in _listed(client, bucket, prefix)
+            if _ending(key) in endings and age <= self._max_age
         }
         changed = [key for key, tag in listed.items() if self._known.get((bucket, key), ("",))[0] != tag]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -56,16 +62,26 @@ def _ending(key: str) -> str:
 
 def texts(client: Any, bucket: str) -> dict[str, str]:
     """Return every report in a bucket, by its key. Raises botocore's errors."""
-    keys = [key for key, _ in _tags(client, bucket, f"{REPORTS}/")]
+    keys = [key for key, _, _ in _listed(client, bucket, f"{REPORTS}/")]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         read = pool.map(lambda key: _read(client, bucket, key)[1], keys)
         return dict(zip(keys, read, strict=True))
 
 
-def _tags(client: Any, bucket: str, prefix: str) -> list[tuple[str, str]]:
-    """Return the keys below a prefix, each with its ETag, which is another one after each change."""
+def _listed(client: Any, bucket: str, prefix: str) -> list[tuple[str, str, float]]:
+    """Return the keys below a prefix, each with its ETag, which is another one after each change, and its age in seconds."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [(each["Key"], each["ETag"]) for page in pages for each in page.get("Contents", ())]
+    return [
+        (each["Key"], each["ETag"], (_now(page) - each["LastModified"]).total_seconds())
+        for page in pages
+        for each in page.get("Contents", ())
+    ]
+
+
+def _now(page: Any) -> datetime:
+    """Return the time of S3 in a reply (https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonResponseHeaders.html, Date)."""
+    found = page["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(found) if found else datetime.now(timezone.utc)
 
 
 def _read(client: Any, bucket: str, key: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from components.model import Instance
 from components.workloads.release import Release
 from rollcall.escaping import escaped
 from rollcall.in_place import CARRIED, LIVE, REPORT, ReleaseReport
+from rollcall.resolver_view import ResolverReport
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS, STORE
 
 # The text that every version of Rollcall's user-script contains.
@@ -109,6 +110,10 @@ class TritonView:
         wanted = {each.instance for each in machines}
         listed = {each.id: each.metadata.get(REPORT, "") for each in self._api.list_machines() if each.id in wanted}
         return reports_of(listed)
+
+    def resolver_reports(self, machines: Sequence[Instance]) -> dict[str, ResolverReport]:
+        """Return nothing: no machine of this cloud is in a VPC."""
+        return {}
 
     def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:
         """Write each release by a request of its own, because CloudAPI limits a request (components/joyent/machine_checks.py)."""

@@ -34,6 +34,7 @@ from components.config.site_zones import zones_of
 from rollcall import probe
 from rollcall.ownership import Owner, OwnershipError
 from rollcall.settings import (
+    VPC,
     CloudflareJoin,
     Rfc2136Join,
     Rfc2136SiteJoin,
@@ -51,6 +52,7 @@ _LONGEST_NAME, _LONGEST_LABEL = 253, 63
 _LONGEST_TXT, _LONGEST_TXT_STRING = 1300, 255
 _MOST_JOINS = 10
 _ROUTE53_VALUES, _ROUTE53_COMFORTABLE = 400, 300
+_MOST_VPCS = 300
 _SERVICES = "rollcall:serviceDiscovery.services"
 _FLEETS = "rollcall:fleets"
 _NAMES_NONE = "names no fleet"
@@ -131,8 +133,26 @@ def _dynamic(key: str, zone: ServiceDiscoverySettings, add: _Add) -> bool:
     return True
 
 
+def _private(directory: ServiceDiscoverySettings, add: _Add) -> None:
+    key = "rollcall:serviceDiscovery"
+    if directory.private and directory.is_dynamic:
+        add(f"{key}.private", "is on, and is for hosted zones of Route53", "Leave it out")
+    if directory.vpcs and not directory.private:
+        add(f"{key}.vpcs", "is for a private zone", "Leave it out, or set private: true")
+    elif directory.vpcs and not directory.create:
+        fix = "Leave it out, and associate the VPCs with the zone"
+        add(f"{key}.vpcs", "is for a zone that the stack makes, and create is not set", fix)
+    elif len(directory.vpcs) > _MOST_VPCS:
+        add(
+            f"{key}.vpcs",
+            f"names {len(directory.vpcs)}, and Route53 takes {_MOST_VPCS}",
+            "Name fewer, or divide the zone",
+        )
+
+
 def _directory(directory: ServiceDiscoverySettings, add: _Add) -> None:
     _created("rollcall:serviceDiscovery", directory, add)
+    _private(directory, add)
     if _dynamic("rollcall:serviceDiscovery", directory, add) and directory.manage_soa:
         add("rollcall:serviceDiscovery.manageSoa", "is on, and the SOA is the server's", "Set the SOA's minimum there")
     if not directory.services:
@@ -323,8 +343,28 @@ def _joins(settings: Settings, fleet: FleetSettings, faults: Faults, add: _Add) 
         )
         if join not in known and not faults.covers(home):
             add(key, f"leads nowhere{near(join, known)}", fix, value=join)
+    _private_joins(settings, fleet, key, add)
     if len(fleet.joins) > _MOST_JOINS:
         add(key, f"names {len(fleet.joins)}", f"Name {_MOST_JOINS} at most: each is a tag of the machine")
+
+
+def _private_joins(settings: Settings, fleet: FleetSettings, key: str, add: _Add) -> None:
+    """Refuse a fleet that cannot be in a private zone, and services that would need two addresses at one host name."""
+    directory = settings.service_discovery
+    if directory is None:
+        return
+    joined = [each for each in directory.services if any(name.startswith(f"{each.name}/") for name in fleet.joins)]
+    if joined and directory.private and fleet.cloud != "aws":
+        add(
+            key,
+            f"names a service, and {directory.zone} is a private hosted zone: the resolvers of Triton's machines do not find it",
+            "Join fleets on AWS only, or use a public zone or provider: rfc2136",
+        )
+    kinds = {directory.address_of(each): each.name for each in joined}
+    if len(kinds) > 1:
+        names = " and ".join(f"{name} (address: {kind})" for kind, name in sorted(kinds.items()))
+        fix = "Give them the same address, or put them in two fleets"
+        add(key, f"names {names}, and a machine has one host name for all of its services", fix)
 
 
 def _names_in_dns(stack: str, fleet: FleetSettings, add: _Add) -> None:
@@ -388,7 +428,10 @@ def _service_join(
     fleet: FleetSettings,
 ) -> str:
     home = f"/rollcall/{settings.stack}/{fleet.name}/" if fleet.cloud == "aws" else ""
-    kind: Callable[..., ServiceJoin] = partial(Route53Join, zone="Z" * 32, key="" if home else secret_names.KEY)
+    view = VPC if directory.private else ""
+    kind: Callable[..., ServiceJoin] = partial(
+        Route53Join, zone="Z" * 32, key="" if home else secret_names.KEY, view=view
+    )
     if directory.is_dynamic:
         kind = partial(Rfc2136Join, server=at_port(directory.server or ""), key=f"{home}{secret_names.TSIG}")
     join = f"{service.name}/{incarnation.name}"

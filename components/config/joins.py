@@ -30,6 +30,7 @@ def site_join(kind: Callable[..., J], site: SiteSettings, *, ipv6: bool, floors:
         labels=site.host.count(".") + 1,
         floor=floor,
         floor6=floor6 if ipv6 else 1,
+        address=site.address_kind,
         **asdict(site.health),
         **own,
     )
@@ -70,4 +71,5 @@ def service_place(
         "ttl": service.ttl,
         "ipv6": fleet.ipv6,
         "srv": service.srv(incarnation),
+        "address": directory.address_of(service),
     }

@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from components.config.errors import at
 from components.config.rules import ByName, Form, NumberAsText, OneOf, OneOrMore, refused
-from rollcall.settings import FALL, HOSTS_LABEL
+from rollcall.settings import FALL, HOSTS_LABEL, PRIVATE, PUBLIC
 
 # The clouds are defined in components/compute/base.py and fleets.py.
 CLOUDS = ("aws", "joyent")
@@ -32,6 +32,7 @@ SITE_PROVIDERS = ("cloudflare", DYNAMIC)
 DIRECTORY_PROVIDERS = ("route53", DYNAMIC)
 PROTECTIONS = ("off", "low", "medium", "high", "under_attack")
 PROTOCOLS = ("tcp", "udp")
+ADDRESSES = (PUBLIC, PRIVATE)
 CONFINEMENTS = ("enforced", "best-effort")
 REPLACE, IN_PLACE = "replace", "in-place"
 # The text before the name of a site in `joins`.
@@ -94,6 +95,7 @@ _CLOUDFLARE_ID = Form(
     CLOUDFLARE_ID, "is not an id of Cloudflare", "Copy it from the overview of the zone: 32 digits of 0-9 and a-f"
 )
 _HOSTED_ZONE_ID = Form(HOSTED_ZONE_ID, "is not the id of a hosted zone", "Write it as Z0123456789ABCDEFGHIJ")
+_VPC = re.compile(r"(?:[a-z]{2}(?:-[a-z]+)+-\d/)?vpc-[0-9a-f]{8}(?:[0-9a-f]{9})?")
 _HOST = Form(
     rf"{LABEL}(?:\.{LABEL})*", "is not a host name below the zone", "Write one label or more in lower case, as www"
 )
@@ -252,6 +254,16 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise refused("is in it twice", "Name each once", name)
     return names
+
+
+def _vpcs(ids: tuple[str, ...]) -> tuple[str, ...]:
+    for each in ids:
+        if not _VPC.fullmatch(each):
+            raise refused("is not the id of a VPC", "Write it as vpc-0123456789abcdef0, or as eu-west-1/vpc-…", each)
+    return _distinct(ids)
+
+
+_VPCS = AfterValidator(_vpcs)
 
 
 def _sealed(value: Any) -> Any:
@@ -510,6 +522,20 @@ class SiteSettings(Section):
     rise: _Rise = 1
     fall: _Fall = FALL
     min_registered: _MinRegistered = 1
+    address: Annotated[
+        str | None,
+        OneOf(ADDRESSES),
+        Field(
+            description="which address of a machine its records have: the public one, or the private one of its primary interface"
+            " ([private addresses](private.md#private-addresses)). A `proxied` site must be public. If you change it, the machines change"
+            " their records in place",
+            json_schema_extra={"shown": "`public`"},
+        ),
+    ] = None
+
+    @property
+    def address_kind(self) -> str:
+        return self.address or PUBLIC
 
     @property
     def key(self) -> str:
@@ -594,6 +620,16 @@ class ServiceSettings(Section):
     rise: _Rise = 1
     fall: _Fall = FALL
     min_registered: _MinRegistered = 1
+    address: Annotated[
+        str | None,
+        OneOf(ADDRESSES),
+        Field(
+            description="which address of a machine its records have: the public one, or the private one of its primary interface"
+            " ([private addresses](private.md#private-addresses)). Services that a fleet joins together must have the same value. If you"
+            " change it, the machines change their records in place",
+            json_schema_extra={"shown": "`private` in a private zone, else `public`"},
+        ),
+    ] = None
     incarnations: Annotated[
         tuple[IncarnationSettings, ...],
         ByName(),
@@ -637,7 +673,7 @@ class ServiceDiscoverySettings(Section):
         _DIRECTORY_ZONE,
         Field(
             description="the name of the zone, or its id in Route53. The stack uses the zone, and never empties it. A hosted zone"
-            " must be public",
+            " is public, unless `private` is set",
             examples=["unilans.net"],
         ),
     ]
@@ -653,8 +689,30 @@ class ServiceDiscoverySettings(Section):
     zone_id: Annotated[
         str | None,
         _HOSTED_ZONE_ID,
-        Field(description="the id of the hosted zone, if the account has several public zones of this name"),
+        Field(
+            description="the id of the hosted zone, if the account has several public zones of this name, or several private ones"
+        ),
     ] = None
+    private: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="the hosted zone is private: only machines in its VPCs find it ([private zones](private.md#private-zones))."
+            " There may be a public zone with the same name. Only fleets on AWS can join. If you change it, the machines leave the one"
+            " zone and join the other",
+        ),
+    ] = False
+    vpcs: Annotated[
+        tuple[str, ...],
+        _VPCS,
+        Field(
+            description="with `private` and `create`: the ids of the VPCs that find the zone. Before the id of a VPC in another region than"
+            " the stack's, write the region and a slash. If you change the list, the stack associates the VPCs in place. Without"
+            " `create`, the owner of the zone associates the VPCs, and `up` checks it",
+            examples=[["vpc-0123456789abcdef0"]],
+            json_schema_extra={"shown": "the VPCs of the fleets that join"},
+        ),
+    ] = ()
     services: Annotated[
         tuple[ServiceSettings, ...],
         ByName(),
@@ -707,7 +765,12 @@ class ServiceDiscoverySettings(Section):
 
     @property
     def manages_soa(self) -> bool:
-        return self.create if self.manage_soa is None else self.manage_soa
+        """Return whether the stack sets the SOA's TTL. In a private zone, crashed machines stay longer in DNS without it."""
+        return (self.create or self.private) if self.manage_soa is None else self.manage_soa
+
+    def address_of(self, service: ServiceSettings) -> str:
+        """Return the kind of the addresses of a service's machines."""
+        return service.address or (PRIVATE if self.private else PUBLIC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1404,6 +1467,15 @@ class Settings(Section):
         return tuple(each.join for each in self.sites) + tuple(
             f"{service.name}/{each.name}" for service in services for each in service.incarnations
         )
+
+    def vpc_of(self, fleet: FleetSettings) -> str:
+        """Return the id of the VPC that an EC2 fleet chooses; empty for the default VPC."""
+        chosen = getattr(self, "vpcs", {}).get(fleet.name)
+        return str(chosen.id) if chosen else ""
+
+    def joins_private_zone(self, fleet: FleetSettings) -> bool:
+        """Return whether a fleet joins services in a private hosted zone."""
+        return self.service_discovery is not None and self.service_discovery.private and joins_service(fleet)
 
     def has_iam_user(self, fleet: FleetSettings) -> bool:
         """Return whether AWS gives a fleet's machines an access key: they join a service in Route53, and have no instance role."""

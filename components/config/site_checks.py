@@ -27,6 +27,7 @@ from components.config.site_zones import (
     records_of,
     zones_of,
 )
+from rollcall.settings import PRIVATE
 
 _FLEETS, _SITES = "rollcall:fleets", "rollcall:sites"
 
@@ -61,6 +62,8 @@ def _site(settings: Settings, site: SiteSettings, add: Add) -> None:
             add(f"{site.key}.{name}", f"is for {SITE_PROVIDERS[0]}", "Leave it out, or set provider: cloudflare")
         if site.ttl == 1:
             add(f"{site.key}.ttl", "is 1, which only Cloudflare takes for automatic", "Set 60 to 86400 seconds")
+    if site.proxied and site.address == PRIVATE:
+        add(f"{site.key}.address", "is private, and Cloudflare's edge reaches public addresses only", "Leave it out")
     if site.proxied and site.port != SITE_PORT:
         add(f"{site.key}.port", "is set, and Cloudflare's edge asks a proxied site's machines at 443", "Leave it out")
     _tls(settings, site, add)

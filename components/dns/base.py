@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from components.model import DnsRecord, ExpectedRecordSet, RecordKey
 from rollcall.ownership import Owner
-from rollcall.settings import Join
+from rollcall.settings import PUBLIC, Join
 from rollcall.zoneview import ZoneView
 
 
@@ -61,6 +61,10 @@ class Place(Protocol):
         """The zone's name."""
 
     @property
+    def private(self) -> bool:
+        """Whether only resolvers in the VPCs of the zone answer for it."""
+
+    @property
     def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
         """The record sets that every member must be in."""
 
@@ -91,9 +95,13 @@ def families(ipv6: bool) -> tuple[str, ...]:
     return ("A", "AAAA") if ipv6 else ("A",)
 
 
-def without_ipv6(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return a place's inputs as they were before IPv6 was added, where it is off: so the state of an old stack does not change."""
-    return {key: value for key, value in inputs.items() if key != "ipv6" or value}
+# The fields of a place that were added later, with the value that changes nothing.
+_LATER: Mapping[str, Any] = {"ipv6": False, "address": PUBLIC, "private": False}
+
+
+def without_defaults(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return a place's inputs without later fields that are off, so the state of an old stack does not change."""
+    return {key: value for key, value in inputs.items() if key not in _LATER or value != _LATER[key]}
 
 
 def challenges(text: str, gone: Owner) -> bool:

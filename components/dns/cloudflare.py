@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from components.dns import base
-from components.dns.base import WITHIN, challenges, families, without_ipv6
+from components.dns.base import WITHIN, challenges, families, without_defaults
 from components.dns.cloudflare_access import cloudflare_token, cloudflare_url
 from components.dns.cloudflare_store import RecordStore
 from components.model import DnsRecord, ExpectedRecordSet, RecordKey
 from rollcall.cloudflare import Record
 from rollcall.ownership import KEPT, Owner
 from rollcall.retrying import retried
-from rollcall.settings import CloudflareJoin, challenge_name
+from rollcall.settings import PUBLIC, CloudflareJoin, challenge_name
 from rollcall.zoneview import ZoneView
 
 ADDRESS_TYPES = ("A", "AAAA")
@@ -25,7 +25,7 @@ class Place:
     """A host in a Cloudflare zone, where members are.
 
     `zone` is the zone's id, `domain` its name, `ttl` is in seconds. With `ipv6`, members have addresses of both
-    families.
+    families. `address` is the kind of their addresses (rollcall.settings).
     """
 
     zone: str
@@ -35,9 +35,11 @@ class Place:
     proxied: bool
     kind: str = "cloudflare"
     ipv6: bool = False
+    address: str = PUBLIC
+    private = False
 
     def as_inputs(self) -> dict[str, Any]:
-        return without_ipv6(asdict(self))
+        return without_defaults(asdict(self))
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> Place:
@@ -49,18 +51,26 @@ class Place:
             proxied=bool(inputs["proxied"]),
             kind=inputs["kind"],
             ipv6=bool(inputs.get("ipv6")),
+            address=str(inputs.get("address", PUBLIC)),
         )
 
     @property
     def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
         """Return the record sets that every member must be in."""
-        return tuple(ExpectedRecordSet(key=RecordKey(self.host, rtype)) for rtype in families(self.ipv6))
+        keys = (RecordKey(self.host, rtype) for rtype in families(self.ipv6))
+        return tuple(ExpectedRecordSet(key=key, address=self.address) for key in keys)
 
     @property
     def machine_settings(self) -> CloudflareJoin:
         """The settings of the machines here, without their token."""
         return CloudflareJoin(
-            zone=self.zone, host=self.host, token="", ttl=self.ttl, proxied=self.proxied, ipv6=self.ipv6
+            zone=self.zone,
+            host=self.host,
+            token="",
+            ttl=self.ttl,
+            proxied=self.proxied,
+            ipv6=self.ipv6,
+            address=self.address,
         )
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from components.config.servers import at_port
-from components.dns.base import families, without_ipv6
+from components.dns.base import families, without_defaults
 from components.dns.cloudflare import SiteRecords
 from components.dns.route53 import ServicePlace, ServiceRecords
 from components.model import ExpectedRecordSet, RecordKey
@@ -19,7 +19,7 @@ from rollcall.cloudflare import Record
 from rollcall.errors import FatalError
 from rollcall.ownership import Owner
 from rollcall.route53api import ConflictError
-from rollcall.settings import Rfc2136Join, Rfc2136SiteJoin
+from rollcall.settings import PUBLIC, Rfc2136Join, Rfc2136SiteJoin
 from rollcall.zoneview import ZoneView
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def store_of(domain: str, server: str, key: str) -> Rfc2136Store:
 class SitePlace:
     """The address records of `host` in the zone `domain`. `server` (`ADDRESS@PORT`) is the zone's primary.
 
-    `ttl` is in seconds. With `ipv6`, members have addresses of both families.
+    `ttl` is in seconds. With `ipv6`, members have addresses of both families. `address` is the kind of their addresses
+    (rollcall.settings).
     """
 
     server: str
@@ -93,15 +94,17 @@ class SitePlace:
     ttl: int
     kind: str = SITE
     ipv6: bool = False
+    address: str = PUBLIC
     # Cloudflare answers for a site with the edge's addresses. Here the name servers answer with the machines' addresses.
     proxied = False
+    private = False
 
     @property
     def zone(self) -> str:
         return self.domain
 
     def as_inputs(self) -> dict[str, Any]:
-        return without_ipv6(asdict(self))
+        return without_defaults(asdict(self))
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> SitePlace:
@@ -111,17 +114,25 @@ class SitePlace:
             host=inputs["host"],
             ttl=int(inputs["ttl"]),
             ipv6=bool(inputs.get("ipv6")),
+            address=str(inputs.get("address", PUBLIC)),
         )
 
     @property
     def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
-        return tuple(ExpectedRecordSet(key=RecordKey(self.host, rtype)) for rtype in families(self.ipv6))
+        keys = (RecordKey(self.host, rtype) for rtype in families(self.ipv6))
+        return tuple(ExpectedRecordSet(key=key, address=self.address) for key in keys)
 
     @property
     def machine_settings(self) -> Rfc2136SiteJoin:
         labels = self.host.removesuffix(self.domain).count(".")
         return Rfc2136SiteJoin(
-            server=self.server, host=self.host, key="", ttl=self.ttl, ipv6=self.ipv6, labels=max(labels, 1)
+            server=self.server,
+            host=self.host,
+            key="",
+            ttl=self.ttl,
+            ipv6=self.ipv6,
+            labels=max(labels, 1),
+            address=self.address,
         )
 
     @property

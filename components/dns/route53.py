@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from components.dns.base import WITHIN, challenges, families, without_ipv6
+from components.dns.base import WITHIN, challenges, families, without_defaults
 from components.dns.deleted_zones import route53_zone
 from components.model import DnsRecord, ExpectedRecordSet, RecordKey
 from rollcall.errors import TransientError
@@ -30,7 +30,7 @@ from rollcall.route53 import (
     srv_names,
 )
 from rollcall.route53api import ConflictError, api_error
-from rollcall.settings import Route53Join, ServiceJoin, challenge_name, record_type
+from rollcall.settings import PUBLIC, VPC, Route53Join, ServiceJoin, challenge_name, record_type
 from rollcall.zoneview import ZoneView
 
 # For at most so many hosts the answer of each server is shown.
@@ -43,7 +43,8 @@ class ServicePlace:
 
     `shards` and `shard` (from 0): which machines of the fleet are in this set, where an incarnation has several.
     `ipv6`: their hosts have an AAAA beside their A. `srv`: the RFC 2782 names that they are also at
-    (rollcall.settings.Route53Join).
+    (rollcall.settings.Route53Join). `address` is the kind of the hosts' addresses (rollcall.settings). `private`: the hosted zone is
+    private.
     """
 
     zone: str
@@ -59,9 +60,11 @@ class ServicePlace:
     kind: str = "route53"
     ipv6: bool = False
     srv: str = ""
+    address: str = PUBLIC
+    private: bool = False
 
     def as_inputs(self) -> dict[str, Any]:
-        return {key: value for key, value in without_ipv6(asdict(self)).items() if key != "srv" or value}
+        return {key: value for key, value in without_defaults(asdict(self)).items() if key != "srv" or value}
 
     @classmethod
     def from_inputs(cls, inputs: Mapping[str, Any]) -> ServicePlace:
@@ -74,12 +77,12 @@ class ServicePlace:
     @property
     def machine_settings(self) -> ServiceJoin:
         """The settings of the machines here."""
-        return Route53Join(zone=self.zone, **self._service)
+        return Route53Join(zone=self.zone, view=VPC if self.private else "", **self._service)
 
     @property
     def _service(self) -> dict[str, Any]:
         """The settings that a service has with any DNS provider."""
-        names = ("domain", "service", "incarnation", "port", "priority", "weight", "ttl", "ipv6", "srv")
+        names = ("domain", "service", "incarnation", "port", "priority", "weight", "ttl", "ipv6", "srv", "address")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -94,7 +97,14 @@ class ServicePlace:
     def record_sets(self) -> tuple[ExpectedRecordSet, ...]:
         value = f"{self.priority} {self.weight} {self.port} {{generation}}.{LABEL}.{self.domain}."
         key = RecordKey(set_name(self.machine_settings), "SRV")
-        services = ExpectedRecordSet(key=key, value=value, shard=self.shard, shards=self.shards)
+        services = ExpectedRecordSet(
+            key=key,
+            value=value,
+            shard=self.shard,
+            shards=self.shards,
+            address=self.address,
+            private=self.private,
+        )
         # Where there must be no machine, the shard has no machine's number.
         others = [
             replace(services, key=RecordKey(name, "SRV"), shard=self.shard if on else self.shards, beside=services.key)

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 def hosted_zone(route53: Any, directory: ServiceDiscoverySettings) -> str | None:
     """Return the id of the directory's hosted zone; None where it does not exist yet."""
-    return directory.zone_id or next((zone_id_of(each) for each in public_zones(route53, directory.zone)), None)
+    return directory.zone_id or next((zone_id_of(each) for each in zones_named(route53, directory)), None)
 
 
-def public_zones(route53: Any, name: str) -> list[dict[str, Any]]:
-    """Return the public hosted zones of this name."""
-    found = route53.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
-    return [each for each in found if each["Name"] == f"{name}." and not each["Config"].get("PrivateZone")]
+def zones_named(route53: Any, directory: ServiceDiscoverySettings) -> list[dict[str, Any]]:
+    """Return the hosted zones with the name of the directory's zone, public or private ones as the directory is."""
+    found = route53.list_hosted_zones_by_name(DNSName=directory.zone)["HostedZones"]
+    named = [each for each in found if each["Name"] == f"{directory.zone}."]
+    return [each for each in named if bool(each["Config"].get("PrivateZone")) == directory.private]
 
 
 def zone_id_of(zone: dict[str, Any]) -> str:

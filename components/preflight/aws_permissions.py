@@ -88,6 +88,9 @@ ROWS: Mapping[str, str] = {
     "the deletion of former releases from the bucket": "s3:ListBucketVersions DeleteObjectVersion ec2:DescribeInstances",
     "the upload key of a mirror": "s3:PutObject GetObject ListBucket",
     "the reports of machines with release: in-place": "s3:ListBucket GetObject DeleteObjectVersion",
+    "private: true": (
+        "route53:AssociateVPCWithHostedZone DisassociateVPCFromHostedZone ec2:DescribeVpcs DescribeVpcAttribute s3:ListBucket GetObject"
+    ),
     "releases of more than 1 MiB": "s3:PutObject GetObject",
     "rollcall exec and patch of an EC2 fleet without ssh": "ssm:SendCommand GetCommandInvocation",
     "rollcall catalogue": "ssm:GetParameter ec2:DescribeImages DescribeInstanceTypes DescribeInstanceTypeOfferings",
@@ -149,6 +152,8 @@ def _counts(row: str, settings: Settings) -> bool:
         return bool(settings.fleets_of("aws"))
     if row.startswith("aws:route53/zone"):
         return directory is not None and directory.create
+    if row.startswith("private"):
+        return directory is not None and directory.private
     if row.startswith("manageSoa"):
         return directory is not None and (directory.create or directory.manages_soa)
     return True

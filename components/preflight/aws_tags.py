@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from components.config.models import FleetSettings, Settings, joins_service
 from components.resources.fleets.revision import VERSION, version
-from rollcall.in_place import GATE, HOLD, LIVE, PATCH, REPORT_TO, WANTED
+from rollcall.in_place import GATE, HOLD, LIVE, PATCH, REPORT_TO, VIEW_TO, WANTED
 from rollcall.settings import (
     DRAIN,
     FLEET,
@@ -160,6 +160,7 @@ def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
             *workloads,
             *live,
             *([REPORT_TO] if in_place else []),
+            *([VIEW_TO] if any(settings.joins_private_zone(each) for each in ec2) else []),
             *dict.fromkeys(secrets),
             *(f"{MIRROR}{each.name}" for each in settings.mirrors),
         )

@@ -16,7 +16,7 @@ from components.config.models import ServiceDiscoverySettings, Settings, SiteSet
 # is new, has its default in place of a value with a fault.
 _NEEDED = {
     "sites": ("zone", "provider", "server", "zoneId", "host", "proxied", "create", "accountId"),
-    "serviceDiscovery": ("zone", "provider", "server", "zoneId", "create", "manageSoa"),
+    "serviceDiscovery": ("zone", "provider", "server", "zoneId", "create", "manageSoa", "private", "vpcs"),
     "fleets": ("cloud", "size", "image", "region", "ipv6", "ssh", "adopt", "networks"),
 }
 # Faults of a key that nothing reads, and of one that is there twice, of which the last one counts.

@@ -50,6 +50,7 @@ from components.preflight import (
     existing_resources,
     lost_tokens,
     policy_sizes,
+    private_zones,
     record_sizes,
     single_stores,
     soa,
@@ -432,6 +433,9 @@ def _in_directory(settings: Settings, state: PriorState | None) -> tuple[Existin
         sets = route53_zones.sets_of(route53, hosted) if hosted is not None else None
         if pulumi.runtime.is_dry_run():
             found += ExistingReport(warnings=soa.warnings(services, sets))
+        client = session_of(config).client
+        wrong = private_zones.faults(settings, hosted, own_region(config) if services.private else "", client)
+        found += ExistingReport(faults=tuple(wrong))
         if hosted is not None and sets is not None:
             found += conflicts_in_directory(services, sets)
             found += ExistingReport(faults=soa.faults(services, sets, settings.stack))

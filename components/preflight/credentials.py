@@ -34,7 +34,7 @@ from components.preflight import (
 if TYPE_CHECKING:
     from components.joyent.client import CloudApi
     from components.joyent.session import Session
-from components.dns.route53_zones import hosted_zone, public_zones, zone_id_of
+from components.dns.route53_zones import hosted_zone, zone_id_of, zones_named
 from components.preflight.stack_config import config
 
 
@@ -167,7 +167,7 @@ def directory_fault(route53: Any, settings: Settings, directory: ServiceDiscover
     """Return why the directory cannot be in its hosted zone, or why machines that join it would not be answered there."""
     fault = zone_fault(route53, directory)
     joined = any(fleet.count for fleet in settings.fleets if joins_service(fleet))
-    if fault or not joined or hosted_zone(route53, directory):
+    if fault or not joined or directory.private or hosted_zone(route53, directory):
         return fault
     return (
         f"rollcall:serviceDiscovery.create: the hosted zone {directory.zone} is to be made, and no name in it resolves before the domain's "
@@ -181,16 +181,17 @@ def zone_fault(route53: Any, directory: ServiceDiscoverySettings) -> str | None:
     key = "rollcall:serviceDiscovery.zone"
     if directory.zone_id:
         return _zone_id_fault(route53, directory)
-    public = public_zones(route53, directory.zone)
-    if not public:
+    kind, named = _kind(directory.private), zones_named(route53, directory)
+    if not named:
         if directory.create:
             return None
-        return f"{key}: this AWS account has no public hosted zone {directory.zone}. Make it, correct the name, or set create: true."
-    if len(public) > 1:
-        listed = "; ".join(_described(each) for each in public)
+        return f"{key}: this AWS account has no {kind} hosted zone {directory.zone}. Make it, correct the name, or set create: true."
+    if len(named) > 1:
+        listed = "; ".join(_described(each) for each in named)
+        wanted = "that the VPCs of the fleets find" if directory.private else "that the domain is delegated to"
         return (
-            f"{key}: {len(public)} public hosted zones of this AWS account are called {directory.zone}: {listed}. Set "
-            "rollcall:serviceDiscovery.zoneId to the one that the domain is delegated to."
+            f"{key}: {len(named)} {kind} hosted zones of this AWS account are called {directory.zone}: {listed}. Set "
+            f"rollcall:serviceDiscovery.zoneId to the one {wanted}."
         )
     return None
 
@@ -207,9 +208,15 @@ def _zone_id_fault(route53: Any, directory: ServiceDiscoverySettings) -> str | N
         return f"{key}: this AWS account has no hosted zone {id_}. Correct the id."
     if found["Name"] != f"{directory.zone}.":
         return f"{key}: {id_} is the hosted zone {found['Name'].rstrip('.')}, not {directory.zone}. Correct the one or the other."
-    if found["Config"].get("PrivateZone"):
-        return f"{key}: {id_} is a private hosted zone, which only its VPCs can ask. Name a public one."
+    if bool(found["Config"].get("PrivateZone")) != directory.private:
+        is_, wanted = _kind(not directory.private), _kind(directory.private)
+        fix = f"Name a {wanted} one, or {'take rollcall:serviceDiscovery.private out' if directory.private else 'set private: true'}"
+        return f"{key}: {id_} is a {is_} hosted zone. {fix}."
     return None
+
+
+def _kind(private: bool) -> str:
+    return "private" if private else "public"
 
 
 def _described(zone: dict[str, Any]) -> str:

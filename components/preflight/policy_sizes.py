@@ -15,7 +15,7 @@ from components.resources.dns_credentials import join_statements, policy_documen
 from components.resources.release_files import FOLDER, key_of
 from components.resources.releases import claims_of
 from components.workloads.definitions import project_folder
-from rollcall.in_place import REPORTS
+from rollcall.in_place import REPORTS, VIEWS
 
 # Characters without blanks, in all inline policies of one role or user.
 MOST = {"role": 10240, "user": 2048}
@@ -73,7 +73,8 @@ def document(
     if fleet.cloud != "aws":
         named = [f"{bucket}/{key_of(each)}" for each in fetched(settings, fleet)]
         return policy_document([], joins, [objects] if named and fleet.in_place else named, claims)
-    reports = f"{bucket}/{REPORTS}/{fleet.name}" if fleet.in_place else ""
+    reports = [f"{bucket}/{REPORTS}/{fleet.name}"] if fleet.in_place else []
+    reports += [f"{bucket}/{VIEWS}/{fleet.name}"] if settings.joins_private_zone(fleet) else []
     return policy_document([parameter(each) for each in secrets_of(settings, fleet)], joins, objects, claims, reports)
 
 

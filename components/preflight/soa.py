@@ -8,6 +8,7 @@ from typing import Any
 from components.config.models import ServiceDiscoverySettings
 from components.dns.route53_zones import Sets
 from components.resources import zone_soa
+from rollcall.crash_transitions import HIDDEN_LIMIT_S
 
 # The SOA that Route53 makes has a TTL of 900 and a minimum of 86,400:
 # https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/SOA-NSrecords.html
@@ -24,8 +25,15 @@ def warnings(settings: ServiceDiscoverySettings, sets: Sets | None) -> tuple[str
         seconds = _ROUTE53_S
     else:
         seconds = negative_ttl(sets(f"{settings.zone}.").get("SOA") or {})
-    if seconds <= _LIMIT_S:
+    if seconds <= (HIDDEN_LIMIT_S if settings.private else _LIMIT_S):
         return ()
+    if settings.private:
+        return (
+            f"rollcall:serviceDiscovery.zone: the SOA record of {settings.zone} makes resolvers remember for {seconds} s that a name does "
+            f"not exist. So the records of a crashed machine are removed after up to six minutes, and new names are found up to "
+            f"{seconds} s late. Set rollcall:serviceDiscovery.manageSoa to true, or the TTL of the SOA record to "
+            f"{HIDDEN_LIMIT_S:.0f} or less.",
+        )
     return (
         f"rollcall:serviceDiscovery.zone: the SOA record of {settings.zone} makes resolvers remember for {seconds} s that a name does not "
         f"exist. If a client asks for an incarnation before its first machine has registered, it may find this machine up to {seconds} s "

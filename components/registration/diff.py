@@ -19,6 +19,7 @@ from components.model import (
     Instance,
     Member,
     RecordKey,
+    member_of,
 )
 from rollcall.escaping import escaped
 from rollcall.host_label import first_host
@@ -48,9 +49,13 @@ class Cause(Enum):
     NO_IPV6 = "its cloud lists no IPv6 address of it"
     UNHEALTHY = "it keeps its record although it is unhealthy"
     NOT_ANSWERED = "the name servers do not answer with its record"
+    NOT_RESOLVED = "the resolvers of the machines do not answer with its record"
     OTHER_VALUE = "its record has another value"
     OTHER_ADDRESS = "its record has another address"
     ON_HOLD = "it is on hold and has a record"
+
+
+_UNANSWERED = (Cause.NOT_ANSWERED, Cause.NOT_RESOLVED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +106,8 @@ class Drift:
 
     @property
     def unanswered(self) -> frozenset[RecordKey]:
-        """The record sets with a member that the name servers do not answer with."""
-        return frozenset(each.key for each in self.findings if each.key and each.cause is Cause.NOT_ANSWERED)
+        """The record sets with a member that the name servers, or the resolvers, do not answer with."""
+        return frozenset(each.key for each in self.findings if each.key and each.cause in _UNANSWERED)
 
     @property
     def complete(self) -> bool:
@@ -192,7 +197,7 @@ def _fault(
     if machine is not None and machine.hold:
         still = tuple(sorted(values))
         return Finding(kind=Kind.STALE, cause=Cause.ON_HOLD, key=key, member=member, values=still) if values else None
-    addresses = machine.addresses if machine is not None else ()
+    addresses = machine.addresses_of(expected.address) if machine is not None else ()
     ipv6 = key.type == "AAAA"
     if not values:
         without = ipv6 and addresses and not any(":" in each for each in addresses)
@@ -212,7 +217,8 @@ def _fault(
         )
     if answered is not None and not values & answered:
         names = tuple(sorted(values))
-        return Finding(kind=Kind.MISSING, cause=Cause.NOT_ANSWERED, key=key, member=member, values=names)
+        cause = Cause.NOT_RESOLVED if expected.private else Cause.NOT_ANSWERED
+        return Finding(kind=Kind.MISSING, cause=cause, key=key, member=member, values=names)
     return None
 
 
@@ -249,7 +255,7 @@ def other_at(record: DnsRecord, machines: Iterable[Instance]) -> Instance | None
     """Return the running machine that has the address in this record, if the ownership mark names another machine."""
     if record.alone:
         return None
-    here = (each for each in machines if each.running and record.value in each.addresses)
+    here = (each for each in machines if each.running and record.value in (*each.addresses, *each.private_addresses))
     return next((each for each in here if record.owner is None or each.instance != record.owner.instance), None)
 
 
@@ -282,13 +288,6 @@ def with_doubts(drift: Drift, reasons: Mapping[str, str]) -> Drift:
     )
     orphans = tuple(each for each in drift.orphans if each.instance not in reasons)
     return replace(drift, findings=tuple(sorted(findings, key=_order)), orphans=orphans)
-
-
-def member_of(machine: Instance) -> Member:
-    """Return the member that a machine is, by the tags in its cloud."""
-    return Member(
-        fleet=machine.fleet, machine=machine.machine, generation=machine.generation, instance=machine.instance
-    )
 
 
 def _parts(owner: Owner) -> _OwnerParts:

@@ -16,10 +16,12 @@ from components.compute.locations import FleetMachines, Locations
 from components.compute.registry import cloud_of, view_of
 from components.dns.base import Place, Records
 from components.dns.deleted_zones import PresentRecords
-from components.model import DnsRecord, Instance, Member, RecordKey
+from components.dns.reported_view import ReportedView
+from components.model import DnsRecord, Instance, Member, RecordKey, describe, member_of
 from components.workloads.release import Release
 from rollcall.in_place import ReleaseReport
 from rollcall.ownership import Owner
+from rollcall.resolver_view import ResolverReport
 from rollcall.zoneview import ZoneView
 
 RESOLVERS = "rollcall:resolvers"
@@ -28,14 +30,36 @@ RESOLVERS = "rollcall:resolvers"
 class Registries:
     """All places of one fleet in DNS, and the locations of its cloud."""
 
-    def __init__(self, places: Sequence[Place], locations: Locations, config: Mapping[str, str]) -> None:
-        self._places = tuple(places)
+    def __init__(
+        self, places: Sequence[Place], locations: Locations, config: Mapping[str, str], stack: str = ""
+    ) -> None:
+        self._places, self._stack = tuple(places), stack
         self._cloud = locations.home.cloud
         views = {each: view_of(each.cloud, each.region, config) for each in (locations.home, *locations.others)}
         self._machines = FleetMachines(locations, views)
         resolvers = json.loads(config.get(RESOLVERS) or "[]")
-        self._views = {domain: ZoneView(domain, resolvers) for domain in sorted({each.domain for each in self._places})}
-        self._records = tuple(PresentRecords(each.records(self._views[each.domain], config)) for each in self._places)
+        private = {each.domain: each.cached_seconds for each in self._places if each.private}
+        public = sorted({each.domain for each in self._places if not each.private})
+        self._views: dict[tuple[str, bool], ZoneView] = {(each, False): ZoneView(each, resolvers) for each in public}
+        self._reported = [ReportedView(each, self._resolver_reports, private[each]) for each in sorted(private)]
+        self._views.update({(zone, True): view for zone, view in zip(sorted(private), self._reported, strict=True)})
+        self._records = tuple(
+            PresentRecords(each.records(self._views[each.domain, each.private], config)) for each in self._places
+        )
+
+    def _resolver_reports(self) -> dict[str, ResolverReport]:
+        """Return what running machines of the stack at this fleet's location report about their resolvers, by machine."""
+        listed = {each.instance: each for each in self.instances(self._stack) if each.running}
+        found: dict[str, ResolverReport] = {}
+        for view in self._machines.views:
+            for instance, report in view.resolver_reports(list(listed.values())).items():
+                found[describe(member_of(listed[instance]))] = report
+        return found
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Whose answers those for private zones are, one line for each zone."""
+        return tuple(each.source for each in self._reported)
 
     @property
     def notes(self) -> tuple[str, ...]:

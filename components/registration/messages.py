@@ -50,6 +50,8 @@ def _missing(finding: Finding) -> str:
         return f"{name} is at {finding.key} and kept although unhealthy"
     if finding.cause is Cause.NOT_ANSWERED:
         return f"{name} is in the zone with {values}, but the name servers do not answer with it at {finding.key}"
+    if finding.cause is Cause.NOT_RESOLVED:
+        return f"{name} is in the zone with {values}, but not every resolver that machines report answers with it at {finding.key}"
     return f"{name} is not at {finding.key}{f': {Cause.NO_IPV6.value}' if finding.cause is Cause.NO_IPV6 else ''}"
 
 

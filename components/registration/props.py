@@ -13,7 +13,8 @@ from components.registration.inventory import Registries
 
 def registries_of(props: Mapping[str, Any], config: Mapping[str, str]) -> Registries:
     """Return the DNS providers and clouds that a RollCall or a Deregistration with these properties asks."""
-    return Registries(tuple(place_of(each) for each in props["places"]), Locations.of(props), config)
+    places = tuple(place_of(each) for each in props["places"])
+    return Registries(places, Locations.of(props), config, props["stack"])
 
 
 def desired_of(props: Mapping[str, Any]) -> DesiredState:

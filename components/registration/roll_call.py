@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from components.joyent.engine import Engine
-from components.model import DesiredState, DnsRecord, Member
-from components.registration.diff import Drift, find_drift, member_of, owned, with_doubts
+from components.model import DesiredState, DnsRecord, Member, member_of
+from components.registration.diff import Drift, find_drift, owned, with_doubts
 from components.registration.draining import POLL_S, drain_members, say_once
 from components.registration.inventory import Registries
 from components.registration.messages import complaint

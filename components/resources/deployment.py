@@ -37,7 +37,7 @@ from components.resources.probe_key import ProbeKey
 from components.resources.zones import DIRECTORIES, SITES, Secrets, SiteZone, ZoneArgs
 from components.workloads.definitions import project_folder, releases_of
 from components.workloads.release import Release
-from rollcall.in_place import REPORTS
+from rollcall.in_place import REPORTS, VIEWS
 
 
 class Deployment:
@@ -51,15 +51,26 @@ class Deployment:
         self, settings: Settings, existing: ExistingResources, machine_token: str | None, tsig_key: str = ""
     ) -> None:
         self._settings, self._existing = settings, existing
-        args = ZoneArgs(settings=settings, existing=existing, machine_token=machine_token, tsig_key=tsig_key)
+        # The providers of regions other than the stack's region.
+        self._providers = ec2_lookups.providers(settings.fleets)
+        args = ZoneArgs(
+            settings=settings,
+            existing=existing,
+            machine_token=machine_token,
+            tsig_key=tsig_key,
+            providers=self._providers,
+        )
         self._zones = [SITES[zone.provider](args, zone) for zone in zones_of(settings)]
         self._directory = DIRECTORIES[settings.service_discovery.provider](args) if settings.service_discovery else None
         self._probe_key = ProbeKey("probe-key", settings.rotation_trigger)
-        # The providers of regions other than the stack's region.
-        self._providers = ec2_lookups.providers(settings.fleets)
         self._cargo = {each.name: triton_cargo.cargo(settings, each, project_folder()) for each in settings.fleets}
         self._stores = releases.stores(
-            settings.fleets, self._providers, self._release_of, settings.keep_releases, self._stored_for_keys()
+            settings.fleets,
+            self._providers,
+            self._release_of,
+            settings.keep_releases,
+            self._stored_for_keys(),
+            views={each.region or "" for each in settings.fleets if settings.joins_private_zone(each)},
         )
         self._uploads = self._uploaded()
         self.fleets = [self._fleet(each) for each in settings.fleets]
@@ -174,6 +185,11 @@ class Deployment:
             workloads=cargo.carried,
             delivered=cargo.delivered,
             report_to=pulumi.Output.concat(REPORTS, "/", fleet.name, "/", role.role_id) if role else "",
+            view_to=(
+                pulumi.Output.concat(VIEWS, "/", fleet.name, "/", role.role_id)
+                if role and self._settings.joins_private_zone(fleet)
+                else ""
+            ),
             workload_secrets=workload_secrets.settings_of(
                 self._settings, fleet, self._probe_key.value, role.parameters if role else None
             ),
@@ -219,6 +235,7 @@ class Deployment:
             objects=store.objects,
             claims=[store.claims(name) for name in self._hooked(fleet)],
             reports=store.reports(fleet.name) if fleet.in_place else "",
+            views=store.views(fleet.name) if self._settings.joins_private_zone(fleet) else "",
             region=fleet.region,
             provider=provider,
         )

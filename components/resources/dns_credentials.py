@@ -132,7 +132,8 @@ class InstanceRoleArgs:
 
     `secrets` are the values that machines with this role may read, by a short name. `grants` are what they may join.
     `objects` is the ARN of what they may get from the release store, and `claims` are those of what they may also write.
-    `reports` is the ARN of the folder in which each machine may write its report. `region` is the region of the machines
+    `reports` is the ARN of the folder in which each machine may write its report, and `views` the same for what its
+    resolvers answer. `region` is the region of the machines
     and `provider` its provider, if it is not the stack's region.
     """
 
@@ -141,6 +142,7 @@ class InstanceRoleArgs:
     objects: pulumi.Input[str] = ""
     claims: Sequence[pulumi.Input[str]] = ()
     reports: pulumi.Input[str] = ""
+    views: pulumi.Input[str] = ""
     region: str | None = None
     provider: pulumi.ProviderResource | None = None
 
@@ -189,7 +191,7 @@ class InstanceRole(pulumi.ComponentResource):
             f"{name}-policy",
             name=POLICY,
             role=role.name,
-            policy=_policy(arns, args.grants, args.objects, args.claims, args.reports),
+            policy=_policy(arns, args.grants, args.objects, args.claims, [args.reports, args.views]),
             opts=mine,
         )
         profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
@@ -240,12 +242,13 @@ def _policy(
     grants: Sequence[Grant],
     objects: pulumi.Input[str] | pulumi.Output[list[str]] = "",
     claims: Sequence[pulumi.Input[str]] = (),
-    reports: pulumi.Input[str] = "",
+    reports: Sequence[pulumi.Input[str]] = (),
 ) -> pulumi.Output[str]:
     found = pulumi.Output.all(*parameters)
     joins = pulumi.Output.all(*(grant.statements() for grant in grants))
     written = pulumi.Output.all(*claims)
-    return pulumi.Output.all(found, joins, objects, written, reports).apply(lambda all_of: policy_document(*all_of))
+    folders = pulumi.Output.all(*reports)
+    return pulumi.Output.all(found, joins, objects, written, folders).apply(lambda all_of: policy_document(*all_of))
 
 
 def policy_document(
@@ -253,11 +256,11 @@ def policy_document(
     joins: Sequence[list[dict[str, object]]],
     objects: str | Sequence[str] = "",
     claims: Sequence[str] = (),
-    reports: str = "",
+    reports: Sequence[str] = (),
 ) -> str:
     """Return a policy that allows to read these SSM parameters and S3 objects (ARNs), with all statements of `joins`.
 
-    `claims` are ARNs of objects that it allows to write too. `reports` is the ARN of the folder of a fleet's reports.
+    `claims` are ARNs of objects that it allows to write too. `reports` are the ARNs of the folders of a fleet's reports.
     """
     statements = [
         *read_statements(parameters),
@@ -296,22 +299,17 @@ def claim_statements(claims: Sequence[str]) -> list[dict[str, object]]:
     return [{"Sid": "ClaimHooks", "Effect": "Allow", "Action": actions, "Resource": sorted(claims)}]
 
 
-def report_statements(folder: str) -> list[dict[str, object]]:
-    """Return statements that let a machine write its own report in the folder with this ARN, and no other one.
+def report_statements(folders: Sequence[str]) -> list[dict[str, object]]:
+    """Return statements that let a machine write its own report in each folder with one of these ARNs, and no other one.
 
     For an instance role, `aws:userid` is the id of the role, a colon and the id of the instance:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#principaltable
     """
-    if not folder:
+    own = [f"{folder}/${{aws:userid}}.json" for folder in folders if folder]
+    if not own:
         return []
-    return [
-        {
-            "Sid": "WriteOwnReport",
-            "Effect": "Allow",
-            "Action": "s3:PutObject",
-            "Resource": f"{folder}/${{aws:userid}}.json",
-        }
-    ]
+    resource = own[0] if len(own) == 1 else own
+    return [{"Sid": "WriteOwnReport", "Effect": "Allow", "Action": "s3:PutObject", "Resource": resource}]
 
 
 def join_statements(zone_arn: str, domain: str, sets: Sequence[str]) -> list[dict[str, object]]:

@@ -53,7 +53,13 @@ def site_membership(
 
     def place(known: str) -> dict[str, Any]:
         return Place(
-            zone=known, domain=settings.zone, host=settings.fqdn, ttl=settings.ttl, proxied=settings.proxied, ipv6=ipv6
+            zone=known,
+            domain=settings.zone,
+            host=settings.fqdn,
+            ttl=settings.ttl,
+            proxied=settings.proxied,
+            ipv6=ipv6,
+            address=settings.address_kind,
         ).as_inputs()
 
     def words(known: list[str]) -> str:

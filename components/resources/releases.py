@@ -28,12 +28,12 @@ from components.resources.release_uploads import FILES, ReleaseUploads
 from components.resources.tags import deployment
 from components.resources.userdata import release
 from components.workloads.release import Release
-from rollcall.in_place import REPORTS
+from rollcall.in_place import REPORTS, VIEWS
 
 CLAIMS = "before"
 # For how many days a bucket keeps what another client's change replaced, and the parts of an upload that broke off. An
 # object that the stack deletes is deleted with all of its versions.
-_KEEP_DAYS, _UPLOAD_DAYS, _REPORT_DAYS = 30, 1, 1
+_KEEP_DAYS, _UPLOAD_DAYS, _REPORT_DAYS, _VIEW_DAYS = 30, 1, 1, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,9 @@ class ReleaseStoreArgs:
 
     `release` is the agent's; None where no EC2 fleet is in the region. `workloads` are the operator's releases, by their
     names; those in `in_place` change on machines that run. Of each kind `keep` stay in the store. `reports`: machines
-    that change in place write their reports there. `datacenters` are those of Triton fleets that use the store. `region`
-    is the bucket's region, and `provider` its provider, if it is not the stack's region.
+    that change in place write their reports there. `views`: machines write there what their resolvers answer.
+    `datacenters` are those of Triton fleets that use the store. `region` is the bucket's region, and `provider` its
+    provider, if it is not the stack's region.
     """
 
     release: Release | None
@@ -53,6 +54,7 @@ class ReleaseStoreArgs:
     keep: int = 5
     reports: bool = False
     datacenters: Collection[str] = ()
+    views: bool = False
     provider: pulumi.ProviderResource | None = None
 
 
@@ -99,7 +101,7 @@ class ReleaseStore(pulumi.ComponentResource):
         lifecycle = aws.s3.BucketLifecycleConfiguration(
             f"{name}-lifecycle",
             bucket=bucket.id,
-            rules=lifecycle_rules(args.reports),
+            rules=lifecycle_rules(args.reports, args.views),
             opts=pulumi.ResourceOptions.merge(mine, pulumi.ResourceOptions(depends_on=[versioned])),
         )
         companions: list[pulumi.Resource] = [bucket, closed, encrypted, versioned, policy, lifecycle]
@@ -164,13 +166,20 @@ class ReleaseStore(pulumi.ComponentResource):
         """Return the ARN of the folder with the reports of a fleet's machines (docs/decisions/0020)."""
         return self._arn.apply(lambda arn: f"{arn}/{REPORTS}/{fleet}")
 
+    def views(self, fleet: str) -> pulumi.Output[str]:
+        """Return the ARN of the folder with what a fleet's machines report about their resolvers (docs/decisions/0028)."""
+        return self._arn.apply(lambda arn: f"{arn}/{VIEWS}/{fleet}")
+
     def claims(self, workload: str) -> pulumi.Output[str]:
         """Return the ARN of the claims of a workload's hooks, one for each release (docs/decisions/0016)."""
         return self._arn.apply(lambda arn: claims_of(arn, workload))
 
 
-def lifecycle_rules(reports: bool) -> list[dict[str, Any]]:
-    """Return what a bucket deletes by itself. A report replaces the one before it, which is of no use for long."""
+def lifecycle_rules(reports: bool, views: bool = False) -> list[dict[str, Any]]:
+    """Return what a bucket deletes by itself. A report replaces the one before it, which is of no use for long.
+
+    A machine writes its view again and again. So an old one is that of a machine that is gone.
+    """
     left_behind = {
         "id": "left-behind",
         "status": "Enabled",
@@ -184,7 +193,14 @@ def lifecycle_rules(reports: bool) -> list[dict[str, Any]]:
         "filter": {"prefix": f"{REPORTS}/"},
         "noncurrent_version_expiration": {"noncurrent_days": _REPORT_DAYS},
     }
-    return [left_behind, former] if reports else [left_behind]
+    of_gone = {
+        "id": "former-views",
+        "status": "Enabled",
+        "filter": {"prefix": f"{VIEWS}/"},
+        "expiration": {"days": _VIEW_DAYS},
+        "noncurrent_version_expiration": {"noncurrent_days": _VIEW_DAYS},
+    }
+    return [left_behind, *([former] if reports else []), *([of_gone] if views else [])]
 
 
 def claims_of(bucket: str, workload: str) -> str:
@@ -222,11 +238,13 @@ def stores(
     release_of: Callable[[str], Release],
     keep: int = 5,
     fetched: Collection[str] = (),
+    views: Collection[str] = (),
 ) -> dict[str | None, ReleaseStore]:
     """Create a store for each region that EC2 fleets are in, by the region as fleets name it.
 
     `release_of` returns the release of a workload. `keep` releases of each workload stay in its store. `fetched` are the
-    workloads that machines of another cloud fetch from the store of the stack's region.
+    workloads that machines of another cloud fetch from the store of the stack's region. `views` are the regions with
+    machines that report about their resolvers.
     """
     run: dict[str, set[str]] = {"": {*fetched}} if fetched else {}
     fleets = tuple(fleets)
@@ -247,6 +265,7 @@ def stores(
                 keep=keep,
                 reports=any(each.in_place and (each.region or "") == region for each in in_ec2),
                 datacenters=() if region else datacenters,
+                views=region in views,
             ),
         )
         for region in sorted(run)

@@ -5,7 +5,7 @@ RFC 6763: section 4.1 (PTR from a service to its instances), 6 (TXT), 9 (enumera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
@@ -13,7 +13,7 @@ import pulumi
 from components.config.models import IncarnationSettings, ServiceDiscoverySettings
 from components.resources import aws_sdk as aws
 from components.resources.tags import deployment
-from components.resources.zone_soa import ZoneSoa
+from components.resources.zone_soa import PRIVATE_TTL_S, TTL_S, ZoneSoa
 
 ENUMERATION = "_services._dns-sd._udp"
 
@@ -39,11 +39,12 @@ class ServiceDirectoryArgs:
     """The inputs of a ServiceDirectory.
 
     `settings` are as in the stack's configuration. `taken` are the ids of existing records that the stack takes over,
-    by resource.
+    by resource. `vpcs` are those of a private zone that is made.
     """
 
     settings: ServiceDiscoverySettings
     taken: Mapping[str, str] = field(default_factory=dict)
+    vpcs: Sequence[Mapping[str, pulumi.Input[str]]] = ()
 
 
 class ServiceDirectory(pulumi.ComponentResource):
@@ -58,7 +59,7 @@ class ServiceDirectory(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ServiceDirectoryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("rollcall:index:ServiceDirectory", name, None, opts)
-        self._settings, self._taken = args.settings, args.taken
+        self._settings, self._taken, self._vpcs = args.settings, args.taken, args.vpcs
         self.zone_id, self.zone_arn = self._zone(name)
         self.static: list[pulumi.Resource] = [self._record(each) for each in static_records(args.settings, name)]
         if args.settings.manages_soa:
@@ -68,6 +69,7 @@ class ServiceDirectory(pulumi.ComponentResource):
                     zone=self.zone_id,
                     domain=args.settings.zone,
                     stack=deployment(),
+                    ttl=PRIVATE_TTL_S if args.settings.private else TTL_S,
                     opts=pulumi.ResourceOptions(parent=self),
                 )
             )
@@ -77,14 +79,22 @@ class ServiceDirectory(pulumi.ComponentResource):
         if self._settings.create:
             # Never emptied by force: the zone must survive the stack.
             retained = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
-            made = aws.route53.Zone(f"{name}-zone", name=self._settings.zone, force_destroy=False, opts=retained)
+            made = aws.route53.Zone(
+                f"{name}-zone",
+                name=self._settings.zone,
+                force_destroy=False,
+                vpcs=[*self._vpcs] or None,
+                opts=retained,
+            )
             return made.zone_id, made.arn
         invoke_options = pulumi.InvokeOutputOptions(parent=self)
         if self._settings.zone_id:
             found = aws.route53.get_zone_output(zone_id=self._settings.zone_id, opts=invoke_options)
         else:
-            # A private zone of the same name would answer only inside its VPC.
-            found = aws.route53.get_zone_output(name=self._settings.zone, private_zone=False, opts=invoke_options)
+            # There may be a zone of the other kind with the same name.
+            found = aws.route53.get_zone_output(
+                name=self._settings.zone, private_zone=self._settings.private, opts=invoke_options
+            )
         return found.zone_id, found.arn
 
     def _record(self, record: StaticRecord) -> pulumi.Resource:

@@ -21,6 +21,9 @@ from components.aws.account_settings import AWS_KEYS
 from components.joyent.engine import Engine
 
 TTL_S = 60
+# In a private zone machines ask resolvers for challenges. A challenge must not be hidden for longer than HIDDEN_LIMIT_S of
+# rollcall.crash_transitions.
+PRIVATE_TTL_S = 5
 MARK = "_rollcall-soa"
 _MARK_TTL_S = 300
 _NO_SUCH_ZONE = "NoSuchHostedZone"
@@ -172,7 +175,8 @@ class ZoneSoa(Resource, module="rollcall", name="ZoneSoa"):  # type: ignore[call
         zone: pulumi.Input[str],
         domain: str,
         stack: str,
+        ttl: int = TTL_S,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        props = {"zone": zone, "domain": domain, "stack": stack, "ttl": TTL_S, "before": None}
+        props = {"zone": zone, "domain": domain, "stack": stack, "ttl": ttl, "before": None}
         super().__init__(ZoneSoaProvider(), name, props, opts)

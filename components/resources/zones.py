@@ -7,12 +7,13 @@ Another provider is a class for a zone with sites or for a directory's zone, wit
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import pulumi
 
+from components.aws.region import own_region
 from components.config import floors, secret_names
 from components.config.joins import site_join
 from components.config.models import FleetSettings, Settings, SiteSettings
@@ -20,6 +21,8 @@ from components.config.secret_names import KEY, TSIG
 from components.config.servers import at_port
 from components.config.site_zones import ZoneSettings
 from components.dns.rfc2136 import DynamicServicePlace, SitePlace
+from components.dns.route53 import ServicePlace
+from components.resources import aws_sdk as aws
 from components.resources import memberships
 from components.resources import site as site_zone
 from components.resources.certificate import Certificate, Challenges
@@ -51,13 +54,14 @@ class ZoneArgs:
 
     `settings` are the stack's settings. `existing` is what was found of it. `machine_token` is the operator's
     Cloudflare token for the machines; None: the stack makes one. `tsig_key` is the machines' key for zones that take
-    dynamic updates.
+    dynamic updates. `providers` are the AWS providers of other regions.
     """
 
     settings: Settings
     existing: ExistingResources
     machine_token: str | None = None
     tsig_key: str = ""
+    providers: Mapping[str | None, pulumi.ProviderResource] = field(default_factory=dict)
 
 
 class SiteZone(Protocol):
@@ -218,7 +222,14 @@ class DynamicZone:
         self, fleet: FleetSettings, join: str, names: Mapping[str, pulumi.Input[str]], secrets: Secrets
     ) -> Membership:
         site = _joined(self._settings, fleet, join)
-        place = SitePlace(server=self._server, domain=site.zone, host=site.fqdn, ttl=site.ttl, ipv6=fleet.ipv6)
+        place = SitePlace(
+            server=self._server,
+            domain=site.zone,
+            host=site.fqdn,
+            ttl=site.ttl,
+            ipv6=fleet.ipv6,
+            address=site.address_kind,
+        )
         kind = partial(Rfc2136SiteJoin, server=self._server)
         settings = partial(site_join, kind, site, ipv6=fleet.ipv6, floors=floors.of_site(self._settings, site))
         words = pulumi.Output.all(names[TSIG], *_tls(site, self._certificates, names)).apply(
@@ -248,7 +259,12 @@ class Route53Directory:
         assert settings.service_discovery is not None
         self._settings = settings
         self._directory = ServiceDirectory(
-            "directory", ServiceDirectoryArgs(settings=settings.service_discovery, taken=args.existing.taken)
+            "directory",
+            ServiceDirectoryArgs(
+                settings=settings.service_discovery,
+                taken=args.existing.taken,
+                vpcs=_vpcs_of(settings, args.providers),
+            ),
         )
 
     def needs(self) -> list[pulumi.Resource]:
@@ -265,7 +281,31 @@ class Route53Directory:
     def membership(
         self, fleet: FleetSettings, join: str, role: InstanceRole | None, user: IamUser | None
     ) -> Membership:
-        return _service(self._settings, fleet, join, self._directory.zone_id, {KEY: user.key} if user else {})
+        assert self._settings.service_discovery is not None
+        kind = partial(ServicePlace, private=self._settings.service_discovery.private)
+        secrets = {KEY: user.key} if user else {}
+        return _service(self._settings, fleet, join, self._directory.zone_id, secrets, kind=kind)
+
+
+def _vpcs_of(
+    settings: Settings, providers: Mapping[str | None, pulumi.ProviderResource]
+) -> list[dict[str, pulumi.Input[str]]]:
+    """Return the VPCs of a private zone that the stack makes: those in the configuration, or those of the fleets that join."""
+    directory = settings.service_discovery
+    if directory is None or not (directory.private and directory.create):
+        return []
+    own = own_region(pulumi.runtime.get_config)
+    if directory.vpcs:
+        found = (each.rpartition("/") for each in directory.vpcs)
+        return [{"vpc_id": id_, "vpc_region": region or own} for region, _, id_ in found]
+    vpcs: dict[tuple[str, str], dict[str, pulumi.Input[str]]] = {}
+    for fleet in filter(settings.joins_private_zone, settings.fleets):
+        region, chosen = fleet.region or own, settings.vpc_of(fleet)
+        if (region, chosen) not in vpcs:
+            opts = pulumi.InvokeOutputOptions(provider=providers.get(fleet.region))
+            id_ = chosen or aws.ec2.get_vpc_output(default=True, opts=opts).id
+            vpcs[region, chosen] = {"vpc_id": id_, "vpc_region": region}
+    return list(vpcs.values())
 
 
 class DynamicDirectory:

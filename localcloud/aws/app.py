@@ -175,6 +175,7 @@ class Aws(Observer, ZoneSource):
                     region.store, ((one, addresses[0]) for one, addresses in region.power.on_the_wire())
                 )
             ]
+
     def vpc_at(self, address: str) -> str:
         """Return the id of the VPC with the machine that has this address now; empty if there is none."""
         with self._lock:

@@ -130,6 +130,9 @@ class Box:
     def addresses(self) -> tuple[str, ...]:
         return (self.address,)
 
+    def private_addresses(self) -> tuple[str, ...]:
+        return ()
+
     def keys(self) -> dict[str, str]:
         return as_keys(replace(self.settings, drain=self.drained))
 
@@ -143,6 +146,9 @@ class Box:
         pass
 
     def report(self, text: str) -> None:
+        pass
+
+    def report_view(self, text: str) -> None:
         pass
 
 

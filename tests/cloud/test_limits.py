@@ -223,6 +223,16 @@ def hosted_zones(clouds: Clouds, outside: bool) -> Refused:
     return tried(lambda: clouds.client("route53").create_hosted_zone(Name="new.example", CallerReference="1"))
 
 
+def zone_vpcs(clouds: Clouds, outside: bool) -> Refused:
+    ec2, route53 = clouds.client("ec2"), clouds.client("route53")
+    first, last = (ec2.create_vpc(CidrBlock=f"10.{each}.0.0/16")["Vpc"]["VpcId"] for each in (1, 2))
+    vpc = {"VPCRegion": "us-west-2", "VPCId": first}
+    zone = route53.create_hosted_zone(Name="private.example", CallerReference="1", VPC=vpc)["HostedZone"]["Id"]
+    others = {f"vpc-{number:017x}": "us-west-2" for number in range(298 + outside)}
+    clouds.aws.aws.route53.store.zone(zone).vpcs.update(others)
+    return tried(lambda: route53.associate_vpc_with_hosted_zone(HostedZoneId=zone, VPC={**vpc, "VPCId": last}))
+
+
 def zone_tags(clouds: Clouds, outside: bool) -> Refused:
     tags = [{"Key": f"k{index}", "Value": "x"} for index in range(10 + outside)]
     route53 = clouds.client("route53")
@@ -442,6 +452,7 @@ TRIES: dict[str, Try] = {
     "route53-value-length": value_length,
     "route53-zone-records": zone_records,
     "route53-hosted-zones": hosted_zones,
+    "route53-zone-vpcs": zone_vpcs,
     "route53-zone-tags": zone_tags,
     "cloudflare-zone-records": cloudflare_records,
     "cloudflare-set-characters": cloudflare_set,

@@ -145,7 +145,7 @@ class TestEc2:
         s3 = cloud.client("s3")
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
         folder = f"arn:aws:s3:::{BUCKET}/machines/web"
-        policy = json.loads(policy_document([], [], f"arn:aws:s3:::{BUCKET}/releases/*", [], folder))
+        policy = json.loads(policy_document([], [], f"arn:aws:s3:::{BUCKET}/releases/*", [], [folder]))
         profile = cloud.role("web-role", policy)
         role_id = cloud.client("iam").get_role(RoleName="web-role")["Role"]["RoleId"]
         one, other = cloud.run(2, IamInstanceProfile={"Name": profile})

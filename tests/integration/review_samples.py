@@ -98,6 +98,9 @@ class Machine:
     def addresses(self) -> tuple[str, ...]:
         return self._addresses
 
+    def private_addresses(self) -> tuple[str, ...]:
+        return ()
+
     def keys(self) -> dict[str, str]:
         return self._keys
 
@@ -111,6 +114,9 @@ class Machine:
         pass
 
     def report(self, text: str) -> None:
+        pass
+
+    def report_view(self, text: str) -> None:
         pass
 
 

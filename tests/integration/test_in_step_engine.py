@@ -51,6 +51,9 @@ class Instance:
     def addresses(self) -> tuple[str, ...]:
         return tuple(each for each in [self._described().get("PublicIpAddress")] if each)
 
+    def private_addresses(self) -> tuple[str, ...]:
+        return ()
+
     def keys(self) -> dict[str, str]:
         return {each["Key"]: each["Value"] for each in self._described().get("Tags", ())}
 
@@ -64,6 +67,9 @@ class Instance:
         pass
 
     def report(self, text: str) -> None:
+        pass
+
+    def report_view(self, text: str) -> None:
         pass
 
 

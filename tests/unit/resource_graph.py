@@ -378,6 +378,22 @@ CONFIGS: dict[str, dict[str, Any]] = {
         },
     },
 }
+CONFIGS["private"] = {
+    "sites": {"www": {"zone": "scalability.expert", "address": "private"}},
+    "serviceDiscovery": {
+        "zone": "unilans.net",
+        "private": True,
+        "create": True,
+        "services": {"theService": {"port": 4218, "incarnations": {"v1": {}}}},
+    },
+    "fleets": {
+        "api": {"cloud": "aws", "size": "t3.micro", **_WEB, "joins": ["site/www", "theService/v1"]},
+        "far": {
+            **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "region": "eu-west-1"},
+            "joins": ["theService/v1"],
+        },
+    },
+}
 # The same with another file, variable, package and check of the workloads.
 CONFIGS["in-place-next"] = {
     **CONFIGS["in-place"],

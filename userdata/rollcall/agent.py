@@ -34,6 +34,7 @@ from rollcall.ownership import Owner
 from rollcall.probe import Subject
 from rollcall.providers import make_registry
 from rollcall.registry import AT_ONCE, Registry
+from rollcall.resolver_view import ASK_S, ResolverReporter
 from rollcall.retrying import retried
 from rollcall.route53 import host_name, own_records, srv_names
 from rollcall.settings import PROBE, Join, MachineSettings, Secrets, ServiceJoin, workloads_in_place
@@ -119,6 +120,8 @@ class Membership:
     next_confirm: float = 0.0
     next_watch: float = 0.0
     next_answer: float = 0.0
+    # Before this time resolvers are not asked for the record set, so that they do not remember that it does not exist.
+    ask_from: float = 0.0
     monitor: CrashMonitor | None = None
     # Each activity fails separately, so each has its own backoff. A machine that answers a challenge too late loses its records.
     joining: Backoff = field(default_factory=lambda: Backoff(LONGEST))
@@ -186,6 +189,7 @@ class Agent:
         self._settings: MachineSettings | None = None
         self._owner: Owner | None = None
         self._addresses: tuple[str, ...] = ()
+        self._private: tuple[str, ...] = ()
         self._unread = ""
         # Memberships that the settings no longer contain, and that the machine has not left yet.
         self._dropped: list[Membership] = []
@@ -391,12 +395,14 @@ class Agent:
             keys = self.cloud.keys()
             settings = MachineSettings.from_keys(keys, instance)
             addresses = self.cloud.addresses()
+            joins = settings.joins if self._joins is None else self._joins
+            private = self.cloud.private_addresses() if any(each.is_private for each in joins) else ()
         except TransientError:
             # The machine does not leave because its metadata do not answer for a while.
             if self._settings is None:
                 raise
             return
-        self._addresses = addresses
+        self._addresses, self._private = addresses, private
         self.in_place = workloads_in_place(keys)
         if settings != self._settings:
             owner = Owner(settings.stack, settings.fleet, settings.machine, settings.generation, instance)
@@ -523,13 +529,17 @@ class Agent:
 
     def _wanted(self, join: Join) -> tuple[str, ...]:
         """Return the first address of each family if the settings ask for IPv6, otherwise one address only."""
-        first = {":" in each: each for each in reversed(self._addresses)}
+        first = {":" in each: each for each in reversed(self._addresses_for(join))}
         found = tuple(first[family] for family in sorted(first))
         return found if join.ipv6 else found[:1]
 
     def _own(self, membership: Membership) -> tuple[str, ...]:
         """Return the addresses that this machine has now. The records at them are its own, even with the mark of another member."""
-        return self._addresses or membership.addresses
+        return (*self._addresses, *self._private) or membership.addresses
+
+    def _addresses_for(self, join: Join) -> tuple[str, ...]:
+        """Return this machine's addresses of the kind that a record set has."""
+        return self._private if join.is_private else self._addresses
 
     def _own_record(self, membership: Membership) -> tuple[str, tuple[str, ...]]:
         """Return the name of the record set of a membership, and this machine's answers in it."""
@@ -545,7 +555,7 @@ class Agent:
         assert self._owner is not None
         addresses = self._wanted(membership.join)
         if not addresses:
-            raise TransientError("reason=no-public-address where=instance-metadata")
+            raise TransientError(f"reason=no-{membership.join.address}-address where=instance-metadata")
         try:
             changed = membership.registry.join(self._owner, *addresses, kept=bool(membership.kept))
         finally:
@@ -558,6 +568,11 @@ class Agent:
         # The API has the record and DNS does not: DNS is late. To ask the API again soon would not help.
         late = membership.vanished and not changed
         first = seconds("propagation", membership.join.PROPAGATION_S) if changed else 0.0
+        if membership.join.own_resolvers and first:
+            # A resolver that is asked too early remembers that there is nothing. Later it may have the former record set for a TTL.
+            membership.ask_from = now + min(first, self._hidden_s(membership.join))
+            membership.next_watch = max(membership.next_watch, membership.ask_from)
+            first += membership.join.cached_s
         membership.late = min(max(2 * membership.late, FIRST_LATE_S), CONFIRM / 2) if late else first
         membership.next_lookup = now + membership.late
         membership.joined, membership.addresses, membership.vanished = True, addresses, False
@@ -715,7 +730,7 @@ class Agent:
         host_ttl = min(each.ttl for each in joins if each.HAS_HOSTS and each.domain == join.domain)
         own = own_records(join, self._owner, membership.addresses, membership.marked, host_ttl, self._host(join))
         for each in own:
-            ttls = self._ttls(each.name, join.domain, each.type, each.values)
+            ttls = self._ttls_of(join, each.name, each.type, each.values)
             if ttls is None or float(each.ttl) in ttls:
                 continue
             # All members see a changed TTL of their record set, and one member is enough to correct it.
@@ -724,9 +739,27 @@ class Agent:
             return True
         return False
 
+    def _ttls_of(self, join: Join, name: str, rtype: str, values: Collection[str]) -> set[float] | None:
+        assert self._ttls is not None
+        if join.own_resolvers:
+            return self._answers.ttls(name, join.domain, rtype, values, own=True)
+        return self._ttls(name, join.domain, rtype, values)
+
     def _any_answer(self, name: str, join: Join) -> frozenset[str] | None:
         """Return what any of the name servers answers."""
-        return self._look_up(name) if self._look_up else self._answers.any_of(name, join.domain, ipv6=join.ipv6)
+        if self._look_up:
+            return self._look_up(name)
+        return self._answers.any_of(name, join.domain, ipv6=join.ipv6, own=join.own_resolvers)
+
+    def _every_answer(self, name: str, join: Join) -> frozenset[str] | None:
+        """Return what all name servers answer."""
+        if self._look_up:
+            return self._look_up(name)
+        return self._answers.all_of(name, join.domain, own=join.own_resolvers)
+
+    def _hidden_s(self, join: Join) -> float:
+        """Return for how many seconds this machine does not see a name that it has asked for too early."""
+        return self._answers.negative_s(join.domain) if join.own_resolvers and not self._look_up else 0.0
 
     def _monitor(self, membership: Membership) -> CrashMonitor:
         join = membership.join
@@ -734,10 +767,11 @@ class Agent:
             join,
             membership.registry,
             look_up=lambda name: self._any_answer(name, join),
-            everywhere=lambda name: self._look_up(name) if self._look_up else self._answers.all_of(name, join.domain),
+            everywhere=lambda name: self._every_answer(name, join),
             reach=lambda key, generation: self._reach(key, join) if self._reach else self._probe(key, generation, join),
             clock=self._clock,
             doubt=self._reread_probe_key,
+            hidden=lambda: self._hidden_s(join),
         )
         return membership.monitor
 
@@ -794,6 +828,16 @@ class Agent:
             log.warning("%s", problem)
         self._unwatched = problem
 
+    def instance(self) -> str:
+        return self._owner.instance if self._owner else ""
+
+    @property
+    def own_views(self) -> tuple[ServiceJoin, ...]:
+        """The record sets in private zones of which this machine has been a member, and that its resolvers may be asked for."""
+        now = self._clock()
+        known = (each for each in (*self.memberships, *self._dropped) if each.had and now >= each.ask_from)
+        return tuple(each.join for each in known if isinstance(each.join, ServiceJoin) and each.join.own_resolvers)
+
     def generation(self) -> str:
         return self._owner.generation if self._owner else ""
 
@@ -804,7 +848,7 @@ class Agent:
         """
         found: list[Subject] = []
         for each in (*self.memberships, *self._dropped):
-            mine = subjects_at(each.join, self._addresses, self.generation())
+            mine = subjects_at(each.join, self._addresses_for(each.join), self.generation())
             found += [one for one in mine if one.generation or (each.joined and one.address in each.addresses)]
         return found
 
@@ -961,6 +1005,7 @@ class _Loop:
         self._failed: dict[str, str] = {}
         self._keeper: threading.Thread | None = None
         self._certificates = _CertificateThread(agent)
+        self._viewer: threading.Thread | None = None
         self.wait = TICK / 4
 
     def turn(self) -> None:
@@ -970,6 +1015,7 @@ class _Loop:
             self._refresh_edge,
             self._open_probe_socket,
             self._keep_secrets,
+            self._report_view,
             self._tell_systemd,
         ):
             self._guard(step)
@@ -1003,6 +1049,11 @@ class _Loop:
         if wanted and not (self._keeper and self._keeper.is_alive()):
             self._keeper = threading.Thread(target=keep_secrets, args=(self._agent, self._releases), daemon=True)
             self._keeper.start()
+
+    def _report_view(self) -> None:
+        if self._agent.own_views and not (self._viewer and self._viewer.is_alive()):
+            self._viewer = threading.Thread(target=report_view, args=(self._agent,), daemon=True)
+            self._viewer.start()
 
     def _tell_systemd(self) -> None:
         agent = self._agent
@@ -1073,6 +1124,19 @@ def keep_secrets(agent: Agent, releases: Releases | None = None) -> None:
     except Exception as fault:  # noqa: BLE001 - the next turn tries again
         log.error("step=keep_secrets %s", as_error(fault))
         time.sleep(LONGEST)
+
+
+def report_view(agent: Agent) -> None:
+    """Report what the resolvers answer in private zones, for as long as the agent runs.
+
+    This runs in a thread, because a resolver and a store may not answer for half a minute.
+    """
+    cloud, answers = detect(), Answers()
+    reporter = ResolverReporter(answers.values, cloud.report_view)
+    while True:
+        if joins := agent.own_views:
+            reporter.step(agent.instance(), joins)
+        time.sleep(ASK_S)
 
 
 def health_of(join: Join) -> Health:

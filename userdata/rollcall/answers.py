@@ -1,4 +1,4 @@
-"""The answers of name servers for the names that an agent reads.
+"""The answers of name servers for the names that an agent reads. For a private zone (`own`), these are the answers of its resolvers.
 
 Only the zone's own name servers say whether there is a challenge. A resolver that is asked too early caches for up to half an hour
 (RFC 2308 section 5) that there is none. The members of a record set exist already, so for them a resolver's answer is good enough if no
@@ -21,44 +21,58 @@ class Answers:
     """The view that this machine has of its zones."""
 
     def __init__(self) -> None:
-        self._views: dict[str, ZoneView] = {}
+        self._views: dict[tuple[str, bool], ZoneView] = {}
 
-    def any_of(self, name: str, zone: str, *, ipv6: bool = True) -> frozenset[str] | None:
+    def any_of(self, name: str, zone: str, *, ipv6: bool = True, own: bool = False) -> frozenset[str] | None:
         """Return what at least one name server answers; None if none can be asked.
 
         The values are a host's addresses, the targets of a service's set (`v1._theService._tcp…`), or the texts of a challenge
         (`….c.rc.…`).
         """
-        votes = self._votes(name, zone, ipv6)
+        votes = self._votes(name, zone, ipv6, own)
         return None if votes is None else _shown(value for each in votes for value in frozenset().union(*each))
 
-    def all_of(self, name: str, zone: str) -> frozenset[str] | None:
+    def all_of(self, name: str, zone: str, *, own: bool = False) -> frozenset[str] | None:
         """Return what every name server with a vote answers; None if none can be asked."""
-        votes = self._votes(name, zone, True)
+        votes = self._votes(name, zone, True, own)
         return None if votes is None else _shown(value for each in votes for value in frozenset.intersection(*each))
 
-    def ttls(self, name: str, zone: str, rtype: str, values: Collection[str]) -> set[float] | None:
-        """Return the TTLs with which name servers answer all of these values; None if none can be asked."""
-        return self._view(zone).ttls(name, rtype, values)
+    def ttls(
+        self, name: str, zone: str, rtype: str, values: Collection[str], *, own: bool = False
+    ) -> set[float] | None:
+        """Return the TTLs with which name servers answer all of these values; None if none can be asked.
+
+        A resolver counts TTLs down, so for a private zone an answer with all values is None too.
+        """
+        return self._view(zone, own).ttls(name, rtype, values)
+
+    def values(self, name: str, zone: str, rtype: str) -> frozenset[str] | None:
+        """Return what all resolvers of this machine answer, as zone files have it; None if none can be asked."""
+        votes = self._view(zone, True).votes(name, rtype)
+        return frozenset.intersection(*votes) if votes else None
+
+    def negative_s(self, zone: str) -> float:
+        """Return for how many seconds the resolvers of this machine remember that a name does not exist."""
+        return self._view(zone, True).negative_s
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The name servers that cannot be asked, and the reasons, one line for each."""
         return tuple(note for _, view in sorted(self._views.items()) for note in view.notes)
 
-    def _votes(self, name: str, zone: str, ipv6: bool) -> list[list[frozenset[str]]] | None:
+    def _votes(self, name: str, zone: str, ipv6: bool, own: bool) -> list[list[frozenset[str]]] | None:
         """Return the votes for each type of record that `name` may have."""
-        view, types = self._view(zone), types_of(name, ipv6)
+        view, types = self._view(zone, own), types_of(name, ipv6)
         found = [view.votes(name, each, cached=each != "TXT") for each in types]
         return found if all(found) else None
 
-    def _view(self, zone: str) -> ZoneView:
+    def _view(self, zone: str, own: bool) -> ZoneView:
         # Imported late: a machine that boots reads its identity before dnspython is installed.
-        from rollcall.zoneview import ZoneView
+        from rollcall.zoneview import ResolverView, ZoneView
 
-        if zone not in self._views:
-            self._views[zone] = ZoneView(zone, quiet=_LEFT_ALONE_S)
-        return self._views[zone]
+        if (zone, own) not in self._views:
+            self._views[zone, own] = ResolverView(zone) if own else ZoneView(zone, quiet=_LEFT_ALONE_S)
+        return self._views[zone, own]
 
 
 def name_servers_answer(zone: str) -> Callable[[str], frozenset[str] | None]:

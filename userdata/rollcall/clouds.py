@@ -1,7 +1,7 @@
 """The clouds, as a machine asks them about itself. Each cloud is one small class; another cloud is one more class in CLOUDS.
 
-All of them answer the same five questions: the instance's id, its public addresses, its settings (`rollcall-*` tags or metadata), a secret
-by name, and the AWS region if there is one. And all of them take the machine's status and its report.
+All of them answer the same questions: the instance's id, its public and its private addresses, its settings (`rollcall-*` tags or
+metadata), a secret by name, and the AWS region if there is one. And all of them take the machine's status and its report.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rollcall.aws import AwsClient, AwsRefusedError, InstanceRole
 from rollcall.bucket import Bucket
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.imds import IMDS, InstanceMetadata
-from rollcall.in_place import CARRIED, REPORT, REPORT_TO, report_key
+from rollcall.in_place import CARRIED, REPORT, REPORT_TO, VIEW_TO, report_key
 from rollcall.settings import STATUS, STORE
 
 _SECRET_WITHIN_S = 30.0
@@ -40,6 +40,12 @@ class Cloud(Protocol):
     def addresses(self) -> tuple[str, ...]:
         """Return the machine's public addresses, IPv4 first; empty if it has none."""
 
+    def private_addresses(self) -> tuple[str, ...]:
+        """Return the addresses for record sets with private addresses, IPv4 first; empty if the machine has none.
+
+        An IPv6 address is the same in both kinds of record set.
+        """
+
     def keys(self) -> dict[str, str]:
         """Read the machine's settings (the `rollcall-*` keys) again and return them."""
 
@@ -54,6 +60,9 @@ class Cloud(Protocol):
 
     def report(self, text: str) -> None:
         """Write the report of the releases in place (rollcall.in_place) where the program reads it."""
+
+    def report_view(self, text: str) -> None:
+        """Write what the resolvers of this machine answer (rollcall.resolver_view) where the program reads it."""
 
 
 def is_public(address: str) -> bool:
@@ -88,6 +97,13 @@ class Ec2:
         found = [self._meta("public-ipv4", missing=""), *self._meta("ipv6", missing="").split()]
         return tuple(each for each in found if is_public(each))
 
+    def private_addresses(self) -> tuple[str, ...]:
+        """Return the private IPv4 address of the primary interface. IPv6 addresses of a VPC are unique everywhere.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-categories.html (local-ipv4, ipv6)
+        """
+        return tuple(filter(None, [self._meta("local-ipv4", missing=""), *self._meta("ipv6", missing="").split()]))
+
     def keys(self) -> dict[str, str]:
         names = self._meta("tags/instance", missing="").split()
         return {name: self._meta(f"tags/instance/{name}", missing="") for name in names if name.startswith("rollcall-")}
@@ -118,8 +134,15 @@ class Ec2:
         print(f"rollcall: {status}", flush=True)
 
     def report(self, text: str) -> None:
-        """Write the report to the stack's bucket, in which the instance role may write only this object and claims."""
-        store, to = (self._meta(f"tags/instance/{name}", missing="") for name in (STORE, REPORT_TO))
+        """Write the report to the stack's bucket, in which the instance role may write only the machine's reports and claims."""
+        self._put(REPORT_TO, text)
+
+    def report_view(self, text: str) -> None:
+        self._put(VIEW_TO, text)
+
+    def _put(self, setting: str, text: str) -> None:
+        """Write this machine's object at the beginning of a key that a setting has."""
+        store, to = (self._meta(f"tags/instance/{name}", missing="") for name in (STORE, setting))
         headers = {"Content-Type": "application/json"}
         try:
             Bucket(store, metadata=self._url).call("PUT", report_key(to, self.instance()), text.encode(), headers)
@@ -159,6 +182,9 @@ class Joyent:
         found = [each.partition("/")[0] for nic in nics for each in (nic.get("ips") or [nic.get("ip", "")])]
         return tuple(sorted(dict.fromkeys(filter(is_public, found)), key=lambda each: ":" in each))
 
+    def private_addresses(self) -> tuple[str, ...]:
+        return ()
+
     def keys(self) -> dict[str, str]:
         with self._metadata() as ask:
             return {name: ask("mdata-get", name) for name in ask("mdata-list").split() if _is_setting(name)}
@@ -179,6 +205,9 @@ class Joyent:
     def report(self, text: str) -> None:
         with self._metadata() as ask:
             ask("mdata-put", REPORT, text)
+
+    def report_view(self, text: str) -> None:
+        """Do nothing: no machine of this cloud is in a VPC."""
 
     def _get(self, key: str) -> str:
         with self._metadata() as ask:
@@ -210,6 +239,12 @@ class File:
     def addresses(self) -> tuple[str, ...]:
         return tuple(self._read("addresses"))
 
+    def private_addresses(self) -> tuple[str, ...]:
+        found = self._all().get("private_addresses")
+        if found is None and self._under is not None:
+            return self._under.private_addresses()
+        return tuple(found or ())
+
     def keys(self) -> dict[str, str]:
         return {str(key): str(value) for key, value in self._read("keys").items()}
 
@@ -231,6 +266,10 @@ class File:
     def report(self, text: str) -> None:
         if self._under is not None:
             self._under.report(text)
+
+    def report_view(self, text: str) -> None:
+        if self._under is not None:
+            self._under.report_view(text)
 
     def _read(self, key: str) -> Any:
         found = self._all()

@@ -83,8 +83,8 @@ class CrashMonitor:
 
     `look_up` asks any of the name servers, and `everywhere` asks all of them. `reach` asks the member at an answer of DNS, by its
     generation, whether it runs (None: it cannot be asked, so nothing is decided). `doubt` is called after each challenge, because one of
-    the two machines may have an old key. `watch` raises what `registry` raises, after it has checked all members. The next call tries again
-    what failed.
+    the two machines may have an old key. `hidden` says for how many seconds a challenge may be hidden by resolvers. `watch` raises what
+    `registry` raises, after it has checked all members. The next call tries again what failed.
     """
 
     def __init__(
@@ -97,10 +97,11 @@ class CrashMonitor:
         reach: Callable[[str, str], bool | None],
         clock: Callable[[], float],
         doubt: Callable[[], None] = lambda: None,
+        hidden: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._join, self._registry = join, registry
         self._look_up, self._everywhere = look_up, everywhere
-        self._reach, self._clock, self._doubt = reach, clock, doubt
+        self._reach, self._clock, self._doubt, self._hidden = reach, clock, doubt, hidden
         self._suspects: dict[str, Suspect] = {}
         self._sight = Sight(domain=join.domain, answered=clock())
         self._faults: list[Exception] = []
@@ -119,7 +120,9 @@ class CrashMonitor:
     def answer(self, me: Owner, *, joined: bool = True) -> None:
         """Remove the challenges for this machine, because it runs. A machine that has not joined does not ask the others to wait."""
         texts, reason = self._look_up(challenge_name(me, self._join)), self._sight.reason
-        event = ChallengesQueried(texts=texts, now=self._clock(), size=self._registry.size, joined=joined)
+        event = ChallengesQueried(
+            texts=texts, now=self._clock(), size=self._registry.size, joined=joined, hidden=self._hidden()
+        )
         self._sight, action = step_sight(self._sight, event)
         if self._sight.reason != reason:
             log.warning("%s", self.note or f"the name servers of {self._join.domain} show this machine again")

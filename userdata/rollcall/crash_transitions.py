@@ -24,6 +24,8 @@ UNCOMPARED_S = 30.0
 # After FAILED_PROBES unanswered probes in a row a member is challenged. After a challenge that it answered, it may
 # fail PROBE_COOLDOWN more.
 FAILED_PROBES, PROBE_COOLDOWN = 2, 16
+# A resolver may hide a challenge for so long, and the machine still answers it in time.
+HIDDEN_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +201,8 @@ class Sight:
 
     `answered` is when a name server last answered. `without_me` says what the name servers answer instead of this machine's record
     (empty: they show it), since `unseen_since`. They were last compared at `compared`. `late`: this machine asks the others to wait. The
-    API is read again from `next_read` on. `reason` says why this machine does not rely on DNS (empty: it does).
+    API is read again from `next_read` on. For `hidden` seconds resolvers remember that there is no challenge. `reason` says why this
+    machine does not rely on DNS (empty: it does).
     """
 
     domain: str
@@ -209,6 +212,7 @@ class Sight:
     compared: float = 0.0
     late: bool = False
     next_read: float = 0.0
+    hidden: float = 0.0
     reason: str = ""
 
 
@@ -216,13 +220,15 @@ class Sight:
 class ChallengesQueried:
     """The name servers were asked for challenges for this machine.
 
-    `texts` None: no name server answered. `size` is how many records the set has. `joined`: this machine is in the set.
+    `texts` None: no name server answered. `size` is how many records the set has. `joined`: this machine is in the set. `hidden`: for so
+    many seconds resolvers remember that a name does not exist; 0 if no resolver was asked.
     """
 
     texts: frozenset[str] | None
     now: float
     size: int = 0
     joined: bool = True
+    hidden: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +302,7 @@ def step_sight(sight: Sight, event: SightEvent) -> tuple[Sight, SightAction | No
 
 def _after_query(sight: Sight, event: ChallengesQueried) -> tuple[Sight, SightAction | None]:
     answered = sight.answered if event.texts is None else event.now
-    sight = replace(sight, answered=answered)
+    sight = replace(sight, answered=answered, hidden=event.hidden)
     sight = replace(sight, reason=_blind(sight, event.now))
     if sight.reason and event.joined:
         return _read(sight, event.now, event.size) if sight.late else (sight, AskToWait())
@@ -329,6 +335,8 @@ def _blind(sight: Sight, now: float) -> str:
     """Return why this machine cannot rely on DNS to show a challenge; empty if it can."""
     if now - sight.answered >= UNANSWERED_S:
         return f"no name server of {sight.domain} can be asked"
+    if sight.hidden > HIDDEN_LIMIT_S:
+        return f"the resolvers remember for {sight.hidden:.0f} s that a name of {sight.domain} does not exist"
     if sight.without_me and now - sight.unseen_since >= UNSEEN_S:
         return f"{sight.without_me}: a split horizon?"
     return ""

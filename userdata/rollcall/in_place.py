@@ -33,6 +33,9 @@ REPORT = "rollcall-report"
 REPORTS = "machines"
 REPORT_TO = "rollcall-report-to"
 REPORT_FORMAT = 1
+# The same for what a machine's resolvers answer (rollcall.resolver_view): VIEWS/FLEET/ROLE.
+VIEWS = "views"
+VIEW_TO = "rollcall-view-to"
 # The last lines of a workload's log that a failure reports, and the longest of them.
 LOG_LINES, LONGEST_LINE = 20, 300
 _DIGEST = re.compile(r"[0-9a-f]{64}")

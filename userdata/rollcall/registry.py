@@ -256,7 +256,8 @@ class RetriedService:
     ) -> None:
         self._join = join
         self._key = key
-        self._lookup = lookup or name_servers_answer(join.domain)
+        # A resolver would cache that the set does not exist yet, and later that it lacks this machine.
+        self._lookup = lookup or ((lambda _: None) if join.own_resolvers else name_servers_answer(join.domain))
         self._labels = labels or KeptLabels()
         self._writer = Writer()
         self._within = _WITHIN

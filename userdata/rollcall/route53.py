@@ -61,6 +61,8 @@ MOST_VALUES = 400
 # https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html#limits-api-requests-changeresourcerecordsets
 _BATCH_VALUES, _BATCH_CHARACTERS = 1000, 32_000
 _CHALLENGE_TTL_S = 60
+# In a private zone each machine asks a resolver, and must see soon that another challenge was added or that its own was removed.
+_PRIVATE_CHALLENGE_TTL_S = 5
 # `kept`: the machine is unhealthy, and is in the set only because too few others are.
 _JOINS, _LEAVES, _KEPT, _AT = "joins", "leaves", "kept", "at"
 _MEMBERS = (_JOINS, _KEPT)
@@ -437,7 +439,8 @@ class Route53Registry:
         Without `by`, remove the challenges of all challengers. Raises ConflictError when another machine changes them at this moment: the
         caller has to read them again.
         """
-        return put_challenge(self._store, challenge_name(owner, self._join), owner, on, by)
+        ttl = _PRIVATE_CHALLENGE_TTL_S if self._join.own_resolvers else _CHALLENGE_TTL_S
+        return put_challenge(self._store, challenge_name(owner, self._join), owner, on, by, ttl)
 
     def challengers(self, owner: Owner) -> tuple[str, ...]:
         """Return the `by` of each challenge for this machine."""
@@ -580,13 +583,13 @@ class Route53Registry:
         return self._is_ours(value) and (name != _short_name(self._join) or _target(value) not in hosts)
 
 
-def put_challenge(store: Store, name: str, owner: Owner, on: bool, by: str) -> bool:
+def put_challenge(store: Store, name: str, owner: Owner, on: bool, by: str, ttl: int = _CHALLENGE_TTL_S) -> bool:
     """Create the challenge of `by` for `owner` at `name`, or remove it. Return whether there was one.
 
     Without `by`, remove the challenges of all challengers.
     """
     text = f'"{owner} {by}'.rstrip()
-    none = RecordSet(name, "TXT", _CHALLENGE_TTL_S, ())
+    none = RecordSet(name, "TXT", ttl, ())
     old = next((each for each in store.at(name) if each.type == "TXT"), none)
     rest = tuple(each for each in old.values if not each.startswith(text))
     there = rest != old.values

@@ -44,6 +44,10 @@ PROBE = "rollcall-probe"
 JOIN = "rollcall-join-"
 # The hosts of a service's machines are below this label of the zone.
 HOSTS_LABEL = "rc"
+# The kinds of a machine's addresses. All members of a record set have the same kind.
+PUBLIC, PRIVATE = "public", "private"
+# The view of a private zone, which only the resolvers of its VPCs answer.
+VPC = "vpc"
 # With a check every two seconds, a fault that ends within 8 s removes no machine from DNS (docs/agents.md).
 FALL = 5
 
@@ -66,6 +70,8 @@ class Join:
     rise: int
     fall: int
     ipv6: bool
+    # Which address of the machine its records have: PUBLIC or PRIVATE.
+    address: str
 
     if TYPE_CHECKING:
 
@@ -76,6 +82,16 @@ class Join:
         @property
         def domain(self) -> str:
             """The zone's name."""
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the records have the machine's private address."""
+        return self.address == PRIVATE
+
+    @property
+    def own_resolvers(self) -> bool:
+        """Whether this machine asks its own resolvers, because no name server of the zone can be asked."""
+        return False
 
     @property
     def label(self) -> str:
@@ -159,7 +175,7 @@ class Join:
 
 
 class SiteJoin(Join):
-    """The machine's public address in the A records of `host`; with `ipv6` one of each family.
+    """The machine's address in the A records of `host`; with `ipv6` one of each family.
 
     `labels` is how many labels of `host` are before the zone's name. `floor` is how many machines stay in the A records even if they are
     unhealthy; `floor6` is the same for the AAAA records. `tls` names the secret with a certificate that visitors trust
@@ -238,6 +254,7 @@ class ServiceJoin(Join):
     ipv6: bool = False
     floor: int = 1
     srv: str = ""
+    address: str = PUBLIC
 
     @property
     def label(self) -> str:
@@ -305,6 +322,7 @@ class CloudflareJoin(SiteJoin):
     floor6: int = 1
     tls: str = ""
     certificate: str = ""
+    address: str = PUBLIC
 
     @property
     def cached_s(self) -> float:
@@ -339,10 +357,16 @@ class Route53Join(ServiceJoin):
     """A service in the Route53 hosted zone with the id `zone` (`Z…`).
 
     `key` names the secret with an IAM user's key (`ACCESS_KEY_ID SECRET`), if the machine has no instance role. Empty: the role is used.
+    `view` is VPC for a private zone.
     """
 
     KIND: ClassVar[str] = "route53"
     PROPAGATION_S: ClassVar[float] = 15.0
+    view: str = ""
+
+    @property
+    def own_resolvers(self) -> bool:
+        return self.view == VPC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,6 +392,7 @@ class Rfc2136SiteJoin(SiteJoin):
     floor6: int = 1
     tls: str = ""
     certificate: str = ""
+    address: str = PUBLIC
 
     @property
     def zone(self) -> str:

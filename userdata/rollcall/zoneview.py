@@ -121,6 +121,11 @@ class ZoneView:
         return self._delay if self._instead else 0.0
 
     @property
+    def negative_s(self) -> float:
+        """For how many seconds a name that was asked too early stays hidden: 0, because no cache is asked."""
+        return 0.0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """One line for each server that had no vote at the last query, or one line that says why resolvers are asked."""
         with self._lock:
@@ -230,6 +235,55 @@ class ZoneView:
                     found = replace(before[1], faults=found.faults)
                 self._found = (self._clock(), found)
             return self._found[1]
+
+
+class ResolverView(ZoneView):
+    """The answers of this machine's resolvers. They alone answer for the private zones of the machine's network.
+
+    An answer may be as old as its TTL.
+    """
+
+    def __init__(
+        self, zone: str, resolvers: Sequence[Server] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(zone, clock=clock)
+        self.resolvers = own_resolvers() if resolvers is None else tuple(resolvers)
+        self._negative, self._negative_at, self._queried_at = 0.0, -_DISCOVERY_S, -_DISCOVERY_S
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line for each resolver that did not answer the last query."""
+        with self._lock:
+            return tuple(f"{self._zone}: the resolver {each} {fault}" for each, fault in sorted(self._faults.items()))
+
+    @property
+    def negative_s(self) -> float:
+        """For how many seconds the resolvers remember that a name does not exist: the lesser of the SOA's TTL and its minimum.
+
+        A cache counts the TTL down. So an earlier, larger answer counts until it has expired.
+        """
+        now = self._clock()
+        if now - self._queried_at >= _DISCOVERY_S:
+            self._queried_at = now
+            for each in self._voting(self._zone, "SOA"):
+                shortest = min((min(each.ttl, float(value.split()[-1])) for value in each.values), default=0.0)
+                if each.values and (shortest >= self._negative or now - self._negative_at >= self._negative):
+                    self._negative, self._negative_at = shortest, now
+        return self._negative
+
+    def ttls(self, name: str, rtype: str, values: Collection[str]) -> set[float] | None:
+        """Return an empty set if no resolver answers all of `values`. Otherwise return None, because a cache counts TTLs down."""
+        replies = self._voting(name, rtype)
+        return None if not replies or any(each.values >= {*values} for each in replies) else set()
+
+    def _voting(self, name: str, rtype: str) -> list[Reply]:
+        replies = self._query_all(self.resolvers, name, rtype, recursive=True)
+        with self._lock:
+            self._faults = {str(each): reply.fault for each, reply in replies.items() if reply.fault}
+        return [each for each in replies.values() if not each.fault]
+
+    def votes(self, name: str, rtype: str, *, cached: bool = True) -> list[frozenset[str]]:
+        return [each.values for each in self._voting(name, rtype)]
 
 
 def name_servers(zone: str, resolvers: Sequence[Server] = ()) -> Discovery:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from components.commands.doctor import aws, cloudflare
 from components.commands.doctor.engine import STACK
@@ -52,10 +52,22 @@ def in_route53(env: Environment) -> Iterator[Finding]:
         return
     faults, found = aws.zone_findings(env)
     yield from faults
-    if found is not None:
+    if found is not None and directory.private:
+        yield from in_vpcs(directory.zone, found["VPCs"])
+    elif found is not None:
         yield from of_zone(env, directory.zone, found["DelegationSet"]["NameServers"])
     elif not faults:
         yield ok(f"{directory.zone} is to be made")
+
+
+def in_vpcs(zone: str, vpcs: Sequence[Mapping[str, str]]) -> Iterator[Finding]:
+    """Say which VPCs find a private zone. Nothing outside of them can ask its name servers, and no zone delegates it."""
+    listed = ", ".join(sorted(f"{each['VPCId']} in {each['VPCRegion']}" for each in vpcs))
+    yield ok(f"{zone} is private, and associated with {listed}", f"VPCs of {zone}")
+    yield not_proven(
+        f"{zone}: is private, so its answers cannot be asked from here. Run `rollcall status`, which shows what machines report.",
+        f"answers of {zone}",
+    )
 
 
 def dynamic(env: Environment) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from components.resources.membership import Membership
 from components.resources.tags import deployment
 from components.resources.workload_secrets import WorkloadSecrets
 from components.workloads.release import Release
-from rollcall.in_place import REPORT_TO
+from rollcall.in_place import REPORT_TO, VIEW_TO
 from rollcall.settings import (
     FLEET,
     GENERATION,
@@ -72,6 +72,7 @@ class FleetArgs:
     workloads: Sequence[Release] = ()
     delivered: Sequence[Release] = ()
     report_to: pulumi.Input[str] = ""
+    view_to: pulumi.Input[str] = ""
     workload_secrets: Sequence[WorkloadSecrets] = ()
     network_ids: Sequence[str] = ()
     drain_delay: int = 120
@@ -172,6 +173,8 @@ class Fleet(pulumi.ComponentResource):
             keys.update({f"{WORKLOAD}{name}": digest for name, digest in self.settings.digests.items()})
         elif self.args.report_to:
             keys[REPORT_TO] = self.args.report_to
+        if self.args.view_to:
+            keys[VIEW_TO] = self.args.view_to
         keys.update({f"{SECRETS}{each.workload}": each.words(index) for each in self.args.workload_secrets})
         for at, membership in enumerate(self.args.memberships):
             keys[f"{JOIN}{at}"] = membership.words(index)

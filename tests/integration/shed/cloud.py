@@ -31,6 +31,9 @@ class Shed:
     def addresses(self) -> tuple[str, ...]:
         return tuple(each for each in self._ask("GET")["addresses"] if is_public(each))
 
+    def private_addresses(self) -> tuple[str, ...]:
+        return ()
+
     def keys(self) -> dict[str, str]:
         labels = self._ask("GET")["labels"]
         return {key: value for key, value in labels.items() if key.startswith("rollcall-")}
@@ -52,6 +55,9 @@ class Shed:
 
     def report(self, text: str) -> None:
         self._ask("PUT", json={"report": text})
+
+    def report_view(self, text: str) -> None:
+        """No machine of the shed is in a VPC."""
 
     def _ask(self, method: str, **sent: Any) -> dict[str, Any]:
         try:

@@ -9,6 +9,7 @@ from components.compute.base import reports_of
 from components.model import Instance
 from components.workloads.release import Release
 from rollcall.in_place import LIVE, ReleaseReport
+from rollcall.resolver_view import ResolverReport
 from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK
 
 from .api import ask
@@ -54,6 +55,10 @@ class ShedView:
     def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
         wanted = {each.instance for each in machines}
         return reports_of({each["id"]: each["report"] for each in ask("GET", "/machines") if each["id"] in wanted})
+
+    def resolver_reports(self, machines: Sequence[Instance]) -> dict[str, ResolverReport]:
+        """No machine of the shed is in a VPC."""
+        return {}
 
     def console(self, machine: Instance) -> str | None:
         return None

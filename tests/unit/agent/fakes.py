@@ -19,6 +19,7 @@ from tests.unit.agent.settings_fixtures import as_keys
 T = TypeVar("T")
 INSTANCE = "i-0123456789abcdef0"
 ADDRESS, OTHER_ADDRESS = "198.51.100.10", "198.51.100.11"
+PRIVATE_ADDRESS = "192.0.2.10"
 IPV6, OTHER_IPV6 = "2001:db8:1::10", "2001:db8:1::11"
 OWNER = Owner("local", "web-aws", "0", "ab12cd", INSTANCE)
 HOST = "www.scalability.expert"
@@ -60,6 +61,7 @@ class FakeCloud:
         self.settings = settings
         self.extra: dict[str, str] = {}
         self.known: tuple[str, ...] = (ADDRESS,)
+        self.private: tuple[str, ...] = (PRIVATE_ADDRESS,)
         self.secrets = {TOKEN_NAME: TOKEN}
         self.silent: RollcallError | None = None
         self.secrets_read = self.keys_read = 0
@@ -71,6 +73,9 @@ class FakeCloud:
 
     def addresses(self) -> tuple[str, ...]:
         return self._answer(self.known)
+
+    def private_addresses(self) -> tuple[str, ...]:
+        return self._answer(self.private)
 
     def keys(self) -> dict[str, str]:
         self.keys_read += 1
@@ -87,6 +92,9 @@ class FakeCloud:
         self.statuses.append(status)
 
     def report(self, text: str) -> None:
+        self.reports.append(self._answer(text))
+
+    def report_view(self, text: str) -> None:
         self.reports.append(self._answer(text))
 
     def _answer(self, value: T) -> T:

@@ -19,6 +19,7 @@ from tests.unit.agent.fakes import (
     IPV6,
     OTHER_ADDRESS,
     OTHER_IPV6,
+    PRIVATE_ADDRESS,
     TOKEN,
     TOKEN_NAME,
     Guest,
@@ -214,6 +215,22 @@ class TestAddress:
         # After a failed check the next one may be a whole pause later.
         guest.pass_time(REREAD + LONGEST + TICK)
         assert guest.registered == {HOST: ADDRESS} and guest.status()["error"] == ""
+
+    def test_a_record_set_with_private_addresses_gets_the_private_one(self, joined: Guest) -> None:
+        """The setting changes, and the record changes in place."""
+        joined.tell(joins=(joined.join_of(address="private"),))
+        joined.pass_time(REREAD + TICK)
+        assert joined.registered == {HOST: PRIVATE_ADDRESS} and joined.dns.count("leave") == 0
+        assert {each.address for each in joined.agent.probed()} == {PRIVATE_ADDRESS}
+        joined.tell(joins=(joined.join_of(),))
+        joined.pass_time(REREAD + TICK)
+        assert joined.registered == {HOST: ADDRESS} and joined.dns.count("leave") == 0
+
+    def test_without_a_private_address_it_waits_and_says_so(self, tmp_path: Path) -> None:
+        guest = Guest(tmp_path, address="private")
+        guest.cloud.private = ()
+        guest.pass_time(TICK)
+        assert guest.registered == {} and "no-private-address" in guest.status()["error"]
 
     # The machine's addresses, whether its settings want IPv6, and the addresses that are registered.
     FAMILIES = (

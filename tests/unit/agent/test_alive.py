@@ -130,7 +130,7 @@ class NetAnswers:
         self._net, self._name = net, name
         self.notes: tuple[str, ...] = ()
 
-    def any_of(self, name: str, zone: str, *, ipv6: bool = True) -> frozenset[str] | None:
+    def any_of(self, name: str, zone: str, *, ipv6: bool = True, own: bool = False) -> frozenset[str] | None:
         assert name.endswith(zone)
         net, challenge = self._net, ".c.rc." in name
         if self._name in net.no_dns or (challenge and self._name in net.no_name_server):
@@ -139,7 +139,7 @@ class NetAnswers:
             return frozenset() if challenge else frozenset({"10.0.0.10" if zone == SITE.domain else "lb.example.org"})
         return net.look_up(name)
 
-    def all_of(self, name: str, zone: str) -> frozenset[str] | None:
+    def all_of(self, name: str, zone: str, *, own: bool = False) -> frozenset[str] | None:
         return self.any_of(name, zone)
 
     def ttls(self, *_: object) -> None:

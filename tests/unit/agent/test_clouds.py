@@ -91,6 +91,13 @@ class TestEc2:
         imds.leaves["public-ipv4"] = "10.0.0.4"
         assert ec2.addresses() == ("2001:db8::7",)
 
+    def test_the_private_address_is_that_of_the_primary_interface(self, ec2: Ec2, imds: Imds) -> None:
+        assert ec2.private_addresses() == ()
+        imds.leaves["local-ipv4"] = "172.31.0.4"
+        assert ec2.private_addresses() == ("172.31.0.4",)
+        imds.leaves["ipv6"] = "2001:db8::7"
+        assert ec2.private_addresses() == ("172.31.0.4", "2001:db8::7")
+
     def test_a_machine_without_addresses_or_tags_has_none(self, ec2: Ec2, imds: Imds) -> None:
         del imds.leaves["public-ipv4"], imds.leaves["tags/instance"]
         assert ec2.addresses() == () and ec2.keys() == {}

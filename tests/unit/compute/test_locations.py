@@ -12,6 +12,7 @@ from components.model import Instance
 from components.resources.fleets.roll_calls import elsewhere
 from components.workloads.release import Release
 from rollcall.in_place import ReleaseReport
+from rollcall.resolver_view import ResolverReport
 
 WEST, EU, ASIA = (Location(cloud="aws", region=region) for region in ("us-west-2", "eu-west-1", "ap-south-1"))
 HERE, THERE = Location(cloud="joyent"), Location(cloud="joyent", region="us-east-2")
@@ -154,6 +155,9 @@ class View:
     def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None: ...
 
     def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
+        return {}
+
+    def resolver_reports(self, machines: Sequence[Instance]) -> dict[str, ResolverReport]:
         return {}
 
     def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None: ...

@@ -18,7 +18,7 @@ from rollcall.settings import CloudflareJoin, Rfc2136Join, Rfc2136SiteJoin, Rout
 from tests.unit.config.test_models import GOOD
 
 # What only one provider has: the zone's id or server, the names of secrets, the proxy, the limits of the API.
-OWN = {"zone", "server", "key", "token", "proxied", "origin", "apex", "sites", "tls", "certificate"}
+OWN = {"view", "zone", "server", "key", "token", "proxied", "origin", "apex", "sites", "tls", "certificate"}
 
 
 @pytest.fixture

@@ -85,6 +85,12 @@ def at(limit: int, faults: Callable[[int], Faults]) -> Case:
 # DNS
 
 
+def zone_vpcs(count: int) -> Faults:
+    """A private zone that is made with so many VPCs."""
+    private = {"private": True, "create": True, "vpcs": [f"vpc-{number:017x}" for number in range(count)]}
+    return checked(lambda: given({"web": fleet(["theService/v1"])}, {**directory(), **private}))
+
+
 def zone_of(length: int) -> str:
     """A zone with so many characters."""
     labels = ["a" * 50] * 6
@@ -476,6 +482,7 @@ CASES: dict[str, Case] = {
         10_000 - record_sets_needed(given({"web": fleet(["theService/v1"], count=2)}, directory())), zone_records
     ),
     "route53-hosted-zones": at(499, hosted_zones),
+    "route53-zone-vpcs": at(300, zone_vpcs),
     "route53-zone-tags": at(10, zone_tags),
     "cloudflare-zone-records": at(200 - 21, zone_of_others),
     "cloudflare-set-characters": at(546, addresses),

@@ -43,6 +43,12 @@ SEEN6 = replace(SEEN, addresses=("198.51.100.10", "2001:db8:1::10"))
 BOTH = replace(ROLL, record_sets=(*ROLL.record_sets, ExpectedRecordSet(key=PLACE6)))
 ANSWERS6 = {**ANSWERS, PLACE6: frozenset({"2001:db8:1::10"})}
 
+# The same with private addresses.
+RECORD_P = replace(RECORD, value="192.0.2.10")
+SEEN_P = replace(SEEN, private_addresses=("192.0.2.10",))
+PRIVATE = replace(ROLL, record_sets=(ExpectedRecordSet(key=PLACE, address="private"),))
+ANSWERS_P: dict[RecordKey, frozenset[str] | None] = {PLACE: frozenset({"192.0.2.10"})}
+
 # The host of a service's machine that has left its set: it stays for callers that have the value in a cache.
 HOSTS = RecordKey("rc.unilans.net", "A")
 SERVICE = replace(ROLL, record_sets=(ExpectedRecordSet(key=HOSTS, shared=True),))
@@ -59,6 +65,9 @@ ROWS: list[
     tuple[str, DesiredState, list[DnsRecord], list[Instance], dict[RecordKey, frozenset[str] | None], dict[str, int]]
 ] = [
     ("in step", ROLL, [RECORD], [SEEN], ANSWERS, {}),
+    ("a private address where the set has private ones", PRIVATE, [RECORD_P], [SEEN_P], ANSWERS_P, {}),
+    ("a public address where the set has private ones", PRIVATE, [RECORD], [SEEN_P], ANSWERS, {"stale": 1}),
+    ("a private address where the set has public ones", ROLL, [RECORD_P], [SEEN_P], ANSWERS_P, {"stale": 1}),
     ("kept although unhealthy", ROLL, [replace(RECORD, kept=True)], [SEEN], ANSWERS, {"missing": 1}),
     (
         "another machine is kept",
