@@ -1473,6 +1473,15 @@ class Settings(Section):
         chosen = getattr(self, "vpcs", {}).get(fleet.name)
         return str(chosen.id) if chosen else ""
 
+    def address_of(self, join: str) -> str:
+        """Return the kind of the addresses of the machines at a name of `joins`."""
+        if joins_site(join):
+            return next((each.address_kind for each in self.sites if each.join == join), PUBLIC)
+        directory = self.service_discovery
+        services = directory.services if directory is not None else ()
+        named = next((each for each in services if each.name == join.partition("/")[0]), None)
+        return directory.address_of(named) if directory is not None and named is not None else PUBLIC
+
     def joins_private_zone(self, fleet: FleetSettings) -> bool:
         """Return whether a fleet joins services in a private hosted zone."""
         return self.service_discovery is not None and self.service_discovery.private and joins_service(fleet)

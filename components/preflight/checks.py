@@ -432,7 +432,7 @@ def _in_directory(settings: Settings, state: PriorState | None) -> tuple[Existin
         hosted = hosted_zone(route53, services)
         sets = route53_zones.sets_of(route53, hosted) if hosted is not None else None
         if pulumi.runtime.is_dry_run():
-            found += ExistingReport(warnings=soa.warnings(services, sets))
+            found += ExistingReport(warnings=(*soa.warnings(services, sets), *private_zones.hidden_sites(settings)))
         client = session_of(config).client
         wrong = private_zones.faults(settings, hosted, own_region(config) if services.private else "", client)
         found += ExistingReport(faults=tuple(wrong))

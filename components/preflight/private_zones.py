@@ -47,6 +47,21 @@ def faults(settings: Settings, zone: str | None, region: str, client: Client) ->
                 yield f"{_KEY}.private: {vpc} of {_named(fleets)} has {attribute} off, so it finds no private zone. Run {fix}."
 
 
+def hidden_sites(settings: Settings) -> Iterator[str]:
+    """Yield a warning for each site that EC2 machines do not see, because their resolvers find the private zone in its place."""
+    directory = settings.service_discovery
+    if directory is None or not directory.private:
+        return
+    for site in settings.sites:
+        hidden = f".{site.fqdn}".endswith(f".{directory.zone}")
+        fleets = [each.name for each in settings.fleets_of("aws") if site.join in each.joins]
+        if hidden and fleets:
+            yield (
+                f"{site.key}.zone: {site.fqdn} is in a public zone, but machines of {_named(fleets)} find the private {directory.zone} "
+                "in its place. So the records of a crashed machine are removed after up to six minutes. Give the private zone another name."
+            )
+
+
 def _unassociated(
     directory: ServiceDiscoverySettings,
     zone: str | None,

@@ -9,6 +9,7 @@ import pytest
 
 from components.config.errors import ConfigurationError
 from components.config.reader import read
+from components.preflight import private_zones
 from rollcall.settings import PRIVATE, PUBLIC
 
 SERVICE: dict[str, Any] = {"port": 4218, "incarnations": {"v1": {}}}
@@ -102,6 +103,35 @@ def test_the_stack_associates_the_vpcs_of_a_zone_that_it_makes() -> None:
     assert faults(config) == [
         "rollcall:serviceDiscovery.vpcs: is for a private zone. Leave it out, or set private: true."
     ]
+
+
+def test_the_kind_of_the_addresses_is_found_by_the_name_in_joins() -> None:
+    settings = read("local", CONFIG)
+    assert {each: settings.address_of(each) for each in ("site/www", "cart/v1", "none/v1")} == {
+        "site/www": PUBLIC,
+        "cart/v1": PRIVATE,
+        "none/v1": PUBLIC,
+    }
+
+
+@pytest.mark.parametrize(
+    ("zone", "private", "warned"),
+    [
+        ("unilans.net", True, True),
+        ("eu.unilans.net", True, True),
+        ("unilans.net", False, False),
+        ("lans.net", True, False),
+    ],
+)
+def test_a_preview_warns_of_a_site_that_the_private_zone_hides(zone: str, private: bool, warned: bool) -> None:
+    config = changed("sites/www/zone", zone)
+    config["serviceDiscovery"]["private"] = private
+    found = list(private_zones.hidden_sites(read("local", config)))
+    assert bool(found) is warned
+    if warned:
+        assert found[0].startswith(
+            f"rollcall:sites.www.zone: www.{zone} is in a public zone, but machines of the fleet api"
+        )
 
 
 def test_a_zone_with_dynamic_updates_is_not_private() -> None:
