@@ -31,9 +31,6 @@ class Shed:
     def addresses(self) -> tuple[str, ...]:
         return tuple(each for each in self._ask("GET")["addresses"] if is_public(each))
 
-    def private_addresses(self) -> tuple[str, ...]:
-        return ()
-
     def keys(self) -> dict[str, str]:
         labels = self._ask("GET")["labels"]
         return {key: value for key, value in labels.items() if key.startswith("rollcall-")}
@@ -43,6 +40,9 @@ class Shed:
         if name not in secrets:
             raise FatalError(f"reason=no-secret name={name}")
         return str(secrets[name])
+
+    def private_addresses(self) -> tuple[str, ...]:
+        return ()
 
     def region(self) -> str:
         return ""

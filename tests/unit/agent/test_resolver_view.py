@@ -121,7 +121,7 @@ class TestReporter:
         assert len(world.written) == 1
 
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format":2,"instance":"i","answers":{}}', '{"format":1}'])
-    def test_a_text_that_is_no_report_is_ignored(self, text: str) -> None:
+    def test_a_text_that_is_not_a_report_is_ignored(self, text: str) -> None:
         assert parse_resolver_report(text) is None
 
 
