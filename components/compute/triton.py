@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from components.compute.base import public, releases_in, reports_of, utc
-from components.joyent.errors import CloudApiError, FatalError, NotFoundError
+from components.joyent.errors import CloudApiError, FatalError, NotFoundError, RefusedError
+from components.joyent.machine_changes import unprotect
 from components.joyent.machine_fields import USER_SCRIPT
 from components.joyent.records import MachineRecord
 from components.model import Instance
@@ -22,6 +24,7 @@ from rollcall.settings import DRAIN, FLEET, GENERATION, MACHINE, STACK, STATUS, 
 # The text that every version of Rollcall's user-script contains.
 BOOT_SIGNATURE = "/usr/local/lib/rollcall"
 _AT_ONCE = 8
+_UNPROTECTED_WITHIN_S = 60.0
 
 
 class TritonView:
@@ -87,9 +90,16 @@ class TritonView:
         return {instance: doubt for instance, doubt in doubts.items() if doubt}
 
     def end(self, instances: Sequence[str]) -> None:
+        """Terminate machines, also protected ones: what made them is gone from the program, or never came into the state."""
         for instance in instances:
             with contextlib.suppress(NotFoundError):
-                self._api.delete_machine(instance)
+                try:
+                    self._api.delete_machine(instance)
+                except RefusedError:
+                    if not self._api.get_machine(instance).deletion_protection:
+                        raise
+                    unprotect(self._api, instance, _UNPROTECTED_WITHIN_S, time.sleep)
+                    self._api.delete_machine(instance)
 
     def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None:
         alive = {each.id for each in self._api.list_machines(tags={STACK: stack})}

@@ -16,7 +16,7 @@ from pulumi.dynamic import CheckFailure, CheckResult, CreateResult, DiffResult, 
 from components.joyent import engine
 from components.joyent.client import CloudApi
 from components.joyent.errors import AmbiguousError, CloudApiError, FatalError, NotFoundError, WaitTimeoutError
-from components.joyent.machine_changes import Change, power
+from components.joyent.machine_changes import Change, power, unprotect
 from components.joyent.machine_checks import faults
 from components.joyent.machine_creation import Birth
 from components.joyent.machine_fields import (
@@ -48,6 +48,8 @@ class MachineArgs:
       later replaces nothing).
     - `networks`: names or ids, in the NICs' order; left out, CloudAPI chooses.
     - `tags` keep their types.
+    - `deletion_protection`: CloudAPI refuses to delete the machine. This provider refuses too, unless `delete_protected`
+      is true: then it turns the protection off when the machine is deleted or replaced.
     - `secret_metadata` and `userdata` (a script that runs at every boot) are in the state as SHA-256 only.
     - `fixed_ips`: addresses on private networks, `{network: address}`.
     - `affinity` (rules like `role!=db`) or the older `locality` (`{near: [ids], far: [ids], strict: bool}`) is for the
@@ -69,6 +71,7 @@ class MachineArgs:
     userdata: pulumi.Input[str] | None = None
     firewall_enabled: pulumi.Input[bool] | None = None
     deletion_protection: pulumi.Input[bool] | None = None
+    delete_protected: pulumi.Input[bool] | None = None
     power: pulumi.Input[Literal["running", "stopped"]] | None = "running"
     affinity: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     brand: pulumi.Input[str] | None = None
@@ -223,7 +226,7 @@ class MachineProvider(JoyentProvider):
         machine = session.machines.find(_id, _REFRESH_AGE, own_writes=False)
         if machine is None:
             return
-        if machine.deletion_protection:
+        if machine.deletion_protection and not _props.get("delete_protected"):
             raise FatalError(
                 f"machine {machine.name} ({_id}): is protected. Set deletion_protection to False, `pulumi up`, then delete it."
             )
@@ -232,6 +235,8 @@ class MachineProvider(JoyentProvider):
                 power(session, _id, "stopped", float(_props.get("delete_timeout") or 120))
             except WaitTimeoutError as slow:
                 engine.say(f"{slow}; its power is cut")
+        if machine.deletion_protection:
+            unprotect(session.api, _id, float(_props.get("update_timeout") or 300), session.sleep)
         with contextlib.suppress(NotFoundError):
             session.api.delete_machine(_id)
         session.deleted.add(_id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from components.joyent.client import CloudApi
 from components.joyent.errors import FatalError, NotFoundError
 from components.joyent.machine_fields import Inputs, opened_metadata, owned_metadata, owned_tags, same, wanted_networks
 from components.joyent.pacing import wait_until
@@ -162,6 +164,22 @@ def power(session: Session, machine: str, wanted: str, timeout: float) -> None:
         return None
 
     wait_until(f"machine {machine}: {wanted}", there, timeout=timeout, sleep=session.sleep)
+
+
+def unprotect(api: CloudApi, machine: str, timeout: float, sleep: Callable[[float], None]) -> None:
+    """Turn off the deletion protection of a machine, and wait until CloudAPI shows it. A machine that is gone is no error.
+
+    DeleteMachine refuses a machine as long as VMAPI has it as protected, which a job changes (disable_deletion_protection and
+    deleteMachine of sdc-cloudapi's lib/machines.js).
+    """
+    with contextlib.suppress(NotFoundError):
+        api.act(machine, "disable_deletion_protection")
+        wait_until(
+            f"machine {machine}: deletion_protection",
+            lambda: None if api.get_machine(machine).deletion_protection else True,
+            timeout=timeout,
+            sleep=sleep,
+        )
 
 
 def _is(field: str, wanted: bool) -> Probe:

@@ -10,12 +10,14 @@ from typing import Any
 from components.joyent.catalogue import Catalogue
 from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
 from components.joyent.machine_fields import MARK_TAG, SYSTEM_METADATA, USER_SCRIPT, Inputs
-from components.joyent.placement_checks import wishes
+from components.joyent.placement_checks import brand_faults, wishes
 from components.joyent.provider import unknown
 
 Fault = tuple[str, str]
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_AFFINITY = re.compile(r"[\w.:-]{3,}(==|!=)~?.+")
+# EXPR_KEY_RE and EXPR_VALUE_RE of sdc-cloudapi's lib/triton-affinity.js
+# (https://github.com/TritonDataCenter/sdc-cloudapi/blob/master/lib/triton-affinity.js).
+_AFFINITY = re.compile(r"[a-z_][a-z0-9_.-]+(==|!=)~?[a-z0-9:_\s.*/()?+\[\]\\^$|-]+", re.IGNORECASE)
 # CloudAPI's parameters in the same calls (its lib/tags.js, lib/metadata.js): as keys they would be lost.
 _PARAMETERS = ("account", "machine", "uuid", "owner_uuid", "context", "image")
 _TRITON_TAGS: Mapping[str, type] = {
@@ -109,7 +111,14 @@ def _metadata(inputs: Inputs) -> Iterator[Fault]:
 def _scalars(inputs: Inputs) -> Iterator[Fault]:
     if inputs.get("power") not in (None, "running", "stopped") and not unknown(inputs["power"]):
         yield "power", f"{inputs['power']!r} is not one of running, stopped. Set one of these"
-    for name in ("firewall_enabled", "deletion_protection", "delegate_dataset", "allow_shared_images", "encrypted"):
+    for name in (
+        "firewall_enabled",
+        "deletion_protection",
+        "delete_protected",
+        "delegate_dataset",
+        "allow_shared_images",
+        "encrypted",
+    ):
         # Compared with === true by CloudAPI: the text "true" would silently count as false.
         if inputs.get(name) is not None and not isinstance(inputs[name], bool) and not unknown(inputs[name]):
             yield name, f"must be true or false, not {inputs[name]!r}. Correct it"
@@ -126,7 +135,7 @@ def _scalars(inputs: Inputs) -> Iterator[Fault]:
         if not unknown(rule) and not _AFFINITY.fullmatch(str(rule)):
             yield (
                 "affinity",
-                f"{rule!r} is not a rule. Write KEY==VALUE, KEY!=VALUE, KEY==~VALUE or KEY!=~VALUE, KEY of 3 or more",
+                f"{rule!r} is not a rule. Write KEY==VALUE, KEY!=VALUE, KEY==~VALUE or KEY!=~VALUE, KEY of 2 or more",
             )
 
 
@@ -153,6 +162,7 @@ def _offers(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
                 "package",
                 f"{package} is too large for {image}, which takes up to {image.max_memory} MiB. Choose a smaller one",
             )
+        yield from brand_faults(inputs.get("brand"), image, package)
     public = []
     for text in inputs.get("networks") or ():
         if not unknown(text):

@@ -48,6 +48,7 @@ FIELDS = (
     Field("userdata", "in place", "works from the next boot on"),
     Field("firewall_enabled", "in place"),
     Field("deletion_protection", "in place"),
+    Field("delete_protected", "none"),
     Field("power", "in place"),
     Field("mark", "in place"),
     Field("affinity", "replace"),

@@ -7,15 +7,17 @@ The rules are those of CloudAPI's lib/machines.js and lib/validation, and VMAPI'
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from components.joyent.catalogue import Catalogue, is_uuid
-from components.joyent.errors import AmbiguousError, NotFoundError
+from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
 from components.joyent.machine_fields import Inputs
 from components.joyent.provider import unknown
+from components.joyent.records import ImageRecord, PackageRecord
 
 Fault = tuple[str, str]
+T = TypeVar("T")
 _MOST_DISKS = 8
 _HVM = ("kvm", "bhyve")
 
@@ -85,19 +87,85 @@ def _disks(inputs: Inputs, catalogue: Catalogue) -> Iterator[Fault]:
     if wrong:
         yield "disks", f"{wrong[0]!r} is not a size. Give MiB as a whole number, or the text remaining"
         return
+    yield from disk_faults(
+        disks,
+        _offer(catalogue.package, inputs.get("package")),
+        _offer(catalogue.image, inputs.get("image")),
+        "" if unknown(inputs.get("brand")) else str(inputs.get("brand") or ""),
+        [each.name for each in catalogue.packages() if each.flexible_disk],
+    )
+
+
+def disk_faults(
+    disks: Sequence[Any],
+    package: PackageRecord | None,
+    image: ImageRecord | None,
+    brand: str,
+    flexible: Sequence[str],
+) -> Iterator[Fault]:
+    """Return what is wrong with the sizes of the disks of a machine of this brand ("": not declared).
+
+    CloudAPI drops the disks of a container without a message, and takes no disks for kvm (getCreateOptions of lib/machines.js).
+    `flexible` are the names of packages with flexible disk space.
+    """
     if len(disks) > _MOST_DISKS:
         yield "disks", f"are {len(disks)}, and CloudAPI takes {_MOST_DISKS}. Leave some out"
     if list(disks).count("remaining") > 1:
         yield "disks", "only one of them can be the text remaining. Give the others a size"
-    wanted = inputs.get("package")
-    package = next((each for each in catalogue.packages() if wanted in (each.id, each.name)), None)
     if package is None:
         return
+    brand = brand or (image.brand if image else "") or package.brand
     if not package.flexible_disk:
-        flexible = ", ".join(each.name for each in catalogue.packages() if each.flexible_disk) or "none"
-        yield "disks", f"{package} has no flexible disk. Choose a package that has one: {flexible}"
-    elif sum(each for each in disks if _whole(each)) > package.disk:
+        yield (
+            "disks",
+            f"{package} has no flexible disk. Choose a package that has one: {', '.join(flexible) or 'none'}",
+        )
+    elif brand not in ("", "bhyve"):
+        yield "disks", f"are for bhyve machines, and this one is {brand}. Leave them out, or choose another image"
+    elif image and not brand and image.type != "zvol":
+        yield "disks", f"are for bhyve machines, and {image} is for containers. Leave them out, or choose another image"
+    else:
+        yield from _size_faults(disks, package, image.image_size if image else 0)
+
+
+def _size_faults(disks: Sequence[Any], package: PackageRecord, image_size: int) -> Iterator[Fault]:
+    given = sum(each for each in disks if _whole(each))
+    left = package.disk - given
+    if left < 0:
         yield "disks", f"are larger than the {package.disk} MiB of {package}. Make them smaller"
+    elif left == 0 and "remaining" in disks:
+        yield "disks", f"leave nothing of the {package.disk} MiB of {package} as remaining. Make them smaller"
+    boot = left if disks[0] == "remaining" else disks[0]
+    if _whole(boot) and 0 < boot < image_size:
+        yield "disks", f"begin with {boot} MiB for the boot disk, and the image takes {image_size}. Make it larger"
+
+
+def brand_faults(brand: Any, image: ImageRecord, package: PackageRecord) -> Iterator[Fault]:
+    """Return why this image, this package and the declared brand (None: none) do not fit, by getBrand of lib/machines.js."""
+    if unknown(brand) or brand not in (None, *_HVM):
+        return
+    chosen, input_ = brand or image.brand or package.brand, "brand" if brand else "package"
+    if package.brand and package.brand != chosen:
+        yield input_, f"{package} is for machines of brand {package.brand}, not {chosen}. Choose another package"
+    elif image.brand and image.brand != chosen:
+        yield input_, f"{image} needs the brand {image.brand}, not {chosen}. Choose another image"
+    elif chosen in _HVM and image.type != "zvol":
+        yield (
+            input_,
+            f"{chosen} needs the image of a virtual machine, and {image} is for containers. Choose another image",
+        )
+    elif chosen and chosen not in _HVM and image.type == "zvol":
+        yield input_, f"{chosen} is for containers, and {image} is for virtual machines. Choose another package"
+
+
+def _offer(find: Callable[[str], T], text: Any) -> T | None:
+    """Return what the data centre has under this name, or None. Another check reports what it does not have."""
+    if not text or unknown(text):
+        return None
+    try:
+        return find(str(text))
+    except (AmbiguousError, NotFoundError, RefusedError):
+        return None
 
 
 def _whole(value: Any) -> bool:

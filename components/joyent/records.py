@@ -83,6 +83,8 @@ class MachineRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:
+    """An image. `brand` is the one that it requires, or "". `image_size`, in MiB, is that of a virtual machine's image."""
+
     id: str
     name: str
     version: str
@@ -95,6 +97,8 @@ class ImageRecord:
     owner: str
     min_memory: int
     max_memory: int
+    brand: str = ""
+    image_size: int = 0
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> ImageRecord:
@@ -109,6 +113,8 @@ class ImageRecord:
             public=bool(body.get("public", False)),
             min_memory=int(needs.get("min_ram") or needs.get("min_memory") or 0),
             max_memory=int(needs.get("max_ram") or needs.get("max_memory") or 0),
+            brand=str(needs.get("brand") or ""),
+            image_size=int(body.get("image_size") or 0),
         )
 
     def __str__(self) -> str:

@@ -151,6 +151,31 @@ OFFERS: tuple[tuple[str, dict[str, Any], str], ...] = (
         "disks: 'large' is not a size. Give MiB as a whole number, or the text remaining.",
     ),
     (
+        "disks that leave nothing", {"disks": [51200, "remaining"], "package": "b1.small", "image": "debian-12-hvm"},
+        "disks: leave nothing of the 51200 MiB of {small} as remaining. Make them smaller.",
+    ),
+    (
+        "a boot disk that is smaller than the image", {"disks": [1024], "package": "b1.small", "image": "debian-12-hvm"},
+        "disks: begin with 1024 MiB for the boot disk, and the image takes 10240. Make it larger.",
+    ),
+    (
+        "a rest for the boot disk that is smaller than the image",
+        {"disks": ["remaining", 51000], "package": "b1.small", "image": "debian-12-hvm"},
+        "disks: begin with 200 MiB for the boot disk, and the image takes 10240. Make it larger.",
+    ),
+    (
+        "a package of another brand", {"package": "k1.medium"},
+        "package: {k1} is for machines of brand kvm, not lx. Choose another package.",
+    ),
+    (
+        "an image of a virtual machine for a container's package", {"package": "b1.small", "image": "debian-12"},
+        "package: {small} is for machines of brand bhyve, not lx. Choose another package.",
+    ),
+    (
+        "a brand that is not the package's", {"brand": "kvm", "package": "b1.small", "image": "debian-12-hvm"},
+        "brand: {small} is for machines of brand bhyve, not kvm. Choose another package.",
+    ),
+    (
         "volumes where there are none", {"volumes": [{"name": "data", "mountpoint": "/data"}]},
         "volumes: are not offered by this data centre. Leave them out.",
     ),
@@ -170,11 +195,11 @@ OFFERS: tuple[tuple[str, dict[str, Any], str], ...] = (
 def test_what_the_data_centre_does_not_offer(lab: Lab, change: dict[str, Any], message: str) -> None:
     session = Session(client(lab.url))
     public = session.catalogue.network("Joyent-SDC-Public")
-    nano, small = (session.catalogue.package(name) for name in ("g1.nano", "b1.small"))
+    nano, small, k1 = (session.catalogue.package(name) for name in ("g1.nano", "b1.small", "k1.medium"))
     provider = MachineProvider()
     provider.fixed_session = session
     found = [f"{each.property}: {each.reason}" for each in provider.check({}, {**MACHINE, **change}).failures]
-    for name, value in (("nano", nano), ("small", small), ("public", public)):
+    for name, value in (("nano", nano), ("small", small), ("k1", k1), ("public", public)):
         message = message.replace(f"{{{name}}}", str(value))
     assert found == [message]
 
@@ -192,6 +217,14 @@ REFUSED_BY_THE_API: tuple[dict[str, Any], ...] = (
     },
     {"disks": [{"size": 51200}, {"size": 1}], "package": "b1.small", "image": "debian-12-hvm"},
     {"disks": [{"size": 20480}, {"size": "large"}], "package": "b1.small", "image": "debian-12-hvm"},
+    {"disks": [{"size": 51200}, {"size": "remaining"}], "package": "b1.small", "image": "debian-12-hvm"},
+    {"disks": [{"size": 1024}], "package": "b1.small", "image": "debian-12-hvm"},
+    {"disks": [{"size": "remaining"}, {"size": 51000}], "package": "b1.small", "image": "debian-12-hvm"},
+    {"package": "k1.medium", "image": "debian-12"},
+    {"package": "b1.small", "image": "debian-12"},
+    {"brand": "kvm", "package": "b1.small", "image": "debian-12-hvm"},
+    {"brand": "kvm", "package": "g1.nano", "image": "debian-12"},
+    *({"affinity": [rule]} for rule in ("r==x", "1role==x", "ro:le==x", "role==a&b", "role=x", "db != x")),
     {"volumes": [{"name": "data", "mountpoint": "/data"}]},
 )
 

@@ -41,6 +41,8 @@ IMAGES = [
         ("old", "20200101", "disabled", 0), ("twin", "20260101", "active", 0),
     )
 ]  # fmt: skip
+# The image of a virtual machine.
+IMAGES.append({**IMAGES[-1], "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, "vm")), "name": "vm", "type": "zvol"})
 PACKAGES = [
     {
         "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),

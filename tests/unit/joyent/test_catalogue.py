@@ -26,7 +26,7 @@ def catalogue(cloud: FakeCloud) -> Catalogue:
     return cloud.session().catalogue
 
 
-NEWEST, OLDER, _, OLD, _ = IMAGES
+NEWEST, OLDER, _, OLD, *_ = IMAGES
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,13 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"update_timeout": 0}, "update_timeout: must be a number of seconds above 0"),
     ({"brand": "lx"}, "brand: 'lx' cannot be asked for: only kvm and bhyve"),
     ({"affinity": ["db != x"]}, "affinity: 'db != x' is not a rule"),
-    ({"affinity": ["ro==x"]}, "affinity: 'ro==x' is not a rule"),
+    ({"affinity": ["r==x"]}, "affinity: 'r==x' is not a rule"),
+    ({"affinity": ["1role==x"]}, "affinity: '1role==x' is not a rule"),
+    ({"affinity": ["ro:le==x"]}, "affinity: 'ro:le==x' is not a rule"),
+    ({"affinity": ["role==a&b"]}, "affinity: 'role==a&b' is not a rule"),
+    ({"affinity": ["role=x"]}, "affinity: 'role=x' is not a rule"),
+    ({"brand": "kvm"}, "brand: kvm needs the image of a virtual machine, and debian-12@"),
+    ({"delete_protected": "true"}, "delete_protected: must be true or false, not 'true'"),
     ({"volumes": [{"name": "dtaa", "mountpoint": "/d"}]}, "volumes: 'dtaa' does not exist. Name one of data"),
     (
         {"volumes": [{"name": "data", "mountpoint": "d"}]},
@@ -150,7 +156,10 @@ FAULTS: tuple[tuple[dict[str, Any], str], ...] = (
         "volumes: data has the mode 'rx', which is not ro or rw",
     ),
     ({"volumes": ["data"]}, "volumes: 'data' is not a volume. Write it as {name"),
-    ({"volumes": [{"name": "data", "mountpoint": "/d"}], "brand": "kvm"}, "volumes: are not for machines of brand kvm"),
+    (
+        {"volumes": [{"name": "data", "mountpoint": "/d"}], "brand": "kvm", "image": "vm"},
+        "volumes: are not for machines of brand kvm",
+    ),
     ({"locality": {"strict": "yes"}}, "locality: strict must be true or false"),
     (
         {"userdata": "x" * 100_000},
@@ -171,7 +180,7 @@ def test_a_good_description_has_no_fault(catalogue: Catalogue) -> None:
     tags = {"triton.cns.services": "web:80", "triton.cns.disable": False, "n": 1.5}
     good = {
         "tags": tags,
-        "affinity": ["role!=db", "instance==~/web/"],
+        "affinity": ["role!=db", "instance==~/web/", "ro==x", "a.b-c_d!=~x*", "role==(a|b)?[c]^$ d"],
         "networks": [PUBLIC, "pool"],
         "machine_name": "x" * 189,
         "volumes": [{"name": "data", "mountpoint": "/data", "mode": "ro"}],

@@ -456,11 +456,13 @@ class TestChanging:
         ("name", "value"), [("image", "twin"), ("affinity", ["role!=db"]), ("brand", "kvm"), ("delegate_dataset", True)]
     )
     def test_replaced(self, engine: Engine, name: str, value: Any) -> None:
-        engine.create()
-        result = engine.diff(**{name: value})
+        # CloudAPI takes a brand for the image of a virtual machine only.
+        own = {"image": "vm"} if name == "brand" else {}
+        engine.create(**own)
+        result = engine.diff(**{**own, name: value})
         assert result.replaces == [name]
         assert result.delete_before_replace is True
-        assert engine.diff(**{name: value, "machine_name": "successor"}).delete_before_replace is False
+        assert engine.diff(**{**own, name: value, "machine_name": "successor"}).delete_before_replace is False
 
     def test_a_new_version_of_an_image_replaces_nothing(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
         engine.create()
@@ -537,6 +539,24 @@ class TestDeleting:
         with pytest.raises(FatalError, match="Set deletion_protection to False"):
             engine.provider.delete(engine.id, engine.state)
         assert engine.machine["state"] == "running"
+
+    def test_a_protected_machine_that_may_be_deleted_is_stopped_and_unprotected_first(self, engine: Engine) -> None:
+        engine.create(deletion_protection=True, delete_protected=True)
+        settle(engine.cloud)
+        engine.cloud.calls.clear()
+        engine.provider.delete(engine.id, engine.state)
+        changes = [
+            body.get("action") or call.partition(" ")[0]
+            for call, body in zip(engine.cloud.calls, engine.cloud.bodies[-len(engine.cloud.calls) :], strict=True)
+            if not call.startswith("GET")
+        ]
+        assert changes == ["stop", "disable_deletion_protection", "DELETE"]
+
+    def test_a_machine_that_may_be_deleted_and_has_no_protection_is_only_deleted(self, engine: Engine) -> None:
+        engine.create(deletion_protection=False, delete_protected=True)
+        settle(engine.cloud)
+        engine.provider.delete(engine.id, engine.state)
+        assert "disable_deletion_protection" not in [body.get("action") for body in engine.cloud.bodies]
 
 
 def test_every_error_is_below_the_one_root() -> None:
