@@ -312,6 +312,14 @@ def _ec2_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
     if fleet.networks:
         fix = "Leave it out: EC2 machines are in the default VPC's subnets"
         add(f"{key}.networks", "is for Triton machines", fix)
+    of_triton = {
+        "brand": fleet.brand,
+        "affinity": fleet.affinity,
+        "disks": fleet.disks,
+        "deletionProtection": fleet.deletion_protection is not None,
+    }
+    for name in (each for each, value in of_triton.items() if value):
+        add(f"{key}.{name}", "is for Triton machines", "Leave it out")
 
 
 def _triton_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
@@ -326,6 +334,11 @@ def _triton_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
     if fleet.region is not None and not re.fullmatch(LABEL, fleet.region):
         fix = "`triton datacenters` lists them, as us-central-1"
         add(f"{key}.region", "is not the name of a data centre", fix, value=fleet.region)
+    if fleet.disks.count("remaining") > 1:
+        # getCreateOptions of sdc-cloudapi's lib/machines.js.
+        add(f"{key}.disks", "has several that are `remaining`", "Give all disks but one a size")
+    if fleet.disks and fleet.brand == "kvm":
+        add(f"{key}.disks", "is for bhyve machines, and the brand is kvm", "Leave it out, or set brand: bhyve")
     if fleet.ssh is not None and fleet.ssh.key_name is not None:
         fix = "Leave it out: Triton gives machines the account's own keys"
         add(f"{key}.ssh.keyName", "is for EC2 machines", fix)

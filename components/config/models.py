@@ -167,6 +167,17 @@ _COMMAND_CHECK = Form(
 )
 _MEMORY = Form(r"[1-9][0-9]{0,8}[KMG]", "is not a size", "Write it as 512M, with K, M or G as systemd has them")
 _CPU = Form(r"[1-9][0-9]{0,5}%", "is not a share of a processor", "Write it as 50%, or 200% for two processors")
+# CloudAPI takes a word for virtual machines only: getBrand of
+# https://github.com/TritonDataCenter/sdc-cloudapi/blob/master/lib/machines.js
+BRANDS = ("bhyve", "kvm")
+# EXPR_KEY_RE and EXPR_VALUE_RE of https://github.com/TritonDataCenter/sdc-cloudapi/blob/master/lib/triton-affinity.js
+AFFINITY_RULE = r"[A-Za-z_][A-Za-z0-9_.-]+(?:==|!=)~?[A-Za-z0-9:_\s.*/()?+\[\]\\^$|-]+"
+_AFFINITY = Form(
+    AFFINITY_RULE,
+    "is not an affinity rule",
+    "Write KEY!=VALUE or KEY==VALUE, with ~ after the sign for a rule that may be broken, as rollcall-fleet!=~web",
+)
+_TRITON_DISK = Form(r"remaining|[1-9][0-9]{0,8}", "is not the size of a disk", "Write MiB, as 20480, or remaining")
 _USER = Form(r"(?:[a-z_][a-z0-9_-]{0,31})?", "is not the name of a user", "Write it as admin")
 _URL = Form(r"https?://[^\s/]+/?", "is not the URL of a CloudAPI", "Write it as https://HOST")
 # The characters that a tag of an EC2 instance may have, without those that a URL has for other things.
@@ -309,6 +320,8 @@ def _without_nulls(keys: Collection[str], empty: Collection[str], values: Any) -
 
 
 _Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
+_Rules = Annotated[tuple[Annotated[str, _AFFINITY], ...], AfterValidator(_distinct)]
+_TritonDisks = Annotated[tuple[Annotated[str, _TRITON_DISK, NumberAsText(1, 999_999_999)], ...], Field(max_length=8)]
 
 
 def stack_id(project: str, stack: str) -> str:
@@ -912,6 +925,41 @@ class FleetSettings(Section):
             examples=[["My-Fabric-Network", "MNX-Triton-Public"]],
         ),
     ] = ()
+    brand: Annotated[
+        str | None,
+        OneOf(BRANDS),
+        Field(
+            description="the kind of a virtual machine. It must fit the image and the package. For a container the image decides"
+            " (`lx`, `joyent`), and CloudAPI takes no word. Triton only. If you change it, successors are made first",
+            json_schema_extra={"shown": "the image decides"},
+        ),
+    ] = None
+    affinity: Annotated[
+        _Rules,
+        Field(
+            description="rules that choose the server of each new machine, by the tags and names of the machines that run:"
+            " `[rollcall-fleet!=~web]` keeps the machines of `web` apart. Triton only; see below. If you change it, successors are"
+            " made first",
+            examples=[["rollcall-fleet!=~web"]],
+        ),
+    ] = ()
+    disks: Annotated[
+        _TritonDisks,
+        Field(
+            description="the sizes of the disks in MiB, the boot disk first: `[20480, remaining]`. At most one size is `remaining`. The"
+            " machine must be `bhyve`, with a package that has flexible disk space. Triton only. If you change it, successors are"
+            " made first",
+            examples=[[20480, "remaining"]],
+        ),
+    ] = ()
+    deletion_protection: Annotated[
+        bool | None,
+        Field(
+            strict=True,
+            description="CloudAPI refuses to delete the machines. Rollcall turns it off for a machine that the program deletes on purpose."
+            " `false` turns it off for all. Without the key, Rollcall does not touch it. Triton only; see below. A change is in place",
+        ),
+    ] = None
     release: Annotated[
         str,
         OneOf((REPLACE, IN_PLACE)),
@@ -966,6 +1014,11 @@ class FleetSettings(Section):
     def in_place(self) -> bool:
         """Return whether another release of a workload changes the machines instead of replacing them."""
         return self.release == IN_PLACE
+
+    @property
+    def disk_sizes(self) -> list[int | str]:
+        """Return the sizes of a Triton machine's disks as CloudAPI takes them: MiB, or the text `remaining`."""
+        return [each if each == "remaining" else int(each) for each in self.disks]
 
     @property
     def batch_size(self) -> int:

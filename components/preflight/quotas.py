@@ -22,6 +22,7 @@ from rollcall.settings import FLEET, MACHINE, STACK
 
 if TYPE_CHECKING:
     from components.joyent.catalogue import Catalogue
+    from components.joyent.records import ImageRecord, PackageRecord
 
 # Which quota limits the vCPUs of a type, by the letters that its name begins with. Other classes are not asked about.
 # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
@@ -385,15 +386,30 @@ def check_triton(
 
 
 def _offer_faults(fleets: Iterable[FleetSettings], catalogue: Catalogue) -> Iterator[str]:
-    """Return what the data centre does not have. The provider finds it too, but one resource after the other."""
+    """Return what the data centre does not have, and what does not fit. The provider finds it too, but one resource after the other."""
     from components.joyent.errors import AmbiguousError, NotFoundError, RefusedError
 
     for fleet in fleets:
+        offers: dict[str, Any] = {}
         for key, find, text in (("size", catalogue.package, fleet.size), ("image", catalogue.image, fleet.image)):
             try:
-                find(text)
+                offers[key] = find(text)
             except (AmbiguousError, NotFoundError, RefusedError) as fault:
                 yield f"rollcall:fleets.{fleet.name}.{key}: {fault}"
+        if len(offers) == 2:
+            yield from _misfits(fleet, offers["size"], offers["image"], catalogue)
+
+
+def _misfits(fleet: FleetSettings, package: PackageRecord, image: ImageRecord, catalogue: Catalogue) -> Iterator[str]:
+    """Return why a fleet's brand and disks do not fit its image and its package."""
+    from components.joyent.placement_checks import brand_faults, disk_faults
+
+    found = list(brand_faults(fleet.brand, image, package))
+    if fleet.disks and not found:
+        flexible = [each.name for each in catalogue.packages() if each.flexible_disk]
+        found += disk_faults(fleet.disk_sizes, package, image, fleet.brand or "", flexible)
+    for input_, reason in found:
+        yield f"rollcall:fleets.{fleet.name}.{'size' if input_ == 'package' else input_}: {reason}."
 
 
 _TRITON = {"machines": "machines of the Triton account", "ram": "MiB of memory", "quota": "GiB of disk"}

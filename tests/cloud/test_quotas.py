@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from components.config.models import FleetSettings, SshSettings
+from components.joyent.catalogue import Catalogue
 from components.joyent.client import CloudApi
 from components.preflight.quotas import Found, check_ec2, check_triton
 from components.resources.fleets.revision import version
@@ -251,10 +252,13 @@ def front() -> Iterator[Front]:
 FAR = replace(WEB, cloud="joyent", size="g1.nano")
 
 
-def on_triton(lab: Lab, *fleets: FleetSettings) -> Found:
+def api_of(lab: Lab) -> CloudApi:
     key = {"keyId": lab.fingerprint, "keyMaterial": private_text(RSA_KEY).decode()}
-    api = CloudApi.from_settings({"url": lab.url, "account": ACCOUNT, **key}, environ={})
-    return check_triton(fleets or (FAR,), "local", api)
+    return CloudApi.from_settings({"url": lab.url, "account": ACCOUNT, **key}, environ={})
+
+
+def on_triton(lab: Lab, *fleets: FleetSettings) -> Found:
+    return check_triton(fleets or (FAR,), "local", api_of(lab))
 
 
 def triton_machine(lab: Lab, index: int, of: str) -> None:
@@ -284,6 +288,33 @@ def test_triton_without_the_plugin_tells_nothing_and_a_replacement_is_reported(f
     found = on_triton(lab, replace(FAR, count=40))
     assert (found.faults, found.warnings) == ((), ())
     assert found.notes == ("web: 2 of 2 machines are replaced, successors first: 42 run for a while",)
+
+
+MISFITS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"image": "debian-12-hvm", "size": "b1.small", "disks": ("20480", "remaining"), "brand": "bhyve"}, []),
+    ({"brand": "bhyve"}, ["brand: debian-12@20261101 (", "needs the brand lx, not bhyve. Choose another image."]),
+    ({"size": "k1.medium"}, ["size: k1.medium (", "is for machines of brand kvm, not lx. Choose another package."]),
+    (
+        {"disks": ("20480",)},
+        ["disks: g1.nano (", "has no flexible disk. Choose a package that has one: b1.small, b1.m"],
+    ),
+    (
+        {"image": "debian-12-hvm", "size": "b1.small", "disks": ("60000",)},
+        ["disks: are larger than the 51200 MiB of b1.small ("],
+    ),
+    ({"image": "debian-12-hvm", "size": "b1.small", "disks": ("1024",)}, ["disks: begin with 1024 MiB for the boot"]),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), MISFITS, ids=[str(row[0]) for row in MISFITS])
+def test_a_brand_and_disks_that_do_not_fit_are_a_fault_before_anything_is_made(
+    front: Front, change: dict[str, Any], words: list[str]
+) -> None:
+    api = api_of(Lab(front))
+    faults = check_triton((replace(FAR, **change),), "local", api, catalogue=Catalogue(api)).faults
+    assert len(faults) == bool(words)
+    for word in words:
+        assert word in faults[0] and faults[0].startswith(f"rollcall:fleets.web.{words[0].partition(' ')[0]} ")
 
 
 def test_memory_disk_and_limits_of_some_images_only() -> None:

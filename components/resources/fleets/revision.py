@@ -70,6 +70,10 @@ PARTS = (
     Part(key="region", name="its region", values=lambda fleet: [fleet.region] if fleet.region else [], tagged=False),
     # A machine that was created without IPv6 may be in a subnet that has none.
     Part(key="ipv6", name="IPv6", values=lambda fleet: ["ipv6"] if fleet.ipv6 else [], shown=True),
+    # CloudAPI takes all three at creation only.
+    Part(key="brand", name="its brand", values=lambda fleet: [fleet.brand] if fleet.brand else [], shown=True),
+    Part(key="affinity", name="its affinity", values=lambda fleet: fleet.affinity, shown=True),
+    Part(key="disks", name="its disks", values=lambda fleet: fleet.disks, shown=True),
     Part(
         key="workloads",
         name="its workloads",

@@ -45,6 +45,11 @@ class JoyentFleet(Fleet):
                         **(firewall.tags(self.name) if closed else {}),
                     },
                     firewall_enabled=closed,
+                    brand=self.settings.brand,
+                    affinity=self.settings.affinity or None,
+                    disks=self.settings.disk_sizes or None,
+                    deletion_protection=self.settings.deletion_protection,
+                    delete_protected=self.settings.deletion_protection or None,
                     metadata={
                         **({STORE: self.args.store} if self.args.store else {}),
                         **self.machine_settings(index, deregistration),

@@ -178,6 +178,16 @@ TABLE = [
     ("fleets/web-joyent/networks", "MNX-Triton-Public", ["My-Fabric-Network", "P"], "Set it to a list"),
     ("fleets/web-joyent/networks", ["P", 5], ["P", "5"], "rollcall:fleets.web-joyent.networks"),
     ("fleets/web-joyent/networks", ["P", "P"], ["P", "Q"], "rollcall:fleets.web-joyent.networks: 'P' is in it twice"),
+    ("fleets/web-joyent/brand", "lx", "bhyve", "rollcall:fleets.web-joyent.brand: 'lx' is not one of bhyve, kvm"),
+    ("fleets/web-joyent/affinity", ["role=x"], ["ro!=x"], "affinity[0]: 'role=x' is not an affinity rule"),
+    ("fleets/web-joyent/affinity", ["role==a&b"], ["rollcall-fleet!=~web"], "'role==a&b' is not an affinity rule"),
+    ("fleets/web-joyent/affinity", ["a==~b"], ["a.b-c_d!=~/^x(y|z)*$/"], "affinity[0]: 'a==~b'"),
+    ("fleets/web-joyent/affinity", ["ab==c"] * 2, ["ab==c", "ab==d"], "'ab==c' is in it twice"),
+    ("fleets/web-joyent/disks", [0], [20480], "rollcall:fleets.web-joyent.disks[0]: '0' is not the size of a disk"),
+    ("fleets/web-joyent/disks", ["20G"], ["20480", "remaining"], "disks[0]: '20G' is not the size of a disk"),
+    ("fleets/web-joyent/disks", [1] * 9, [1] * 8, "rollcall:fleets.web-joyent.disks: names 9"),
+    ("fleets/web-joyent/disks", ["remaining"] * 2, [5, "remaining"], "disks: has several that are `remaining`"),
+    ("fleets/web-joyent/deletionProtection", "yes", True, "rollcall:fleets.web-joyent.deletionProtection"),
     ("joyent/url", "us-east-1", "https://us-east-1.example", "https://HOST"),
     ("drainDelay", -1, 0, "rollcall:drainDelay"),
     ("resolvers", "192.0.2.53", ["192.0.2.53"], "rollcall:resolvers: '192.0.2.53' is not a list"),
@@ -209,6 +219,23 @@ def test_networks_are_tritons_and_null_is_the_default() -> None:
     for value, networks in ((None, ()), (["My-Fabric-Network", "MNX-Triton-Public"],) * 2):
         config["fleets"]["web-joyent"]["networks"] = value
         assert read("local", config).fleets[1].networks == tuple(networks)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("brand", "kvm"), ("affinity", ["ab==c"]), ("disks", [20480]), ("deletionProtection", False)]
+)
+def test_what_cloudapi_does_for_machines_is_a_fault_on_ec2(key: str, value: object) -> None:
+    (fault,) = faults(changed(f"fleets/web-aws/{key}", value))
+    assert fault.startswith(f"rollcall:fleets.web-aws.{key}: is for Triton machines. Leave it out")
+
+
+def test_disks_of_a_kvm_machine_are_a_fault() -> None:
+    config = changed("fleets/web-joyent/disks", [20480])
+    config["fleets"]["web-joyent"]["brand"] = "kvm"
+    (fault,) = faults(config)
+    assert fault.startswith("rollcall:fleets.web-joyent.disks: is for bhyve machines, and the brand is kvm. Leave it")
+    config["fleets"]["web-joyent"]["brand"] = "bhyve"
+    assert read("local", config).fleets[1].disk_sizes == [20480]
 
 
 def test_a_machine_with_ipv6_takes_two_records_of_the_site_s_plan() -> None:
