@@ -439,6 +439,16 @@ def triton_quota(clouds: Clouds, outside: bool) -> Refused:
     return replies[-1]
 
 
+def triton_disks(clouds: Clouds, outside: bool) -> Refused:
+    disks = [{"size": 20480}, *[{"size": 1}] * (7 + outside)]
+    return of_triton(clouds, {"package": "b1.small", "image": clouds.triton.image("debian-12-hvm"), "disks": disks})
+
+
+def triton_disk_space(clouds: Clouds, outside: bool) -> Refused:
+    disks = [{"size": 20480}, {"size": 30720 + outside}]
+    return of_triton(clouds, {"package": "b1.small", "image": clouds.triton.image("debian-12-hvm"), "disks": disks})
+
+
 TRIES: dict[str, Try] = {
     "dns-name": dns_name,
     "dns-set-name": dns_name,
@@ -483,6 +493,8 @@ TRIES: dict[str, Try] = {
     "s3-buckets": buckets,
     "cloudapi-body": body,
     "triton-quota": triton_quota,
+    "triton-disks": triton_disks,
+    "triton-disk-space": triton_disk_space,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from components.config.models import FleetSettings, Settings
 from components.config.reader import read, read_whole
 from components.config.site_zones import zones_of
 from components.joyent.machine_checks import _LONGEST_NAME_IN_DNS, LARGEST_BODY
+from components.joyent.records import ImageRecord, PackageRecord
 from components.preflight import account_limits, aws_tags, checks, cloudflare_tokens, policy_sizes, record_sizes
 from components.preflight.account_limits import Account, record_sets_needed, rule_counts
 from components.preflight.cloudflare_zone import FoundZone, room_fault
@@ -463,6 +464,21 @@ def triton_quota(used: int) -> Faults:
     return check_triton((far,), "local", api).faults
 
 
+def triton_disks(count: int) -> Faults:
+    return checked(lambda: given({"web": fleet(cloud="joyent", disks=[1] * count)}))
+
+
+def triton_disk_space(size: int) -> Faults:
+    package = PackageRecord.of({"id": "p", "name": "b1", "memory": 1024, "disk": 51200, "flexible_disk": True})
+    image = ImageRecord.of({"id": "i", "name": "vm", "type": "zvol", "requirements": {"brand": "bhyve"}})
+    catalogue: Any = SimpleNamespace(image=lambda _: image, package=lambda _: package, packages=lambda: [package])
+    api = SimpleNamespace(list_machines=lambda **_: [], get_limits=list)
+    far = FleetSettings(
+        name="web", cloud="joyent", count=1, size="b1", image="vm", joins=("site/www",), disks=("20480", str(size))
+    )
+    return check_triton((far,), "local", api, catalogue=catalogue).faults
+
+
 CASES: dict[str, Case] = {
     "dns-name": at(253, a_name),
     "dns-set-name": at(253, a_set_name),
@@ -506,6 +522,8 @@ CASES: dict[str, Case] = {
     "ssm-parameters": at(9997, ssm),
     "s3-buckets": at(9999, buckets),
     "triton-quota": at(1, triton_quota),
+    "triton-disks": at(8, triton_disks),
+    "triton-disk-space": at(30720, triton_disk_space),
 }
 
 
