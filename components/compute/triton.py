@@ -6,14 +6,14 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from components.compute.base import public, releases_in, reports_of, utc
 from components.joyent.errors import CloudApiError, FatalError, NotFoundError, RefusedError
 from components.joyent.machine_changes import unprotect
 from components.joyent.machine_fields import USER_SCRIPT
-from components.joyent.records import MachineRecord
+from components.joyent.records import MachineRecord, NetworkRecord, is_public
 from components.model import Instance
 from components.workloads.release import Release
 from rollcall.escaping import escaped
@@ -33,13 +33,24 @@ class TritonView:
     def __init__(self, config: Mapping[str, str], datacenter: str = "") -> None:
         from components.joyent.session import session_of
 
-        self._api = session_of(json.loads(config.get("rollcall:joyent") or "{}"), datacenter).api
+        session = session_of(json.loads(config.get("rollcall:joyent") or "{}"), datacenter)
+        self._api, self._networks = session.api, session.catalogue.networks
+
+    # What the account may use. Which networks are fabrics does not change, so an answer of a minute ago is good enough.
+    _networks: Callable[[], Sequence[NetworkRecord]] = staticmethod(tuple)
 
     def machines(self, stack: str) -> tuple[Instance, ...]:
-        return tuple(triton_instance(each) for each in self._api.list_machines(tags={STACK: stack}))
+        return self._instances(self._api.list_machines(tags={STACK: stack}))
 
     def of(self, instances: Sequence[str]) -> tuple[Instance, ...]:
-        return tuple(triton_instance(each) for each in self._api.list_machines() if each.id in instances)
+        return self._instances(each for each in self._api.list_machines() if each.id in instances)
+
+    def _instances(self, machines: Iterable[MachineRecord]) -> tuple[Instance, ...]:
+        listed = list(machines)
+        # Networks count only where machines have any.
+        networks = self._networks() if any(each.networks for each in listed) else ()
+        fabrics = frozenset(each.id for each in networks if each.fabric)
+        return tuple(triton_instance(each, fabrics) for each in listed)
 
     def drain(self, stack: str, instances: Sequence[str]) -> None:
         for machine in self.machines(stack):
@@ -154,7 +165,13 @@ def _joyent_doubt(stack: str, machine: Instance, listed: MachineRecord | None) -
     return "" if BOOT_SIGNATURE in metadata.get(USER_SCRIPT, "") else "its user-script is not Rollcall's"
 
 
-def triton_instance(machine: MachineRecord) -> Instance:
+def triton_instance(machine: MachineRecord, fabrics: Collection[str] = ()) -> Instance:
+    """Return a machine of Triton. `fabrics` are the ids of the networks that are fabrics.
+
+    `ips` and `networks` have one item for each NIC, in the same order (translate of sdc-cloudapi's lib/machines.js). An agent
+    finds the same addresses in its metadata (rollcall.clouds.Joyent).
+    """
+    on_fabric = {ip for ip, network in zip(machine.ips, machine.networks, strict=False) if network in fabrics}
     tags = {key: escaped(value) for key, value in machine.tags.items()}
     return Instance(
         instance=machine.id,
@@ -163,7 +180,7 @@ def triton_instance(machine: MachineRecord) -> Instance:
         generation=tags.get(GENERATION, ""),
         running=machine.state in ("provisioning", "ready", "running", "stopping", "offline", "unknown"),
         # The primary address first: its agent registers this one.
-        addresses=public(dict.fromkeys((machine.primary_ip, *machine.ips))),
+        addresses=public(each for each in dict.fromkeys((machine.primary_ip, *machine.ips)) if each not in on_fabric),
         state=escaped(machine.state),
         drained=machine.metadata.get(DRAIN) == "true",
         note=escaped(machine.metadata.get(STATUS, "")),
@@ -171,4 +188,6 @@ def triton_instance(machine: MachineRecord) -> Instance:
         live={key: escaped(value) for key, value in machine.metadata.items() if key.startswith(LIVE)},
         store=escaped(machine.metadata.get(STORE, "")),
         releases=releases_in(machine.metadata),
+        # The first private network's address first: its agent registers this one.
+        private_addresses=tuple(each for each in machine.ips if each in on_fabric or not is_public(each)),
     )

@@ -11,10 +11,18 @@ from components.config.models import (
     IncarnationSettings,
     ServiceDiscoverySettings,
     ServiceSettings,
+    Settings,
     SiteSettings,
 )
+from rollcall.settings import PRIVATE, PUBLIC
 
 J = TypeVar("J")
+
+
+def joins_by_address(settings: Settings, fleet: FleetSettings) -> dict[str, tuple[str, ...]]:
+    """Return what a fleet joins, by the kind of its machines' addresses there (rollcall.settings.PUBLIC and PRIVATE)."""
+    kinds = {join: settings.address_of(join) for join in fleet.joins}
+    return {wanted: tuple(join for join, kind in kinds.items() if kind == wanted) for wanted in (PUBLIC, PRIVATE)}
 
 
 def site_join(kind: Callable[..., J], site: SiteSettings, *, ipv6: bool, floors: tuple[int, int], **own: Any) -> J:

@@ -169,6 +169,7 @@ class NetworkRecord:
     subnet: str
     gateway: str
     suffixes: tuple[str, ...]
+    internet_nat: bool = True
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> NetworkRecord:
@@ -178,6 +179,7 @@ class NetworkRecord:
             public=bool(body.get("public", False)),
             fabric=bool(body.get("fabric", False)),
             suffixes=tuple(body.get("suffixes") or ()),
+            internet_nat=bool(body.get("internet_nat", True)),
         )
 
     def __str__(self) -> str:

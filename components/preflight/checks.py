@@ -59,7 +59,7 @@ from components.preflight import (
 from components.preflight.existing_resources import ExistingReport
 from components.preflight.quotas import Found, check_ec2, check_triton
 from components.preflight.state import PriorState, prior_state
-from components.preflight.triton_networks import Datacenter, NetworksError
+from components.preflight.triton_networks import Datacenter, Joined, NetworksError
 from components.preflight.zone_store import ZoneStore
 from components.resources import triton_cargo, userdata
 from components.resources.firewall import Ranges
@@ -183,7 +183,9 @@ def networked(settings: Settings) -> tuple[Settings, Found]:
             continue
         for fleet in fleets:
             try:
-                known[fleet.name], ids[fleet.name] = datacenter.resolve(fleet)
+                joined = Joined.of(settings, fleet)
+                known[fleet.name], ids[fleet.name] = datacenter.resolve(fleet, joined)
+                found += Found(notes=datacenter.notes(fleet, ids[fleet.name]))
             except NetworksError as fault:
                 found += Found(faults=(str(fault),))
     fleets = tuple(known.get(fleet.name, fleet) for fleet in settings.fleets)

@@ -1,4 +1,4 @@
-"""Find the networks of a Triton fleet's machines: those that it names, or else the only public one of its data centre.
+"""Find the networks of a Triton fleet's machines: those that it names, or else the only ones of its data centre that fit.
 
 CloudAPI's ListNetworks says of each network whether it is `public` (its addresses are reached from the internet) and
 whether it is a `fabric` (private to the account): docs/index.md of sdc-cloudapi, and translateNetwork in its
@@ -11,13 +11,28 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from components.config.models import FleetSettings
+from components.config.joins import joins_by_address
+from components.config.models import FleetSettings, Settings
 from components.joyent.catalogue import is_uuid
 from components.joyent.records import NetworkRecord
+from rollcall.settings import PRIVATE, PUBLIC
 
 
 class NetworksError(Exception):
     """A fleet's networks cannot be used. The message names its key, the existing networks and the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """What a fleet joins with its public addresses, and what with its private ones, by the names in `joins`."""
+
+    public: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, fleet: FleetSettings) -> Joined:
+        found = joins_by_address(settings, fleet)
+        return cls(public=found[PUBLIC], private=found[PRIVATE])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +45,31 @@ class Datacenter:
     name: Callable[[], str]
     networks: Sequence[NetworkRecord]
 
-    def resolve(self, fleet: FleetSettings) -> tuple[FleetSettings, tuple[str, ...]]:
+    def resolve(self, fleet: FleetSettings, joined: Joined | None = None) -> tuple[FleetSettings, tuple[str, ...]]:
         """Return the fleet with the names of its machines' networks, and the networks' ids. Raises NetworksError.
 
-        A network named by the fleet keeps the fleet's word for it.
+        A network named by the fleet keeps the fleet's word for it. By default, a fleet joins everything with public addresses.
         """
-        found = self._named(fleet) if fleet.networks else [self._only_public(fleet)]
-        self._check(fleet, found)
+        joined = joined or Joined(public=fleet.joins)
+        found = self._named(fleet) if fleet.networks else self._default(fleet, joined)
+        self._check(fleet, joined, found)
         words = fleet.networks or tuple(self._word(each) for each in found)
         return replace(fleet, networks=words), tuple(each.id for each in found)
+
+    def notes(self, fleet: FleetSettings, ids: Sequence[str]) -> tuple[str, ...]:
+        """Return what an operator should know of a fleet on these networks."""
+        on = [each for each in self.networks if each.id in ids]
+        if not on or any(each.public or not each.fabric or each.internet_nat for each in on):
+            return ()
+        return (
+            f"{fleet.name}: its machines are only on {self._list(on)}, which has no NAT to the internet (internet_nat: false): they"
+            " must reach DNS, its API and their packages in another way",
+        )
+
+    def _default(self, fleet: FleetSettings, joined: Joined) -> list[NetworkRecord]:
+        """Return the only public network where the fleet needs one, then the only fabric network where it needs one."""
+        public = [self._only_public(fleet)] if joined.public else []
+        return public + ([self._only_fabric(fleet, joined)] if joined.private else [])
 
     def _named(self, fleet: FleetSettings) -> list[NetworkRecord]:
         found: list[NetworkRecord] = []
@@ -65,25 +96,52 @@ class Datacenter:
         fix = (
             f"Name one of the public ones, as networks: [{self._word(public[0])}]"
             if public
-            else "Ask its operator for one: machines register public addresses"
+            else "Ask its operator for one, or set `address: private` for what the fleet joins"
         )
         there = f"the data centre {self.name()} has {count}; it has {self._list(self.networks)}"
         raise _fault(fleet, f"is not set, and {there}", fix)
 
-    def _check(self, fleet: FleetSettings, found: Sequence[NetworkRecord]) -> None:
+    def _only_fabric(self, fleet: FleetSettings, joined: Joined) -> NetworkRecord:
+        fabrics = [each for each in self.networks if each.fabric and not each.public]
+        if len(fabrics) == 1:
+            return fabrics[0]
+        count = f"{len(fabrics)} fabric networks" if fabrics else "no fabric network"
+        public = [self._word(self._public()[0])] if joined.public and self._public() else []
+        fix = (
+            f"Name one of them, as networks: [{', '.join([*public, self._word(fabrics[0])])}]"
+            if fabrics
+            else "Make one with `triton vlan create` and `triton network create`, or name another private network"
+        )
+        there = f"the data centre {self.name()} has {count}; it has {self._list(self.networks)}"
+        wanted = f"{', '.join(joined.private)} takes private addresses"
+        raise _fault(fleet, f"is not set, {wanted}, and {there}", fix)
+
+    def _check(self, fleet: FleetSettings, joined: Joined, found: Sequence[NetworkRecord]) -> None:
         public = [each for each in found if each.public]
         if len(public) > 1:
             # lib/machines.js of sdc-cloudapi: "Can specify a maximum of 1 public networks".
             several = f"names {len(public)} public networks, {self._list(public)}"
             raise _fault(fleet, f"{several}, and CloudAPI puts a machine on one at most", "Keep one of them")
-        if not public:
-            others = self._list(self._public())
-            raise _fault(
-                fleet,
-                f"names no public network ({self._list(found)}), and machines register public addresses for "
-                f"{', '.join(fleet.joins)}",
-                f"Add a public network; the data centre {self.name()} has {others}",
-            )
+        if joined.public and not any(not each.fabric for each in public):
+            self._lacks(fleet, found, PUBLIC, joined.public, self._public())
+        # The addresses of a fabric count as private, also where CloudAPI calls it public.
+        if joined.private and not any(each.fabric or not each.public for each in found):
+            others = [each for each in self.networks if not each.public]
+            self._lacks(fleet, found, PRIVATE, joined.private, others)
+
+    def _lacks(
+        self,
+        fleet: FleetSettings,
+        found: Sequence[NetworkRecord],
+        kind: str,
+        joins: Sequence[str],
+        others: Sequence[NetworkRecord],
+    ) -> None:
+        raise _fault(
+            fleet,
+            f"names no {kind} network ({self._list(found)}), and machines register {kind} addresses for {', '.join(joins)}",
+            f"Add a {kind} network; the data centre {self.name()} has {self._list(others)}",
+        )
 
     def _public(self) -> list[NetworkRecord]:
         return [each for each in self.networks if each.public and not each.fabric]

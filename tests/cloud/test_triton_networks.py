@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from components.compute.base import public
+from components.compute.triton import TritonView
 from components.config.models import FleetSettings
 from components.joyent.client import CloudApi
 from components.joyent.machine_checks import faults
@@ -51,6 +52,32 @@ class Guest(Joyent):
 
     def _get(self, key: str) -> str:
         return self._lab.cloud.metadata_get(self._machine, key) or ""
+
+
+PRIVATE_ORDERS = [
+    (("My-Fabric-Network",), 0),
+    (("MNX-Triton-Public", "My-Fabric-Network"), 1),
+    (("My-Fabric-Network", "MNX-Triton-Public"), 0),
+    (("MNX-Triton-Private", "My-Fabric-Network"), 0),
+    (("MNX-Triton-Public", "My-Fabric-Network", "MNX-Triton-Private"), 1),
+]
+
+
+@pytest.mark.parametrize("subnet", ["192.168.128.0/22", "203.0.113.224/27"], ids=["private", "not private by itself"])
+@pytest.mark.parametrize(("names", "at"), PRIVATE_ORDERS, ids=[" ".join(each) for each, _ in PRIVATE_ORDERS])
+def test_the_private_address_is_that_of_the_first_private_network_to_the_roll_call_and_the_agent(
+    front: Front, names: tuple[str, ...], at: int, subnet: str
+) -> None:
+    lab = Lab(front, {"networks": replace(NETWORKS, fabrics={"My-Fabric-Network": subnet})})
+    found = lab.running(networks=[lab.network(each) for each in names])
+    view = object.__new__(TritonView)
+    view._api, view._networks = session(lab).api, session(lab).catalogue.networks
+    (machine,) = view.of([found["id"]])
+    guest = Guest(lab, found["id"])
+    assert machine.private_addresses[0] == guest.private_addresses()[0] == found["ips"][at]
+    assert machine.private_addresses == guest.private_addresses()
+    assert machine.addresses == guest.addresses()
+    assert bool(machine.addresses) is ("MNX-Triton-Public" in names)
 
 
 @pytest.mark.parametrize("pool", [False, True], ids=["a network", "a pool"])

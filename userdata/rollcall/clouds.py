@@ -65,12 +65,16 @@ class Cloud(Protocol):
         """Write what the resolvers of this machine answer (rollcall.resolver_view) where the program reads it."""
 
 
-def is_public(address: str) -> bool:
+def is_address(text: str) -> bool:
     try:
-        parsed = ipaddress.ip_address(address)
+        ipaddress.ip_address(text)
     except ValueError:
         return False
-    return not any(parsed in net for net in _NOT_PUBLIC)
+    return True
+
+
+def is_public(address: str) -> bool:
+    return is_address(address) and not any(ipaddress.ip_address(address) in net for net in _NOT_PUBLIC)
 
 
 class Ec2:
@@ -178,12 +182,17 @@ class Joyent:
 
     def addresses(self) -> tuple[str, ...]:
         # The primary NIC is on the machine's first public network, at any position in the list: lib/machines.js of sdc-cloudapi.
-        nics = sorted(json.loads(self._get("sdc:nics")), key=lambda nic: not nic.get("primary"))
-        found = [each.partition("/")[0] for nic in nics for each in (nic.get("ips") or [nic.get("ip", "")])]
-        return tuple(sorted(dict.fromkeys(filter(is_public, found)), key=lambda each: ":" in each))
+        nics = sorted(self._nics(), key=lambda nic: not nic.get("primary"))
+        found = [each for nic in nics if not _on_fabric(nic) for each in _addresses(nic) if is_public(each)]
+        return tuple(sorted(dict.fromkeys(found), key=lambda each: ":" in each))
 
     def private_addresses(self) -> tuple[str, ...]:
-        return ()
+        """Return the addresses on fabrics and other private networks, in the order of the NICs, which is that of `networks`."""
+        found = [each for nic in self._nics() for each in _addresses(nic) if _on_fabric(nic) or not is_public(each)]
+        return tuple(sorted(dict.fromkeys(found), key=lambda each: ":" in each))
+
+    def _nics(self) -> list[dict[str, Any]]:
+        return list(json.loads(self._get("sdc:nics")))
 
     def keys(self) -> dict[str, str]:
         with self._metadata() as ask:
@@ -215,6 +224,20 @@ class Joyent:
 
     def _metadata(self) -> AbstractContextManager[mdata.Ask]:
         return mdata.socket_at(self._socket) if self._socket else nullcontext(mdata.ask_tool)
+
+
+def _addresses(nic: dict[str, Any]) -> list[str]:
+    """Return the addresses of a NIC of Triton, without the words that stand for one (`dhcp`, `addrconf`)."""
+    found = [each.partition("/")[0] for each in (nic.get("ips") or [nic.get("ip", "")])]
+    return [each for each in found if is_address(each)]
+
+
+def _on_fabric(nic: dict[str, Any]) -> bool:
+    """Return whether a NIC is on a fabric, which is an overlay with a tag of its own, whatever its addresses are.
+
+    https://github.com/canonical/cloud-init/blob/main/tests/unittests/sources/test_smartos.py (SDC_NICS)
+    """
+    return str(nic.get("nic_tag", "")).startswith("sdc_overlay/")
 
 
 def _is_setting(key: str) -> bool:

@@ -287,6 +287,35 @@ class TestJoyent:
         zone.put("sdc:nics", json.dumps([{"ip": ip, "ips": [f"{ip}/24"], "primary": main} for ip, main in nics]))
         assert joyent.addresses() == expected
 
+    @pytest.mark.parametrize(
+        ("nics", "private"),
+        [
+            ([("203.0.113.9", "external", True)], ()),
+            ([("203.0.113.9", "external", True), ("192.168.128.7", "sdc_overlay/16187209", False)], ("192.168.128.7",)),
+            ([("192.168.128.7", "sdc_overlay/7", False), ("203.0.113.9", "external", True)], ("192.168.128.7",)),
+            # A fabric alone: its card is the primary one.
+            ([("192.168.128.7", "sdc_overlay/7", True)], ("192.168.128.7",)),
+            # The order of the cards decides, and not which one is primary.
+            (
+                [("10.88.0.7", "internal", False), ("192.168.128.7", "sdc_overlay/7", True)],
+                ("10.88.0.7", "192.168.128.7"),
+            ),
+            # On a fabric, whatever the address is.
+            ([("203.0.113.9", "external", True), ("203.0.113.230", "sdc_overlay/7", False)], ("203.0.113.230",)),
+        ],
+    )
+    def test_private_addresses_are_those_on_fabrics_and_private_networks(
+        self, zone: Zone, joyent: Joyent, nics: list[tuple[str, str, bool]], private: tuple[str, ...]
+    ) -> None:
+        cards = [{"ips": [f"{ip}/24"], "nic_tag": tag, "primary": main} for ip, tag, main in nics]
+        zone.put("sdc:nics", json.dumps(cards))
+        assert joyent.private_addresses() == private
+        assert set(joyent.addresses()) == {ip for ip, _, _ in nics} - {*private}
+
+    def test_a_card_without_an_address_is_neither_public_nor_private(self, zone: Zone, joyent: Joyent) -> None:
+        zone.put("sdc:nics", json.dumps([{"ips": ["dhcp", "addrconf"]}, {}]))
+        assert joyent.private_addresses() == joyent.addresses() == ()
+
     def test_only_our_keys_are_read_and_not_our_own_status(self, zone: Zone, joyent: Joyent) -> None:
         zone.put("user-script", "#!/bin/sh")
         zone.put("rollcall-fleet", "web-joyent")

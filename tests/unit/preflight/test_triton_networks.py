@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from components.config.models import FleetSettings
+from components.config.reader import read
 from components.joyent.records import NetworkRecord
-from components.preflight.triton_networks import Datacenter, NetworksError, is_on
+from components.preflight.triton_networks import Datacenter, Joined, NetworksError, is_on
 
 
 def network(number: int, name: str, *, public: bool = False, subnet: str = "") -> NetworkRecord:
@@ -122,6 +124,96 @@ def test_machines_without_a_public_network_could_register_nothing(name: str) -> 
     assert message.startswith(f"rollcall:fleets.web.networks: names no public network ({name}")
     assert "machines register public addresses for site/www." in message
     assert message.endswith("the data centre us-central-1 has MNX-Triton-Public (public), Other-Public (public).")
+
+
+PRIVATELY = Joined(private=("theService/v1",))
+BOTH = Joined(public=("site/www",), private=("theService/v1",))
+
+
+def joined(there: Sequence[NetworkRecord], how: Joined, *names: str) -> tuple[str, ...]:
+    """The words for the networks of a fleet that joins `how`."""
+    fleet, _ = Datacenter(name=lambda: "us-central-1", networks=there).resolve(web(*names), how)
+    return fleet.networks
+
+
+def not_joined(there: Sequence[NetworkRecord], how: Joined, *names: str) -> str:
+    with pytest.raises(NetworksError) as fault:
+        joined(there, how, *names)
+    return str(fault.value)
+
+
+def test_what_a_fleet_joins_has_the_kind_of_address_that_its_site_or_service_says() -> None:
+    incarnations = {"incarnations": {"v1": {}}}
+    config = {
+        "sites": {"www": {"zone": "scalability.expert"}, "intra": {"zone": "a.example", "address": "private"}},
+        "serviceDiscovery": {
+            "zone": "unilans.net",
+            "services": {"theService": {"port": 4218, "address": "private", **incarnations}},
+        },
+        "fleets": {
+            "web": {
+                "cloud": "joyent",
+                "size": "g1.micro",
+                "image": "debian-12",
+                "joins": ["site/www", "site/intra", "theService/v1"],
+            }
+        },
+    }
+    settings = read("local", config)
+    expected = Joined(public=("site/www",), private=("site/intra", "theService/v1"))
+    assert Joined.of(settings, settings.fleets[0]) == expected
+    del config["serviceDiscovery"]["services"]["theService"]["address"]  # type: ignore[attr-defined]
+    assert Joined.of(read("local", config), settings.fleets[0]).public == ("site/www", "theService/v1")
+
+
+def test_by_default_private_addresses_are_on_the_only_fabric_network() -> None:
+    assert joined([PUBLIC, PRIVATE, FABRIC], PRIVATELY) == ("My-Fabric-Network",)
+    assert joined([PRIVATE, FABRIC], PRIVATELY) == ("My-Fabric-Network",), "no public network is needed"
+    assert joined([FABRIC, PRIVATE, PUBLIC], BOTH) == ("MNX-Triton-Public", "My-Fabric-Network")
+
+
+def test_with_several_fabric_networks_or_none_one_must_be_named() -> None:
+    assert not_joined([PUBLIC, FABRIC, TWIN], BOTH) == (
+        "rollcall:fleets.web.networks: is not set, theService/v1 takes private addresses, and the data centre us-central-1 has 2 fabric "
+        f"networks; it has MNX-Triton-Public (public), {FABRIC.id} (fabric 192.168.128.0/22), {TWIN.id} (fabric 10.1.0.0/24). "
+        f"Name one of them, as networks: [MNX-Triton-Public, {FABRIC.id}]."
+    )
+    message = not_joined([PUBLIC, PRIVATE], PRIVATELY)
+    assert "has no fabric network; it has MNX-Triton-Public (public), MNX-Triton-Private (private). Make one" in message
+
+
+def test_private_addresses_need_a_private_network_and_no_public_one() -> None:
+    for names in (("My-Fabric-Network",), ("MNX-Triton-Private", "My-Fabric-Network"), ("MNX-Triton-Private",)):
+        assert joined([PUBLIC, PRIVATE, FABRIC], PRIVATELY, *names) == names
+    assert not_joined([PUBLIC, PRIVATE, FABRIC], PRIVATELY, "MNX-Triton-Public") == (
+        "rollcall:fleets.web.networks: names no private network (MNX-Triton-Public (public)), and machines register private addresses for "
+        "theService/v1. Add a private network; the data centre us-central-1 has MNX-Triton-Private (private), "
+        "My-Fabric-Network (fabric 192.168.128.0/22)."
+    )
+
+
+def test_a_fleet_on_a_fabric_alone_cannot_join_a_public_record_set() -> None:
+    message = not_joined([PUBLIC, FABRIC], BOTH, "My-Fabric-Network")
+    assert "names no public network (My-Fabric-Network (fabric" in message
+    assert "machines register public addresses for site/www. Add a public network" in message
+    for names in (("My-Fabric-Network", "MNX-Triton-Public"), ("MNX-Triton-Public", "My-Fabric-Network")):
+        assert joined([PUBLIC, FABRIC], BOTH, *names) == names
+
+
+def test_a_fabric_that_says_it_is_public_gives_private_addresses_all_the_same() -> None:
+    assert "names no public network" in not_joined([PUBLIC, OPEN_FABRIC], BOTH, "Open-Fabric")
+    assert joined([PUBLIC, OPEN_FABRIC], PRIVATELY, "Open-Fabric") == ("Open-Fabric",)
+
+
+def test_a_fleet_on_fabrics_without_nat_is_noted() -> None:
+    alone = replace(FABRIC, internet_nat=False)
+    datacenter = Datacenter(name=lambda: "us-central-1", networks=[PUBLIC, PRIVATE, alone, TWIN])
+    (note,) = datacenter.notes(web(), [alone.id])
+    assert note.startswith("web: its machines are only on")
+    assert "which has no NAT to the internet (internet_nat: false)" in note
+    for others in ([PUBLIC.id], [TWIN.id], [PRIVATE.id]):
+        assert datacenter.notes(web(), [alone.id, *others]) == ()
+    assert datacenter.notes(web(), []) == ()
 
 
 @pytest.mark.parametrize(
