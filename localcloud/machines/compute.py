@@ -24,6 +24,8 @@ class Machine:
     `id` is `i-…` (17 hex digits) on AWS and a lower-case UUID on Joyent; `address` is the IPv4 address of its interface:
     in 198.51.100.0/24 on AWS, or in 192.0.2.0/24 where its VPC is there, and in 203.0.113.0/24 on Joyent; `ipv6` one of
     2001:db8:1::/48, if it has any; `image` is an image name of the local catalogue.
+    `fabric_address` is its address on the fabric of a Joyent account, if it has any. A machine on a fabric only has no other
+    `address`.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Machine:
     name: str
     address: str
     ipv6: str = ""
+    fabric_address: str = ""
     image: str = "debian-12"
     memory_mib: int = 512
     ssh_keys: tuple[str, ...] = field(default=())

@@ -82,10 +82,19 @@ NETWORKS: dict[Cloud, CloudNetwork] = {
     ),
 }
 
+# The fabric of the Triton account: a network of its own, a part of the documentation range that no public network gives. Its router
+# translates what leaves it (`internet_nat` of CloudAPI's fabric networks), and lets nobody in.
+FABRIC, FABRIC_SIDE, FABRIC_ROUTER = "fabric", "203.0.113.224/27", "203.0.113.225"
+
 # Triton has nothing at EC2's metadata address. A machine there must get an error at once, without a timeout.
 _RULES = f"""
 table inet rollcall {{
-  chain input {{ type filter hook input priority 0; iifname "joyent" ip daddr {IMDS} reject with icmp host-unreachable; }}
+  chain input {{ type filter hook input priority 0;
+    iifname {{ "joyent", "{FABRIC}" }} ip daddr {IMDS} reject with icmp host-unreachable; }}
+  chain forward {{ type filter hook forward priority 0; iifname != "{FABRIC}" oifname "{FABRIC}" ct state new drop; }}
+  chain output {{ type filter hook output priority 0; oifname "{FABRIC}" ct state new drop; }}
+  chain translate_out {{ type nat hook postrouting priority 100;
+    iifname "{FABRIC}" oifname != "{FABRIC}" ip saddr {FABRIC_SIDE} masquerade; }}
 }}
 """
 _FAULTS = "rollcall_faults"
@@ -127,6 +136,7 @@ class Namespace:
             self._ip("link", "set", "lo", "up")
             for network in NETWORKS.values():
                 self._add_bridge(network)
+            self._add_fabric()
             self.run(_forward)
             self._nft(_RULES)
         except BaseException:
@@ -182,18 +192,18 @@ class Namespace:
 
     def partition(self) -> None:
         """Cut the clouds off from each other; each still reaches the APIs and DNS."""
-        aws, joyent = (NETWORKS[cloud].bridge for cloud in ("aws", "joyent"))
+        aws, joyent = (_bridges(cloud) for cloud in ("aws", "joyent"))
         self._set_faults(f"""
   chain forward {{ type filter hook forward priority 0;
-    iifname "{aws}" oifname "{joyent}" drop; iifname "{joyent}" oifname "{aws}" drop; }}""")
+    iifname {aws} oifname {joyent} drop; iifname {joyent} oifname {aws} drop; }}""")
 
     def isolate(self, cloud: Cloud) -> None:
         """Cut one cloud's machines off from everything: the other cloud, the APIs, DNS, the edge and visitors."""
-        bridge = NETWORKS[cloud].bridge
+        bridges = _bridges(cloud)
         self._set_faults(f"""
-  chain input {{ type filter hook input priority 0; iifname "{bridge}" drop; }}
-  chain output {{ type filter hook output priority 0; oifname "{bridge}" drop; }}
-  chain forward {{ type filter hook forward priority 0; iifname "{bridge}" drop; oifname "{bridge}" drop; }}""")
+  chain input {{ type filter hook input priority 0; iifname {bridges} drop; }}
+  chain output {{ type filter hook output priority 0; oifname {bridges} drop; }}
+  chain forward {{ type filter hook forward priority 0; iifname {bridges} drop; oifname {bridges} drop; }}""")
 
     def heal(self) -> None:
         """Undo partition() and isolate()."""
@@ -258,6 +268,16 @@ class Namespace:
             self._ip("address", "add", f"{gateway}/{prefix.partition('/')[2]}", "dev", network.bridge, "nodad")
         self._ip("link", "set", network.bridge, "up")
 
+    def _add_fabric(self) -> None:
+        ethernet = hardware_address(FABRIC_ROUTER)
+        self._ip("link", "add", FABRIC, "address", ethernet, "type", "bridge", "forward_delay", "0", "stp_state", "0")
+        self._ip("address", "add", f"{FABRIC_ROUTER}/{FABRIC_SIDE.partition('/')[2]}", "dev", FABRIC)
+        self._ip("link", "set", FABRIC, "up")
+
+    def plug_into_fabric(self, interface: str) -> None:
+        """Make an interface a port of the fabric's bridge. Raises NamespaceError while there is no such interface."""
+        self._ip("link", "set", "dev", interface, "master", FABRIC, "up")
+
     def _enter(self) -> None:
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -278,6 +298,11 @@ class Namespace:
 
     def _nft(self, rules: str) -> None:
         _command(["nsenter", f"--net={self.path}", "nft", "-f", "-"], rules)
+
+
+def _bridges(cloud: Cloud) -> str:
+    """Return a cloud's bridges as a set of nftables."""
+    return '{ "aws" }' if cloud == "aws" else f'{{ "joyent", "{FABRIC}" }}'
 
 
 def _forward() -> None:

@@ -36,7 +36,7 @@ from localcloud.network.ca import Authority as CertificateAuthority
 from localcloud.network.edge import Edge
 from localcloud.network.faults import Faults
 from localcloud.network.http import Server, listen
-from localcloud.network.namespace import HAS_IPV6, IMDS, NETWORKS, VPC_SIDE, Namespace, name_for
+from localcloud.network.namespace import FABRIC_SIDE, HAS_IPV6, IMDS, NETWORKS, VPC_SIDE, Namespace, name_for
 from localcloud.network.packets import Gate, Gatekeeper
 from localcloud.network.pebble import Pebble, PebbleError
 from localcloud.network.translation import Translator
@@ -57,7 +57,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = "www.scalability.expert"
 ACCOUNT = "rollcall"
 # The account's data centres, with their parts of one network, so that no two machines have the same address.
-DATACENTERS = {"local-1": ("203.0.113.10", "203.0.113.129"), "local-2": ("203.0.113.130", "203.0.113.250")}
+DATACENTERS = {"local-1": ("203.0.113.10", "203.0.113.129"), "local-2": ("203.0.113.130", "203.0.113.222")}
 # What their operators call the networks: in the first as today's public one does, where each account has a network on its fabric
 # from the start (https://registry.terraform.io/providers/joyent/triton/latest/docs/resources/triton_machine), in the second as
 # Joyent did.
@@ -65,7 +65,7 @@ NETWORK_NAMES: dict[str, dict[str, Any]] = {
     "local-1": {
         "public": ("MNX-Triton-Public",),
         "private": ("MNX-Triton-Private",),
-        "fabrics": {"My-Fabric-Network": "192.168.128.0/22"},
+        "fabrics": {"My-Fabric-Network": FABRIC_SIDE},
     }
 }
 # Under one of these a machine would reach its CloudAPI (https://docs.mnx.io, and Joyent's own until 2019).

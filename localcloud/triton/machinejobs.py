@@ -42,12 +42,16 @@ class Reporter:
 
 
 def boot(store: Store, machine: Machine) -> Ask:
+    on_fabric = next((nic.ip for nic in machine.nics if nic.network.fabric), "")
+    public = next((nic.ip for nic in machine.nics if nic.network.public), "")
     primary = machine.primary()
     guest = Guest(
         id=machine.id,
         cloud="joyent",
         name=machine.name,
-        address=primary.ip if primary else "",
+        # Private networks that are no fabrics are not in the namespace.
+        address=public or (primary.ip if primary and not on_fabric else ""),
+        fabric_address=on_fabric,
         image=machine.image.boots,
         memory_mib=machine.package.memory,
         ssh_keys=tuple(str(machine.metadata.get("root_authorized_keys", "")).splitlines()),

@@ -57,7 +57,7 @@ def test_networks_that_cannot_be_used_are_named_and_nothing_is_made(clouds: Sand
         ),
         "fabric": (
             "[My-Fabric-Network]",
-            "names no public network (My-Fabric-Network (fabric 192.168.128.0/22)), and machines register",
+            "names no public network (My-Fabric-Network (fabric 203.0.113.224/27)), and machines register",
         ),
         "twice": ("[MNX-Triton-Public, MNX-Triton-Public]", "'MNX-Triton-Public' is in it twice. Name each once."),
     }

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from localcloud.machines.compute import Machine
 from localcloud.machines.hypervisor.cgroups import Group
-from localcloud.machines.hypervisor.disk import Disk
+from localcloud.machines.hypervisor.disk import FABRIC_INTERFACE, Disk
 from localcloud.machines.hypervisor.processes import Process
-from localcloud.network.namespace import NETWORKS, Namespace
+from localcloud.network.namespace import FABRIC, NETWORKS, Namespace
 
 # systemd(1), "Signals": what asks it to power off and to reboot.
 POWER_OFF = signal.SIGRTMIN + 4
@@ -161,7 +161,7 @@ def _command(machine: Machine, disk: Disk, namespace: Namespace, group: Group, o
     nspawn = [
         "nsenter", f"--net={namespace.path}", "systemd-nspawn", "--quiet", f"--directory={root}",
         f"--machine={short_name(machine.id)}", "--register=no", "--keep-unit", "--boot", "--notify-ready=yes",
-        f"--network-bridge={NETWORKS[machine.cloud].bridge}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+        f"--network-bridge={_bridge(machine)}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
         "--console=read-only",
         # As on a real machine: systemd enforces IPAddressDeny= by BPF, and passes over it where it may not (systemd.resource-control(5)).
         # Container runtimes make a keyring for each container.
@@ -169,9 +169,23 @@ def _command(machine: Machine, disk: Disk, namespace: Namespace, group: Group, o
         # podman refuses its storage driver `overlay` on a disk that is an overlay itself, as that of a machine is.
         f"--bind={disk.containers}:/var/lib/containers",
     ]  # fmt: skip
+    if machine.address and machine.fabric_address:
+        # systemd-nspawn makes both ends. NspawnHypervisor plugs the outer one into the fabric's bridge.
+        nspawn.append(f"--network-veth-extra={fabric_port(machine.id)}:{FABRIC_INTERFACE}")
     if machine.cloud == "joyent":
         nspawn.append(f"--bind={disk.zonecontrol}:/native/.zonecontrol")
     return ["unshare", "--mount", "sh", "-c", _START, "start", *start, *nspawn, "--", "--show-status=1"]
+
+
+def _bridge(machine: Machine) -> str:
+    """Return the bridge of a machine's first interface."""
+    only_fabric = machine.fabric_address and not machine.address
+    return FABRIC if only_fabric else NETWORKS[machine.cloud].bridge
+
+
+def fabric_port(machine_id: str) -> str:
+    """Return the name of a machine's second interface in the clouds' namespace."""
+    return f"vf-{short_name(machine_id)}"
 
 
 def _notification_socket(folder: Path) -> socket.socket:

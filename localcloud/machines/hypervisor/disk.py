@@ -15,7 +15,16 @@ from pathlib import Path
 from localcloud.machines.compute import Machine
 from localcloud.machines.image import USUAL, Image, ImageError, release_of
 from localcloud.machines.image.build import ensure
-from localcloud.network.namespace import NETWORKS, VPC_ROUTER, VPC_SIDE, Cloud, hardware_address, is_on_the_wire
+from localcloud.network.namespace import (
+    FABRIC_ROUTER,
+    FABRIC_SIDE,
+    NETWORKS,
+    VPC_ROUTER,
+    VPC_SIDE,
+    Cloud,
+    hardware_address,
+    is_on_the_wire,
+)
 from rollcall.timers import VARIABLE
 
 _log = logging.getLogger(__name__)
@@ -72,21 +81,27 @@ class Disk:
             shutil.rmtree(fresh, ignore_errors=True)
             _write(fresh, machine_files(machine))
             fresh.rename(self.upper)
-        (self.upper / _NETWORK).write_text(machine_files(machine)[_NETWORK])
+        files = machine_files(machine)
+        for name in (_NETWORK, _FABRIC_NETWORK):
+            path = self.upper / name
+            if name in files:
+                path.write_text(files[name])
+            else:
+                path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-_NETWORK = "etc/systemd/network/10-host0.network"
+_NETWORK, _FABRIC_NETWORK = "etc/systemd/network/10-host0.network", "etc/systemd/network/20-fabric.network"
+# The second interface of a machine that is on the fabric too.
+FABRIC_INTERFACE = "fabric0"
 
 
 def machine_files(machine: Machine) -> dict[str, str]:
     """The files that make a copy of the image this machine: path -> content."""
-    network = NETWORKS[machine.cloud]
     name = host_name(machine.name) or machine.id
-    is_private = machine.cloud == "aws" and is_on_the_wire(machine.address)
-    prefix, gateway = (VPC_SIDE, VPC_ROUTER) if is_private else (network.prefix, network.gateway)
+    address, prefix, gateway = _first_interface(machine)
     length = prefix.partition("/")[2]
     files = {
         "etc/hostname": f"{name}\n",
@@ -95,13 +110,33 @@ def machine_files(machine: Machine) -> dict[str, str]:
         # No link-local address and no router to wait for: the network is up as soon as the address is set.
         _NETWORK: (
             "[Match]\nName=host0\n\n"
-            f"[Link]\nMACAddress={hardware_address(machine.address)}\n\n"
-            f"[Network]\nAddress={machine.address}/{length}\nGateway={gateway}\n{_ipv6(machine)}IPv6AcceptRA=no\nLLDP=no\n"
+            f"[Link]\nMACAddress={hardware_address(address)}\n\n"
+            f"[Network]\nAddress={address}/{length}\nGateway={gateway}\n{_ipv6(machine)}IPv6AcceptRA=no\nLLDP=no\n"
         ),
     }
+    if machine.address and machine.fabric_address:
+        # Its port is plugged in a moment after the machine's start. Nothing at boot waits for it.
+        files[_FABRIC_NETWORK] = (
+            f"[Match]\nName={FABRIC_INTERFACE}\n\n"
+            f"[Link]\nMACAddress={hardware_address(machine.fabric_address)}\nRequiredForOnline=no\n\n"
+            f"[Network]\nAddress={machine.fabric_address}/{FABRIC_SIDE.partition('/')[2]}\n"
+            "LinkLocalAddressing=no\nIPv6AcceptRA=no\nLLDP=no\nConfigureWithoutCarrier=yes\n"
+        )
+        # Linux would answer for either address on both interfaces (https://docs.kernel.org/networking/ip-sysctl.html, arp_ignore).
+        files["etc/sysctl.d/50-fabric.conf"] = "net.ipv4.conf.all.arp_ignore = 1\n"
     if machine.ssh_keys:
         files["root/.ssh/authorized_keys"] = "".join(f"{key}\n" for key in machine.ssh_keys)
     return files
+
+
+def _first_interface(machine: Machine) -> tuple[str, str, str]:
+    """Return the address, the network and the router of a machine's first interface."""
+    if machine.fabric_address and not machine.address:
+        return machine.fabric_address, FABRIC_SIDE, FABRIC_ROUTER
+    if machine.cloud == "aws" and is_on_the_wire(machine.address):
+        return machine.address, VPC_SIDE, VPC_ROUTER
+    network = NETWORKS[machine.cloud]
+    return machine.address, network.prefix, network.gateway
 
 
 def _ipv6(machine: Machine) -> str:

@@ -17,17 +17,18 @@ from pathlib import Path
 
 from localcloud.machines.compute import Hypervisor, Machine, Observer, Power
 from localcloud.machines.hypervisor.cgroups import CgroupError, Group, own_folders
-from localcloud.machines.hypervisor.container import Container, run_inside, short_name
+from localcloud.machines.hypervisor.container import Container, fabric_port, run_inside, short_name
 from localcloud.machines.hypervisor.disk import Disk, Layers, write_record
 from localcloud.machines.hypervisor.metadata import MetadataServer, MetadataSide
 from localcloud.machines.hypervisor.power import MachinePower, Slots
 from localcloud.machines.hypervisor.processes import Process, memory_of
 from localcloud.machines.image import Image
-from localcloud.network.namespace import Namespace
+from localcloud.network.namespace import Namespace, NamespaceError
 
 _log = logging.getLogger(__name__)
 _LAYERS = ".layers"
 _INOTIFY_INSTANCES = 4096
+_PLUGGED_WITHIN_S = 60.0
 
 
 class HypervisorError(Exception):
@@ -124,10 +125,12 @@ class NspawnHypervisor(Hypervisor):
         A kernel that hangs accepts no connection. Here the host's kernel would accept one, so the machine's port is disconnected too.
         """
         self._do(machine_id, lambda power: power.freeze(True))
-        self._namespace.plug(_port(machine_id), plugged=False)
+        for port in (_port(machine_id), fabric_port(machine_id)):
+            self._namespace.plug(port, plugged=False)
 
     def thaw(self, machine_id: str) -> None:
-        self._namespace.plug(_port(machine_id), plugged=True)
+        for port in (_port(machine_id), fabric_port(machine_id)):
+            self._namespace.plug(port, plugged=True)
         self._do(machine_id, lambda power: power.freeze(False))
 
     def ps(self) -> list[MachineStatus]:
@@ -183,7 +186,22 @@ class NspawnHypervisor(Hypervisor):
         if machine.cloud == "joyent" and machine.id not in self._metadata:
             self._metadata[machine.id] = MetadataServer(disk.zonecontrol, lambda: self._guest_metadata(machine.id))
         self._namespace.pull(_port(machine.id))
-        return Container(machine, disk, self._namespace, self._layers.options(machine, disk))
+        self._namespace.pull(fabric_port(machine.id))
+        container = Container(machine, disk, self._namespace, self._layers.options(machine, disk))
+        if machine.address and machine.fabric_address:
+            plugging = threading.Thread(target=self._plug, args=(machine.id, container), name="plug", daemon=True)
+            plugging.start()
+        return container
+
+    def _plug(self, machine_id: str, container: Container) -> None:
+        """Plug the second interface of a machine into the fabric as soon as systemd-nspawn has made it."""
+        until = time.monotonic() + _PLUGGED_WITHIN_S
+        while time.monotonic() < until and container.process is not None and container.process.alive:
+            with contextlib.suppress(NamespaceError):
+                self._namespace.plug_into_fabric(fabric_port(machine_id))
+                return
+            time.sleep(0.1)
+        _log.error("%s got no interface on the fabric", machine_id)
 
     def tell(self, machine_id: str, what: str, reason: str = "") -> None:
         with self._lock:
@@ -311,7 +329,8 @@ def _port(machine_id: str) -> str:
 
 def _status(power: MachinePower) -> MachineStatus:
     machine, leader = power.machine, _leader(power)
+    addresses = (machine.address, machine.ipv6, machine.fabric_address)
     return MachineStatus(
         id=machine.id, cloud=machine.cloud, name=machine.name, state=power.state, frozen=power.frozen,
-        addresses=tuple(each for each in (machine.address, machine.ipv6) if each), image=machine.image, pid=leader.pid if leader else None,
+        addresses=tuple(each for each in addresses if each), image=machine.image, pid=leader.pid if leader else None,
     )  # fmt: skip

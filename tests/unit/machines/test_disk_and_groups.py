@@ -48,6 +48,27 @@ def test_a_machine_with_ipv6_has_it_at_once_and_another_has_none() -> None:
         assert "LinkLocalAddressing=no\n" in network and "db8" not in network
 
 
+def test_a_machine_on_a_fabric_has_a_second_interface_or_only_that_one() -> None:
+    host0, second = "etc/systemd/network/10-host0.network", "etc/systemd/network/20-fabric.network"
+    assert second not in machine_files(WEB)
+    both = machine_files(replace(WEB, fabric_address="203.0.113.234"))
+    assert both[host0] == machine_files(WEB)[host0]
+    assert "Name=fabric0\n" in both[second] and "Address=203.0.113.234/27\n" in both[second]
+    assert "Gateway" not in both[second], "the public network has the way out"
+    assert "arp_ignore = 1" in both["etc/sysctl.d/50-fabric.conf"], "neither network finds the address of the other"
+    alone = machine_files(replace(WEB, address="", fabric_address="203.0.113.234"))
+    assert second not in alone
+    assert "Address=203.0.113.234/27\nGateway=203.0.113.225\n" in alone[host0]
+
+
+def test_a_machine_that_leaves_the_fabric_has_no_second_interface_at_its_next_boot(tmp_path: Path) -> None:
+    disk, second = Disk(tmp_path / "m"), "etc/systemd/network/20-fabric.network"
+    disk.prepare(replace(WEB, fabric_address="203.0.113.234"))
+    assert (disk.upper / second).exists()
+    disk.prepare(WEB)
+    assert not (disk.upper / second).exists()
+
+
 def test_machines_differ_in_name_and_id_and_only_those_with_keys_have_keys() -> None:
     files = machine_files(WEB)
     assert files["etc/hostname"] == "web-0\n"
