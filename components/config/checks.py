@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from components.config import floors, mirror_checks, secret_names, site_checks, workload_checks
+from components.config.availability_zones import ALL_ZONES, is_zone, is_zone_id
 from components.config.errors import Faults, at, may_be_secret, near, shown
 from components.config.joins import service_join, site_join
 from components.config.models import (
@@ -320,9 +321,24 @@ def _ec2_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
     }
     for name in (each for each, value in of_triton.items() if value):
         add(f"{key}.{name}", "is for Triton machines", "Leave it out")
+    _zones(key, fleet, add)
+
+
+def _zones(key: str, fleet: FleetSettings, add: _Add) -> None:
+    """Check the form of availability zones. The preflight checks that they exist."""
+    if fleet.zones == (ALL_ZONES,):
+        return
+    for each in fleet.zones:
+        if not is_zone(each):
+            fix = "Write its name as us-west-2a, its id as usw2-az1, or `zones: all`"
+            add(f"{key}.zones", "is not an availability zone", fix, value=each)
+    if len({is_zone_id(each) for each in fleet.zones}) > 1:
+        add(f"{key}.zones", "has names and ids of zones", "Write all by name, or all by id")
 
 
 def _triton_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
+    for name in (each for each, value in (("zones", fleet.zones), ("placement", fleet.placement)) if value):
+        add(f"{key}.{name}", "is for EC2 machines", "Leave it out: Triton itself places the machines of a data centre")
     if fleet.ipv6:
         # sdc-cloudapi, lib/machines.js and lib/validation/networks.js: of a network object it takes `ipv4_uuid`, `ipv4_ips` and
         # `ipv4_count`, and one public network a machine.

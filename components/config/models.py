@@ -20,8 +20,9 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCore
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
+from components.config.availability_zones import ALL_ZONES
 from components.config.errors import at
-from components.config.rules import ByName, Form, NumberAsText, OneOf, OneOrMore, refused
+from components.config.rules import ByName, Form, NumberAsText, OneOf, OneOrMore, WordOrList, refused
 from rollcall.settings import FALL, HOSTS_LABEL, PRIVATE, PUBLIC
 
 # The clouds are defined in components/compute/base.py and fleets.py.
@@ -35,6 +36,8 @@ PROTOCOLS = ("tcp", "udp")
 ADDRESSES = (PUBLIC, PRIVATE)
 CONFINEMENTS = ("enforced", "best-effort")
 REPLACE, IN_PLACE = "replace", "in-place"
+SPREAD, PARTITION = "spread", "partition"
+PLACEMENTS = (SPREAD, PARTITION)
 # The text before the name of a site in `joins`.
 SITE = "site/"
 # Secrets. They are not part of the settings, and no check prints them.
@@ -958,6 +961,30 @@ class FleetSettings(Section):
             strict=True,
             description="CloudAPI refuses to delete the machines. Rollcall turns it off for a machine that the program deletes on purpose."
             " `false` turns it off for all. Without the key, Rollcall does not touch it. Triton only; see below. A change is in place",
+        ),
+    ] = None
+    zones: Annotated[
+        tuple[str, ...],
+        WordOrList(ALL_ZONES),
+        AfterValidator(_distinct),
+        Field(
+            description="`all`, or a list of availability zones, all by name (`us-west-2a`) or all by id (`usw2-az1`). Machines are spread"
+            " over them by their number, and a zone without capacity is passed over. A machine in a zone that is no longer in the list is"
+            " replaced, successor first. Any other change replaces nothing. EC2 only ([zones](zones.md))",
+            examples=[["us-west-2a", "us-west-2b"]],
+            json_schema_extra={
+                "shown": "all zones that offer the size, without passing any over",
+                "takes": "`all`, or a list of zones",
+            },
+        ),
+    ] = ()
+    placement: Annotated[
+        str | None,
+        OneOf(PLACEMENTS),
+        Field(
+            description="`spread`: each machine of a zone is on hardware of its own, at most 7 in a zone. `partition`: the machines of a"
+            " zone are spread over 7 groups of racks. If you change it, all machines are replaced, successors first. EC2 only"
+            " ([zones](zones.md#placement))"
         ),
     ] = None
     release: Annotated[

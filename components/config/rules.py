@@ -94,6 +94,21 @@ class OneOrMore:
         return {"anyOf": [found, found["items"]]}
 
 
+@dataclass(frozen=True)
+class WordOrList:
+    """Read `word` as a list of this one word."""
+
+    word: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return core_schema.no_info_before_validator_function(
+            lambda value: [value] if value == self.word else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {"anyOf": [{"const": self.word}, handler(schema)]}
+
+
 def _number_as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 

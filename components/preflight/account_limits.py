@@ -38,6 +38,8 @@ GROUPS, RULES, BUCKETS = "L-E79EC296", "L-0EA8095F", "L-DC2B2D3D"
 _IAM_CODES = {"Roles": "L-FE177D64", "InstanceProfiles": "L-6E65F664"}
 # Standard parameters of a region. This quota cannot be raised.
 MOST_PARAMETERS = 10_000
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/limitations-placement-groups.html
+MOST_PLACEMENT_GROUPS = 500
 DEFAULT_RULES = 60
 _ROLE, _PROFILE, _USER = (
     "aws:iam/role:Role",
@@ -49,6 +51,7 @@ _PARAMETER, _BUCKET, _GROUP = (
     "aws:s3/bucket:Bucket",
     "aws:ec2/securityGroup:SecurityGroup",
 )
+_PLACEMENT_GROUP = "aws:ec2/placementGroup:PlacementGroup"
 # The region in which a partition shows the quota of buckets.
 _BUCKET_REGIONS = {"cn-": "cn-north-1", "us-gov-": "us-gov-west-1"}
 
@@ -80,6 +83,7 @@ def found(settings: Settings, account: Account, hosted: str | None, edge: Callab
         region = name or account.region
         here += parameters(settings, fleets, account, region)
         here += groups(fleets, account, region)
+        here += placement_groups(fleets, account, region)
         here += rules(settings, fleets, account, region, edge)
     return here + buckets(settings, account)
 
@@ -264,6 +268,21 @@ def groups(fleets: Sequence[FleetSettings], account: Account, region: str) -> Fo
         return _over("rollcall:fleets", what, used, len(made), quota, _increase("vpc", GROUPS, region))
 
     return _read(read, f"number of security groups in {region}", "ec2:DescribeSecurityGroups")
+
+
+def placement_groups(fleets: Sequence[FleetSettings], account: Account, region: str) -> Found:
+    """Check that the region may have another placement group for each new fleet with `placement`."""
+    made = account.made(_PLACEMENT_GROUP, (f"{each.name}-placement" for each in fleets if each.placement))
+    if not made:
+        return Found()
+
+    def read() -> Found:
+        used = len(account.client("ec2", region).describe_placement_groups()["PlacementGroups"])
+        fix = "This quota cannot be raised: delete unused ones, or leave placement out"
+        what = f"placement groups in {region}"
+        return _over("rollcall:fleets", what, used, len(made), MOST_PLACEMENT_GROUPS, fix)
+
+    return _read(read, f"number of placement groups in {region}", "ec2:DescribePlacementGroups")
 
 
 def rules(

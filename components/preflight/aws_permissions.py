@@ -34,6 +34,10 @@ ROWS: Mapping[str, str] = {
         "ec2:CreateSecurityGroup DeleteSecurityGroup DescribeSecurityGroups DescribeNetworkInterfaces AuthorizeSecurityGroupIngress "
         "AuthorizeSecurityGroupEgress RevokeSecurityGroupIngress RevokeSecurityGroupEgress"
     ),
+    "aws:ec2/placementGroup:PlacementGroup": "ec2:CreatePlacementGroup DeletePlacementGroup DescribePlacementGroups",
+    "the choice of a zone": (
+        "ec2:CreateCapacityReservation CancelCapacityReservation DescribeCapacityReservations DescribeSubnets"
+    ),
     "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": "ec2:DescribeInstanceTypeOfferings",
     "aws:ec2/getSubnets:getSubnets": "ec2:DescribeSubnets",
     "aws:ec2/getVpc:getVpc": "ec2:DescribeVpcs DescribeVpcAttribute DescribeRouteTables",
@@ -148,6 +152,10 @@ def _counts(row: str, settings: Settings) -> bool:
     directory = settings.service_discovery
     if row.startswith(_PREFIXES_OF_USERS):
         return _makes_users(settings)
+    if row.startswith("aws:ec2/placementGroup"):
+        return any(each.placement for each in settings.fleets)
+    if row.startswith("the choice of a zone"):
+        return any(each.zones for each in settings.fleets)
     if row.startswith("aws:iam/"):
         return bool(settings.fleets_of("aws"))
     if row.startswith("aws:route53/zone"):

@@ -458,6 +458,7 @@ def _in_state(settings: Settings, state: PriorState, hosted: str | None) -> Exis
     found += existing_resources.fleets(state) + existing_resources.drained_by_ssh(_machines(settings.fleets), state)
     found += existing_resources.changed_ways(settings.fleets, state)
     found += existing_resources.uncounted(state) + existing_resources.renamed(state, settings.stack)
+    found += existing_resources.in_zones(_machines([each for each in settings.fleets_of("aws") if each.zones]), state)
     return found + existing_resources.instances(_machines(settings.fleets_of("aws")), state)
 
 

@@ -16,7 +16,7 @@ from components.config.site_zones import ZoneSettings
 from components.dns.route53_zones import Sets
 from components.preflight.lost_tokens import LostToken
 from components.preflight.state import PriorState
-from components.resources.existing import ExistingResources
+from components.resources.existing import ExistingResources, InZone
 from components.resources.service_directory import StaticRecord, static_records
 from components.resources.site import apex_comment, apex_resource, setting_resource, zone_resource
 from components.resources.ssh_drain import leave_name
@@ -29,6 +29,7 @@ _RECORD, _ZONE = "cloudflare:index/dnsRecord:DnsRecord", "cloudflare:index/zone:
 _SET, _HOSTED_ZONE = "aws:route53/record:Record", "aws:route53/zone:Zone"
 _INSTANCE = "aws:ec2/instance:Instance"
 _SETTING, _COMMAND = "cloudflare:index/zoneSetting:ZoneSetting", "command:local:Command"
+_AVAILABILITY_ZONE = "pulumi-python:dynamic/rollcall:AvailabilityZone"
 _DEREGISTRATION = "pulumi-python:dynamic/rollcall:Deregistration"
 _ROLL_CALL = "pulumi-python:dynamic/rollcall:RollCall"
 _RELEASE = "pulumi-python:dynamic/rollcall:Release"
@@ -57,6 +58,7 @@ class ExistingReport(ExistingResources):
             by_ssh=self.by_ssh | other.by_ssh,
             uncounted=self.uncounted + other.uncounted,
             renamed=self.renamed | other.renamed,
+            in_zones={**self.in_zones, **other.in_zones},
             faults=self.faults + other.faults,
             warnings=self.warnings + other.warnings,
             notes=self.notes + other.notes,
@@ -232,6 +234,19 @@ def instances(names: Sequence[str], state: PriorState) -> ExistingReport:
             for name in found
         ),
     )
+
+
+def in_zones(names: Sequence[str], state: PriorState) -> ExistingReport:
+    """Return where the state has these EC2 machines."""
+    found = {}
+    for name in names:
+        instance, choice = state.outputs(_INSTANCE, name), state.outputs(_AVAILABILITY_ZONE, name)
+        subnet, zone = (str((instance or {}).get(key) or "") for key in ("subnetId", "availabilityZone"))
+        chosen = choice or {}
+        # A machine may be elsewhere than its choice says: in the choice's `up` it was not created yet.
+        zone_id = str(chosen.get("zone_id") or "") if chosen.get("zone") == zone else ""
+        found[name] = InZone(subnet=subnet, zone=zone, zone_id=zone_id, chosen=choice is not None)
+    return ExistingReport(in_zones=found)
 
 
 def _is_booted_by_us(outputs: Mapping[str, Any]) -> bool:

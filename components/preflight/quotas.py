@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from components.aws import api_errors
+from components.config.availability_zones import is_outside
 from components.config.models import FleetSettings
-from components.preflight import ec2_images
+from components.preflight import ec2_images, ec2_zones
 from components.preflight.triton_networks import is_on
 from components.resources.fleets.revision import VERSION, is_of
 from rollcall.settings import FLEET, MACHINE, STACK
@@ -165,6 +166,7 @@ def check_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: 
     # EC2 needs the key pair and the image when it creates a machine, and not afterwards.
     making = [each for each in fleets if made[each.name].made]
     faults += [fault for each in making if (fault := _key_pair_fault(each, here))]
+    faults += ec2_zones.faults([each for each in fleets if each.name not in wrong], region, here.offered, here.subnets)
     faults += ec2_images.faults(making, region, here.architectures, client)
     found = Found(faults=tuple(faults), notes=tuple(note for each in made.values() if (note := each.note)))
     fleets = [each for each in fleets if each.name not in wrong]
@@ -277,11 +279,13 @@ def has_ipv6(subnet: Mapping[str, Any]) -> bool:
 
 
 def _machines(fleet: FleetSettings, stack: str, here: _Region) -> list[tuple[str, bool]]:
-    found = []
+    found, ids = [], ec2_zones.zone_ids(here.subnets)
     for each in here.instances:
         tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", ())}
+        zone = str((each.get("Placement") or {}).get("AvailabilityZone") or "")
         if (tags.get(STACK), tags.get(FLEET)) == (stack, fleet.name):
-            found.append((tags.get(MACHINE, ""), is_of(tags.get(VERSION, ""), fleet, each["ImageId"])))
+            stays = not is_outside(fleet.zones, zone, ids.get(zone, ""))
+            found.append((tags.get(MACHINE, ""), stays and is_of(tags.get(VERSION, ""), fleet, each["ImageId"])))
     return found
 
 

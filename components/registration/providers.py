@@ -227,7 +227,8 @@ class DeregistrationProvider(ConfiguredProvider):
 
     def create(self, props: dict[str, Any]) -> CreateResult:
         generation = secrets.token_hex(3)
-        return CreateResult(f"{props['fleet']}-{props['machine']}-{generation}", {**props, "generation": generation})
+        outs = {key: each for key, each in props.items() if key != "leaves"}
+        return CreateResult(f"{props['fleet']}-{props['machine']}-{generation}", {**outs, "generation": generation})
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = any(plain(_olds.get(key)) != plain(_news.get(key)) for key in ("places", "cloud"))
@@ -235,11 +236,15 @@ class DeregistrationProvider(ConfiguredProvider):
         before, now = (plain(each.get("networks") or []) for each in (_olds, _news))
         # A Deregistration without networks gets them in its state, and its machine stays.
         moved += ["networks"] if before and now and before != now else []
+        moved += ["leaves"] if _news.get("leaves") else []
         changed |= before != now
         return DiffResult(changes=changed or bool(moved), replaces=moved, stables=[], delete_before_replace=False)
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        outs = {**{key: each for key, each in _news.items() if key != "uncounted"}, "generation": _olds["generation"]}
+        outs = {
+            **{key: each for key, each in _news.items() if key not in ("uncounted", "leaves")},
+            "generation": _olds["generation"],
+        }
         if "uncounted" in _olds:
             outs["uncounted"] = _olds["uncounted"]
         return UpdateResult(outs)

@@ -92,7 +92,8 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
     Triton machine's networks. With others the machine is replaced, successor first. CloudAPI could add and remove NICs
     in place. But each such change reboots a machine, a fleet's machines all at once, and gives it another public
     address. `uncounted` are machines of this name that `up`s have made which failed before their roll calls: the state of a
-    replaced resource cannot be read until it is deleted, so the resource that replaces it has them.
+    replaced resource cannot be read until it is deleted, so the resource that replaces it has them. `leaves` is the
+    availability zone that the machine must leave, so it is replaced.
     """
 
     generation: pulumi.Output[str]
@@ -108,6 +109,7 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
         cloud: pulumi.Input[Mapping[str, Any]],
         networks: Sequence[str] = (),
         uncounted: Sequence[Mapping[str, str]] = (),
+        leaves: str = "",
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         props = {
@@ -119,5 +121,6 @@ class Deregistration(Resource, module="rollcall", name="Deregistration"):  # typ
             "generation": None,
             **({"networks": list(networks)} if networks else {}),
             **({"uncounted": list(uncounted)} if uncounted else {}),
+            **({"leaves": leaves} if leaves else {}),
         }
         super().__init__(DeregistrationProvider(), name, props, opts)

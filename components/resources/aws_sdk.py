@@ -24,6 +24,7 @@ else:
         "pulumi_aws.ec2",
         {
             "Instance": "instance",
+            "PlacementGroup": "placement_group",
             "SecurityGroup": "security_group",
             "get_instance_type_offerings_output": "get_instance_type_offerings",
             "get_subnets_output": "get_subnets",

@@ -200,6 +200,7 @@ class Deployment:
             by_ssh=self._existing.by_ssh,
             renamed=self._existing.renamed,
             uncounted=self._existing.uncounted,
+            in_zones=self._existing.in_zones,
         )
         return kind(fleet.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None)
 

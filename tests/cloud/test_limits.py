@@ -352,6 +352,27 @@ def vcpus(clouds: Clouds, outside: bool) -> Refused:
     return replies[-1]
 
 
+def spread(clouds: Clouds, outside: bool) -> Refused:
+    """Seven machines run in the only zone."""
+    clouds.aws.aws.regions["us-west-2"].ec2._vcpu_limit = 100
+    given = settings(count=7 + outside, placement="spread", zones=["us-west-2b"])
+    found = check_ec2(given.fleets, "local", "us-west-2", clouds.client)
+    agrees([each for each in found.faults if "placement" in each], "ec2-spread", outside=outside)
+    clouds.client("ec2").create_placement_group(GroupName="web", Strategy="spread")
+    placement = {"GroupName": "web", "AvailabilityZone": "us-west-2b"}
+    clouds.aws.run(6 + outside, Placement=placement)
+    return tried(lambda: clouds.aws.run(Placement=placement))
+
+
+def placement_groups(clouds: Clouds, outside: bool) -> Refused:
+    ec2 = clouds.client("ec2")
+    for number in range(499 + outside):
+        ec2.create_placement_group(GroupName=f"web-{number}", Strategy="partition")
+    found = account_limits.placement_groups(settings(placement="partition").fleets, account(clouds), "us-west-2")
+    agrees(found.faults, "ec2-placement-groups", outside=outside)
+    return tried(lambda: ec2.create_placement_group(GroupName="one-more", Strategy="partition"))
+
+
 # IAM, SSM and S3
 
 
@@ -477,6 +498,8 @@ TRIES: dict[str, Try] = {
     "ec2-group-rules": group_rules,
     "ec2-groups": groups,
     "ec2-vcpus": vcpus,
+    "ec2-spread": spread,
+    "ec2-placement-groups": placement_groups,
     "iam-role-policy": role_policy,
     "iam-user-policy": user_policy,
     "iam-roles": of_iam(

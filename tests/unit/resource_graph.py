@@ -247,6 +247,24 @@ CONFIGS: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "zones": {
+        "sites": {"www": {"zone": "scalability.expert"}},
+        "fleets": {
+            "web": {
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 3, "placement": "spread"},
+                **{"zones": ["us-west-2a", "us-west-2b"]},
+            },
+            "ids": {
+                "cloud": "aws",
+                "size": "t3.micro",
+                **_WEB,
+                "count": 1,
+                "placement": "partition",
+                "zones": ["usw2-az1"],
+            },
+            "every": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "zones": "all", "region": "eu-west-1"},
+        },
+    },
     "dynamic": {
         "sites": {"www": {"zone": "example.org", "provider": "rfc2136", "server": "192.0.2.53", "host": "www.eu"}},
         "serviceDiscovery": {

@@ -18,6 +18,7 @@ from components.compute.locations import Location
 from components.config.models import FleetSettings
 from components.registration.resources import Deregistration
 from components.resources import firewall, ssh_drain, userdata
+from components.resources.existing import InZone
 from components.resources.fleets.revision import image_words, replacement_trigger, version
 from components.resources.membership import Membership
 from components.resources.tags import deployment
@@ -59,6 +60,7 @@ class FleetArgs:
     - `by_ssh` are machines that the state drains over SSH.
     - `renamed` are machines that were created under another stack id.
     - `uncounted` are machines of the state that no roll call has counted.
+    - `in_zones` is where the state has the machines of a fleet with zones, by name.
     """
 
     settings: FleetSettings
@@ -81,6 +83,7 @@ class FleetArgs:
     by_ssh: frozenset[str] = frozenset()
     renamed: frozenset[str] = frozenset()
     uncounted: Sequence[Mapping[str, str]] = ()
+    in_zones: Mapping[str, InZone] = field(default_factory=dict)
 
 
 class Fleet(pulumi.ComponentResource):
@@ -119,8 +122,11 @@ class Fleet(pulumi.ComponentResource):
         """Return the agent's release, as machines of this cloud get it."""
         return userdata.release()
 
-    def deregistration(self, index: int, needs: Sequence[pulumi.Resource]) -> Deregistration:
-        """Create the Deregistration of machine `index`. What replaces the machine is its trigger."""
+    def deregistration(self, index: int, needs: Sequence[pulumi.Resource], *, leaves: str = "") -> Deregistration:
+        """Create the Deregistration of machine `index`. What replaces the machine is its trigger.
+
+        `leaves` is the availability zone that the machine must leave.
+        """
         return Deregistration(
             f"{self.name}-{index}",
             stack=self.stack,
@@ -132,6 +138,7 @@ class Fleet(pulumi.ComponentResource):
             uncounted=[
                 each for each in self.args.uncounted if (each["fleet"], each["machine"]) == (self.name, str(index))
             ],
+            leaves=leaves,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pulumi
 
+from components.availability.resources import AvailabilityZone, AvailabilityZoneArgs
 from components.aws.region import own_region
 from components.compute.ec2 import group_description
 from components.compute.locations import Location
+from components.config.availability_zones import is_outside
+from components.config.models import PARTITION
 from components.resources import aws_sdk as aws
 from components.resources import ec2_lookups, firewall, userdata
+from components.resources.existing import InZone
 from components.resources.fleets.base import Fleet
-from components.resources.fleets.revision import EC2_IGNORED, VERSION
+from components.resources.fleets.revision import EC2_IGNORED, VERSION, replacement_trigger
 from components.resources.tags import stack_tags
 from rollcall.settings import STORE
+
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/limitations-placement-groups.html
+MOST_PARTITIONS = 7
 
 
 class Ec2Fleet(Fleet):
@@ -30,13 +39,17 @@ class Ec2Fleet(Fleet):
         subnets = ec2_lookups.subnets(self.settings.size, self, ipv6=ipv6)
         group = self._security_group()
         self.image = image = ec2_lookups.pinned_image(self.settings, self.stack, self)
+        placement = self._placement_group()
         for index in range(self.settings.count):
-            deregistration = self.deregistration(index, [group])
+            zone = self._zone(index, subnets) if self.settings.zones else None
+            needs = [group, *([placement] if placement else []), *([zone] if zone else [])]
+            deregistration = self.deregistration(index, needs, leaves=self._leaves(index))
             instance = aws.ec2.Instance(
                 f"{self.name}-{index}",
                 ami=image,
                 instance_type=self.settings.size,
-                subnet_id=subnets.apply(lambda ids, index=index: ids[index % len(ids)]),
+                subnet_id=zone.subnet if zone else subnets.apply(lambda ids, index=index: ids[index % len(ids)]),
+                placement_group=placement.name if placement else None,
                 associate_public_ip_address=True,
                 ipv6_address_count=1 if ipv6 else None,
                 vpc_security_group_ids=[group.id],
@@ -76,6 +89,55 @@ class Ec2Fleet(Fleet):
         self.addresses = pulumi.Output.all(
             *(machine.id for machine in self.machines), *(machine.public_ip for machine in self.machines)
         ).apply(lambda both: dict(zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True)))
+
+    def _zone(self, index: int, subnets: pulumi.Input[Sequence[str]]) -> AvailabilityZone:
+        """Create the choice of the availability zone of machine `index`. A machine that is replaced may get another zone."""
+        name = f"{self.name}-{index}"
+        there, leaves = self.args.in_zones.get(name, InZone()), self._leaves(index)
+        again = f"the machine leaves {leaves}" if leaves else ""
+        if there.chosen and not there.subnet:
+            # The `up` with the choice failed before it created the machine. The zone may be out of capacity by now.
+            again = "the machine does not exist"
+        return AvailabilityZone(
+            name,
+            AvailabilityZoneArgs(
+                stack=self.stack,
+                fleet=self.name,
+                machine=str(index),
+                size=self.settings.size,
+                cloud=self.access.as_inputs(),
+                zones=self.settings.zones,
+                subnets=subnets,
+                stays="" if there.chosen or leaves else there.subnet,
+                again=again if there.chosen else "",
+            ),
+            pulumi.ResourceOptions(
+                parent=self, replacement_trigger=[self.stack, *replacement_trigger(self.settings, self.image)]
+            ),
+        )
+
+    def _leaves(self, index: int) -> str:
+        """Return the availability zone of machine `index` if the fleet may no longer be there."""
+        there = self.args.in_zones.get(f"{self.name}-{index}", InZone())
+        return there.zone if is_outside(self.settings.zones, there.zone, there.zone_id) else ""
+
+    def _placement_group(self) -> aws.ec2.PlacementGroup | None:
+        """Create the fleet's placement group. Machines that are replaced together get another one.
+
+        So the limit of 7 machines in a zone does not count the machines that leave.
+        """
+        strategy = self.settings.placement
+        if strategy is None:
+            return None
+        return aws.ec2.PlacementGroup(
+            f"{self.name}-placement",
+            strategy=strategy,
+            partition_count=MOST_PARTITIONS if strategy == PARTITION else None,
+            tags={"Name": f"rollcall-{self.stack}-{self.name}"},
+            opts=pulumi.ResourceOptions(
+                parent=self, replacement_trigger=[self.stack, *replacement_trigger(self.settings, self.image)]
+            ),
+        )
 
     def _powered(self, index: int, instance: aws.ec2.Instance) -> None:
         """Start an instance that was stopped or that lost its host.

@@ -87,6 +87,13 @@ PARTS = (
         values=lambda fleet: ["certificates"] if fleet.secured and fleet.cloud == "joyent" else [],
         shown=True,
     ),
+    # EC2 puts a machine into a placement group when it launches it. A stopped one could be moved, and would not serve meanwhile.
+    Part(
+        key="placement",
+        name="its placement",
+        values=lambda fleet: [fleet.placement] if fleet.placement else [],
+        shown=True,
+    ),
     # The cloud adds and removes zones.
     Part(key="subnet", name="its subnet", values=None, tagged=False, ignored=("subnetId",)),
     # A stopped instance has no public address, which the provider reads as an input.

@@ -19,7 +19,15 @@ from components.config.reader import read, read_whole
 from components.config.site_zones import zones_of
 from components.joyent.machine_checks import _LONGEST_NAME_IN_DNS, LARGEST_BODY
 from components.joyent.records import ImageRecord, PackageRecord
-from components.preflight import account_limits, aws_tags, checks, cloudflare_tokens, policy_sizes, record_sizes
+from components.preflight import (
+    account_limits,
+    aws_tags,
+    checks,
+    cloudflare_tokens,
+    ec2_zones,
+    policy_sizes,
+    record_sizes,
+)
 from components.preflight.account_limits import Account, record_sets_needed, rule_counts
 from components.preflight.cloudflare_zone import FoundZone, room_fault
 from components.preflight.quotas import Births, Found, Quota, check_triton, over
@@ -341,6 +349,20 @@ def groups(there: int, raised: float | None = None) -> Faults:
     return account_limits.groups(given().fleets, account(**clients), "us-west-2").faults
 
 
+def spread(count: int) -> Faults:
+    """One fleet in two zones, of which a third one is not used."""
+    settings = given({"web": fleet(count=2 * count, placement="spread", zones=["eu-west-1a", "eu-west-1b"])})
+    subnets = [{"AvailabilityZone": f"eu-west-1{letter}", "AvailabilityZoneId": ""} for letter in "abc"]
+    zones = [each["AvailabilityZone"] for each in subnets]
+    return ec2_zones.faults(settings.fleets, "eu-west-1", {"s": zones}, subnets)
+
+
+def placement_groups(there: int) -> Faults:
+    settings = given({"web": fleet(placement="partition")})
+    ec2: Any = SimpleNamespace(describe_placement_groups=lambda: {"PlacementGroups": [{}] * there})
+    return account_limits.placement_groups(settings.fleets, account(ec2=ec2), "us-west-2").faults
+
+
 def vcpus(count: int) -> Faults:
     quota = Quota(what="vCPUs", value=5, used=2, fix="Ask for {need}")
     births = Births(fleet="web", made=count - 2, replaced=0, there=1)
@@ -513,6 +535,8 @@ CASES: dict[str, Case] = {
     "ec2-group-rules": at(60, rules),
     "ec2-groups": at(2499, groups),
     "ec2-vcpus": at(5, vcpus),
+    "ec2-spread": at(7, spread),
+    "ec2-placement-groups": at(499, placement_groups),
     "iam-role-policy": at(0, lambda more: policy("aws", "role", more)),
     "iam-user-policy": at(0, lambda more: policy("joyent", "user", more)),
     "iam-roles": at(999, lambda there: iam("Roles", 1000, there)),
