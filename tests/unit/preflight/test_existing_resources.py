@@ -20,6 +20,7 @@ from components.config.site_zones import ZoneSettings
 from components.dns import route53_zones
 from components.preflight import existing_resources
 from components.preflight.state import PriorState
+from components.resources.existing import InZone
 from components.resources.service_directory import static_records
 from components.resources.site import apex_comment
 from rollcall.cloudflare import Record
@@ -68,6 +69,7 @@ def prior_state(**resources: Mapping[str, Any]) -> PriorState:
     }
     kinds["roll"] = "pulumi-python:dynamic/rollcall:RollCall"
     kinds["release"] = "pulumi-python:dynamic/rollcall:Release"
+    kinds["choice"] = "pulumi-python:dynamic/rollcall:AvailabilityZone"
     sent = struct_pb2.Struct()
     for name, outputs in resources.items():
         kind = HOSTED_ZONE if name == "directory_zone" else kinds[name.partition("_")[0]]
@@ -274,6 +276,17 @@ def test_an_instance_without_our_generation_is_replaced_and_others_are_not() -> 
     )
     found = existing_resources.instances(["web-0", "web-1", "web-2", "web-3"], state)
     assert found.by_hand == {"web-0", "web-2"} and len(found.notes) == 2
+
+
+def test_the_state_says_in_which_zones_machines_are() -> None:
+    there = {"subnetId": "subnet-1", "availabilityZone": "us-west-2b", "tags": None}
+    state = prior_state(web_0=there, web_1=there, **{"choice_web-0": {"zone": "us-west-2b", "zone_id": "usw2-az2"}})
+    found = existing_resources.in_zones(["web-0", "web-1", "web-2", "choice-web-0"], state).in_zones
+    assert found["web-0"] == InZone(subnet="subnet-1", zone="us-west-2b")
+    assert found["web-1"] == InZone(subnet="subnet-1", zone="us-west-2b", chosen=False)
+    assert found["web-2"] == InZone()
+    # The state has its choice, and no machine.
+    assert found["choice-web-0"] == InZone(chosen=True)
 
 
 def test_a_state_with_secrets_is_read_without_them() -> None:

@@ -933,6 +933,16 @@ def test_a_deregistration_is_replaced_when_its_machine_is_to_be_on_other_network
     assert DeregistrationProvider().update("", old, new).outs.get("networks") == after
 
 
+def test_a_deregistration_is_replaced_once_when_its_machine_leaves_a_zone() -> None:
+    leaving = {**PROPS, "leaves": "us-west-2b"}
+    assert DeregistrationProvider().diff("", PROPS, leaving).replaces == ["leaves"]
+    # The next program no longer asks for it, and another departure from the same zone is another replacement.
+    state = DeregistrationProvider().create(leaving).outs or {}
+    assert not DeregistrationProvider().diff("", state, PROPS).changes
+    assert DeregistrationProvider().diff("", state, leaving).replaces == ["leaves"]
+    assert "leaves" not in (DeregistrationProvider().update("", state, {**leaving, "places": []}).outs or {})
+
+
 def test_a_deregistration_waits_for_its_machine_and_removes_its_generation_only(world: World) -> None:
     world.machine(0, generation="aaaaaa", running=False)
     successor = world.machine(1, generation="bbbbbb")
