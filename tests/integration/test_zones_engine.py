@@ -239,6 +239,8 @@ def groups_of(trial: Trial) -> set[str]:
 def roll_call_began(trial: Trial, name: str, **given: Any) -> float:
     """Run `up`. Return after how many seconds the roll call of the other fleet began, by the engine's own log of events."""
     log = trial.folder / f"{name}.json"
+    # The flag is one of the engine's for developers.
+    trial.environ["PULUMI_DEBUG_COMMANDS"] = "1"
     trial.run("up", "--yes", "--skip-preview", "--event-log", str(log), **given)
     events = [json.loads(line) for line in log.read_text().splitlines()]
     (began,) = [
