@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -56,18 +57,20 @@ def failures() -> tuple[type[Exception], ...]:
     return ClientError, BotoCoreError, ResponseParserError
 
 
-def message_of(error: Exception, where: str = CREDENTIALS, *, key_source: str = "", role_key: str = "") -> str:
+def message_of(
+    error: Exception, where: str = CREDENTIALS, *, key_source: str = "", role_key: str = "", profile: str = ""
+) -> str:
     """Return `WHERE: PROBLEM. FIX.` for one of `failures`.
 
     `where` is what was asked, if the credentials are not at fault. `key_source` is the key of the configuration that the
-    credentials are from, and `role_key` the key of the roles that they assume.
+    credentials are from, and `role_key` the key of the roles that they assume. `profile` is the profile that the configuration names.
     """
     from botocore.exceptions import ClientError
 
     return (
         _refused(error, where, key_source, role_key)
         if isinstance(error, ClientError)
-        else _unanswered(error, where, key_source)
+        else _unanswered(error, where, key_source, profile or os.environ.get("AWS_PROFILE", ""))
     )
 
 
@@ -141,7 +144,7 @@ def _denied(operation: str, message: str) -> str:
     return f"{CREDENTIALS}: AWS does not let them {operation}. Give them the action; docs/operations.md has the policy."
 
 
-def _unanswered(error: Exception, where: str, key_source: str) -> str:
+def _unanswered(error: Exception, where: str, key_source: str, profile: str) -> str:
     from botocore import exceptions as botocore
     from botocore.parsers import ResponseParserError
 
@@ -150,7 +153,8 @@ def _unanswered(error: Exception, where: str, key_source: str) -> str:
     if isinstance(error, botocore.ConnectionError | botocore.HTTPClientError):
         return f"{where}: AWS cannot be reached ({type(error).__name__}: {error}). Check the network, and the region's name."
     if isinstance(error, botocore.SSOError | botocore.TokenRetrievalError | botocore.UnauthorizedSSOTokenError):
-        return f"{CREDENTIALS}: the sign-in of the profile is over ({error}). Run `aws sso login`."
+        command = f"aws sso login --profile {profile}" if profile else "aws sso login"
+        return f"{key_source or CREDENTIALS}: the sign-in of the profile is over ({error}). Run `{command}`."
     if isinstance(error, botocore.ProfileNotFound):
         return f"{key_source or 'AWS_PROFILE'}: {error}. Name a profile of ~/.aws/config, or unset it."
     if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError):

@@ -114,7 +114,10 @@ def aws_faults(settings: Settings) -> list[str]:
     except api_errors.failures() as failed:
         return [
             api_errors.message_of(
-                failed, key_source=named(config), role_key="aws:assumeRoles" if config("aws:assumeRoles") else ""
+                failed,
+                key_source=named(config),
+                role_key="aws:assumeRoles" if config("aws:assumeRoles") else "",
+                profile=config("aws:profile") or "",
             )
         ]
     except OSError as unusable:

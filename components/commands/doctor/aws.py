@@ -62,7 +62,8 @@ def credentials(env: Environment) -> Iterator[Finding]:
         yield from (wrong(each) for each in faults.faults)
     except api_errors.failures() as failed:
         roles = "aws:assumeRoles" if env.get("aws:assumeRoles") else ""
-        text = api_errors.message_of(failed, key_source=named(env.get), role_key=roles)
+        profile = env.get("aws:profile") or ""
+        text = api_errors.message_of(failed, key_source=named(env.get), role_key=roles, profile=profile)
         yield not_proven(text) if api_errors.is_blameless(failed) else wrong(text)
     except OSError as unusable:
         yield wrong(f"{named(env.get) or CREDENTIALS}: {unusable}. Correct it.")
