@@ -108,6 +108,7 @@ class Stack:
     def preview(self, releases: Mapping[str, str], **policy: Any) -> tuple[bool, list[str]]:
         """Refresh, and return whether the Release changes, and the lines that the preview shows."""
         assert self.state is not None
+        providers.ROLLED.clear()
         self.state = dict(self.provider.read("id", self.state).outs or {})
         self.cloud.printed.clear()
         props = self.cloud.props(releases, **policy)
@@ -126,6 +127,7 @@ class Stack:
     def up(self, releases: Mapping[str, str], **policy: Any) -> bool:
         """Run `up`. Return whether it changed anything. Raises RollOutError."""
         props = self.cloud.props(releases, **policy)
+        providers.ROLLED.clear()
         if self.state is None:
             self.state = dict(self.provider.create(props).outs or {})
             return True
@@ -133,6 +135,19 @@ class Stack:
         if changes:
             self.state = dict(self.provider.update("id", self.state, props).outs or {})
         return changes
+
+    def replace(self, releases: Mapping[str, str]) -> None:
+        """Run `up --replace` for the Release: the engine creates another one, and then deletes this one."""
+        before = self.state
+        self.state = None
+        self.up(releases)
+        assert before is not None
+        self.provider.delete("id", before)
+
+    def destroy(self) -> None:
+        assert self.state is not None
+        providers.ROLLED.clear()
+        self.provider.delete("id", self.state)
 
 
 def cloud_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Cloud:

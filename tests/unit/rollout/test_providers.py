@@ -237,9 +237,18 @@ def test_a_fleet_that_has_lost_all_settings_has_the_releases_of_the_state(stack:
 def test_delete_removes_the_settings_of_the_roll_out_and_keeps_a_hold(stack: Stack, cloud: Cloud) -> None:
     stack.up({"www": A})
     cloud.fleet.machines[1].live[HOLD] = "2026-11-30T19:00:00Z disk"
-    assert stack.state is not None
-    stack.provider.delete("id", stack.state)
+    stack.destroy()
     assert [sorted(each.live) for each in cloud.fleet.machines] == [[], [HOLD], [], []]
+
+
+def test_a_release_that_is_replaced_keeps_the_settings_of_the_machines(stack: Stack, cloud: Cloud) -> None:
+    stack.up({"www": A})
+    before = [dict(each.live) for each in cloud.fleet.machines]
+    stack.replace({"www": A})
+    assert all(
+        live and live.keys() == each.live.keys() for live, each in zip(before, cloud.fleet.machines, strict=True)
+    )
+    assert stack.preview({"www": A}) == (False, [])
 
 
 def test_members_that_are_not_known_yet_are_a_change(stack: Stack, cloud: Cloud) -> None:
