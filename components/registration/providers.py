@@ -35,6 +35,7 @@ from components.dns.rfc2136 import TSIG_KEY
 from components.joyent.engine import Engine
 from components.model import DnsRecord, Instance, Member
 from components.registration import snapshots
+from components.registration.command_line import engine_arguments, is_partial_destroy
 from components.registration.diff import (
     Drift,
     Kind,
@@ -213,6 +214,11 @@ class RollCallProvider(ConfiguredProvider):
         engine, registries, stack = Engine(), self._registries(_props), _props["stack"]
         # The machines of a RollCall that is itself replaced stay.
         leaving = [each for each in members_of(_props) if (stack, each.instance) not in CALLED]
+        if leaving and is_partial_destroy(engine_arguments()):
+            raise RollCallError(
+                f"{_props['fleet']}: `pulumi destroy` with --target or --exclude would take the machines of the whole fleet out of DNS. "
+                "Change `count` of the fleet, or remove it from the configuration, and run `pulumi up`."
+            )
         all_left = drain_members(registries, stack, leaving, engine, drain_delay=0)
         _warn_of_gone(registries.gone, _props["fleet"], engine)
         if leaving:
