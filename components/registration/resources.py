@@ -56,6 +56,7 @@ class RollCall(Resource, module="rollcall", name="RollCall"):  # type: ignore[ca
     them empty, so a preview shows them as a change.
     """
 
+    members: pulumi.Output[Sequence[Mapping[str, str]]]
     missing: pulumi.Output[Sequence[str]]
     stale: pulumi.Output[Sequence[str]]
     leftover: pulumi.Output[Sequence[str]]

@@ -51,10 +51,12 @@ class Release(Resource, module="rollcall", name="Release"):  # type: ignore[call
     it as a change.
     """
 
+    members: pulumi.Output[Sequence[Mapping[str, str]]]
     releases: pulumi.Output[Mapping[str, str]]
     differing: pulumi.Output[Sequence[str]]
 
     def __init__(self, name: str, args: ReleaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        self.fleet_name = args.fleet
         props: dict[str, Any] = {
             "stack": args.stack,
             "fleet": args.fleet,

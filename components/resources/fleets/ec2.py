@@ -78,7 +78,11 @@ class Ec2Fleet(Fleet):
                     depends_on=[deregistration],
                     replace_with=[deregistration],
                     # Its Deregistration is created, not replaced. An adopted instance has no tag of ours, so its tags always differ.
-                    replace_on_changes=["tags"] if f"{self.name}-{index}" in self.args.by_hand else None,
+                    # In place the size changes by a stop. A plain `up` never does that, and one with --target must not either.
+                    replace_on_changes=[
+                        "instanceType",
+                        *(["tags"] if f"{self.name}-{index}" in self.args.by_hand else []),
+                    ],
                     # The Deregistration's trigger decides on a replacement.
                     ignore_changes=EC2_IGNORED,
                 ),

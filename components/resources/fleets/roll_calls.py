@@ -9,6 +9,8 @@ import pulumi
 from components.compute.locations import Location
 from components.registration.resources import RollCall, RollCallArgs
 from components.resources.fleets.base import Fleet
+from components.resources.fleets.targets import refuse_left_out
+from components.rollout.resources import Release
 
 
 def call_rolls(
@@ -29,14 +31,17 @@ def call_rolls(
     given_up = sorted({*deployed} - names)
     machines = [each for fleet in fleets for each in (*fleet.machines, *fleet.pre_roll_call_resources)]
     everybody = [*machines, *releases]
-    return [
+    released = {each.fleet_name: each.members for each in releases if isinstance(each, Release)}
+    called = [
         RollCall(
             fleet.name,
             RollCallArgs(
                 stack=fleet.stack,
                 fleet=fleet.name,
                 fleets=[each.name for each in fleets],
-                members=fleet.members,
+                members=refuse_left_out(fleet.name, "Release", released[fleet.name], fleet.members)
+                if fleet.name in released
+                else fleet.members,
                 places=fleet.places,
                 cloud=fleet.access.as_inputs(),
                 timeout=fleet.settings.timeout,
@@ -57,6 +62,9 @@ def call_rolls(
         )
         for fleet in fleets
     ]
+    for fleet, roll_call in zip(fleets, called, strict=True):
+        refuse_left_out(fleet.name, "RollCall", roll_call.members, fleet.members)
+    return called
 
 
 def peers_of(fleet: Fleet, fleets: Iterable[Fleet]) -> list[str]:

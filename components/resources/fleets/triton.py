@@ -60,7 +60,13 @@ class JoyentFleet(Fleet):
                     # A machine that was adopted before the stack was renamed is replaced: the new machine cannot adopt it again.
                     adopt=None if f"{self.name}-{index}" in self.args.renamed else self.settings.adopt.get(index),
                 ),
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[deregistration], replace_with=[deregistration]),
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    depends_on=[deregistration],
+                    replace_with=[deregistration],
+                    # In place the size changes by a reboot. A plain `up` never does that, and one with --target must not either.
+                    replace_on_changes=["package"],
+                ),
             )
             made.append(machine)
             self.add_member(index, deregistration, machine, machine.id)
