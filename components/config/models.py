@@ -1467,7 +1467,7 @@ class Settings(Section):
     """The keys `rollcall:…` of a stack.
 
     `network_ids` has the networks of each Triton fleet by its name, once its data centre has been asked
-    (components/preflight/triton_networks.py).
+    (components/preflight/triton_networks.py). `given_networks` are the EC2 fleets for which the program gives a VPC (rollcall_pulumi).
     """
 
     stack: Annotated[str, NOT_A_KEY] = ""
@@ -1539,6 +1539,7 @@ class Settings(Section):
         AfterValidator(_distinct),
     ] = ()
     network_ids: Annotated[Mapping[str, tuple[str, ...]], NOT_A_KEY] = field(default_factory=dict)
+    given_networks: Annotated[frozenset[str], NOT_A_KEY] = frozenset()
 
     @property
     def joins(self) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
@@ -89,13 +89,23 @@ def plain_secrets() -> list[str]:
     return namespaces.in_plain_text(keys, lambda key: bool(config(key)) and not is_secret(key))
 
 
-def checked(stack: str) -> tuple[Settings, ExistingReport]:
+def checked(
+    stack: str,
+    given: Mapping[str, Any] | None = None,
+    *,
+    given_networks: Collection[str] = (),
+    faults_of_program: Callable[[Settings], list[str]] = lambda _: [],
+) -> tuple[Settings, ExistingReport]:
     """Return the stack's settings, after every check, and what exists of it already.
 
-    Any fault ends the program with one message, and no stack trace.
+    `given` are values of a program that come before those of the stack's configuration, by key. `given_networks` are the fleets for which
+    the program gives a VPC. `faults_of_program` returns what is wrong with the rest of what it gives. Any fault ends the program with one
+    message, and no stack trace.
     """
     try:
-        settings, faults = described(stack)
+        settings, faults = described(stack, given)
+        settings = replace(settings, given_networks=frozenset(given_networks))
+        faults += faults_of_program(settings)
         settings, unpacked = packed(located(settings), project_folder())
         faults += unpacked
         existing = preflight(settings, faults)
@@ -115,11 +125,14 @@ def configured(stack: str) -> Settings:
     return settings
 
 
-def described(stack: str) -> tuple[Settings, list[str]]:
-    """Return the stack's settings, with defaults instead of faulty values, and every fault that the configuration shows by itself."""
+def described(stack: str, program: Mapping[str, Any] | None = None) -> tuple[Settings, list[str]]:
+    """Return the stack's settings, with defaults instead of faulty values, and every fault that the configuration shows by itself.
+
+    The values of a `program` come before those of the configuration.
+    """
     texts = {key: text for key in KEYS if (text := config(f"rollcall:{key}")) is not None}
     hidden = [key for key in KEYS if is_secret(f"rollcall:{key}")]
-    given, faults = decoded(texts), list[str]()
+    given, faults = {**decoded(texts), **(program or {})}, list[str]()
     try:
         given = zone_names.named(given, zone_names.ids_from_apis(config))
     except ConfigurationError as unknown:
@@ -492,7 +505,7 @@ def quotas_found(settings: Settings, renamed: frozenset[str] = frozenset()) -> F
         region = name or own_region(config)
         try:
             client = functools.partial(session_of(config).client, region=region)
-            found += check_ec2(fleets, stack, region, client)
+            found += check_ec2(fleets, stack, region, client, elsewhere=settings.given_networks)
         except api_errors.failures() as failed:
             found += Found(faults=(api_errors.message_of(failed, f"aws:region {region}"),))
     for datacenter, fleets in settings.by_region("joyent").items():

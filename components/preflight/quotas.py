@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -157,11 +157,24 @@ class _Region:
     key_pairs: frozenset[str] = frozenset()
 
 
-def check_ec2(fleets: Sequence[FleetSettings], stack: str, region: str, client: Callable[[str], Any]) -> Found:
-    """Check the fleets of one region. `client` makes boto3's clients for a service. Raises what EC2's client raises."""
+def check_ec2(
+    fleets: Sequence[FleetSettings],
+    stack: str,
+    region: str,
+    client: Callable[[str], Any],
+    *,
+    elsewhere: Collection[str] = (),
+) -> Found:
+    """Check the fleets of one region. `client` makes boto3's clients for a service. Raises what EC2's client raises.
+
+    `elsewhere` are the names of the fleets that are not in the default VPC.
+    """
     here = _read_region(fleets, region, client("ec2"))
-    wrong = {each.name: fault for each in fleets if (fault := _type_fault(each, here))}
-    faults = [*([] if here.default_vpc else [_vpc_fault(fleets, region)]), *wrong.values()]
+    wrong = {
+        each.name: fault for each in fleets if (fault := _type_fault(each, here, in_default=each.name not in elsewhere))
+    }
+    in_default = [each for each in fleets if each.name not in elsewhere]
+    faults = [*([] if here.default_vpc or not in_default else [_vpc_fault(in_default, region)]), *wrong.values()]
     made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
     # EC2 needs the key pair and the image when it creates a machine, and not afterwards.
     making = [each for each in fleets if made[each.name].made]
@@ -232,19 +245,21 @@ def _vpc_fault(fleets: Sequence[FleetSettings], region: str) -> str:
     )
 
 
-def _type_fault(fleet: FleetSettings, here: _Region) -> str | None:
+def _type_fault(fleet: FleetSettings, here: _Region, *, in_default: bool) -> str | None:
     key = f"rollcall:fleets.{fleet.name}.size"
     if fleet.size not in here.vcpus:
         return f"{key}: EC2 has no instance type {fleet.size!r} in {here.name}. Choose one that `make catalogue` lists."
     if not here.offered[fleet.size]:
         return f"{key}: no zone of {here.name} offers {fleet.size}. Choose one that `make catalogue` lists."
-    if here.default_vpc and not here.zones[fleet.size]:
+    if not (in_default and here.default_vpc):
+        return None
+    if not here.zones[fleet.size]:
         zone = min(here.offered[fleet.size])
         return (
             f"{key}: no zone of {here.name} with {fleet.size} has a default subnet. "
             f"Run `aws ec2 create-default-subnet --availability-zone {zone} --region {here.name}`, or choose another size."
         )
-    return _ipv6_fault(fleet, here) if fleet.ipv6 and here.default_vpc else None
+    return _ipv6_fault(fleet, here) if fleet.ipv6 else None
 
 
 def _key_pair_fault(fleet: FleetSettings, here: _Region) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
@@ -28,6 +29,7 @@ from components.resources.dns_credentials import (
 )
 from components.resources.existing import ExistingResources
 from components.resources.fleets.base import Fleet, FleetArgs
+from components.resources.fleets.inputs import FleetInputs
 from components.resources.fleets.registry import FLEETS
 from components.resources.fleets.roll_calls import call_rolls
 from components.resources.fleets.roll_outs import roll_out
@@ -44,25 +46,35 @@ class Deployment:
     """The resources of a stack with these settings.
 
     `machine_token` is the operator's Cloudflare token for the machines; None: the stack makes one. `tsig_key` is the
-    machines' key for zones that take dynamic updates.
+    machines' key for zones that take dynamic updates. `inputs` are what a program with resources of its own gives its EC2 fleets, and
+    `parent` is its component (rollcall_pulumi).
     """
 
     def __init__(
-        self, settings: Settings, existing: ExistingResources, machine_token: str | None, tsig_key: str = ""
+        self,
+        settings: Settings,
+        existing: ExistingResources,
+        machine_token: str | None,
+        tsig_key: str = "",
+        *,
+        inputs: Mapping[str, FleetInputs] | None = None,
+        parent: pulumi.Resource | None = None,
     ) -> None:
-        self._settings, self._existing = settings, existing
+        self._settings, self._existing, self._inputs = settings, existing, inputs or {}
+        self._opts = pulumi.ResourceOptions(parent=parent) if parent else None
         # The providers of regions other than the stack's region.
-        self._providers = ec2_lookups.providers(settings.fleets)
+        self._providers = ec2_lookups.providers(settings.fleets, self._opts)
         args = ZoneArgs(
             settings=settings,
             existing=existing,
             machine_token=machine_token,
             tsig_key=tsig_key,
             providers=self._providers,
+            parent=parent,
         )
         self._zones = [SITES[zone.provider](args, zone) for zone in zones_of(settings)]
         self._directory = DIRECTORIES[settings.service_discovery.provider](args) if settings.service_discovery else None
-        self._probe_key = ProbeKey("probe-key", settings.rotation_trigger)
+        self._probe_key = ProbeKey("probe-key", settings.rotation_trigger, self._opts)
         self._cargo = {each.name: triton_cargo.cargo(settings, each, project_folder()) for each in settings.fleets}
         self._stores = releases.stores(
             settings.fleets,
@@ -71,6 +83,7 @@ class Deployment:
             settings.keep_releases,
             self._stored_for_keys(),
             views={each.region or "" for each in settings.fleets if settings.joins_private_zone(each)},
+            opts=self._opts,
         )
         self._uploads = self._uploaded()
         self.fleets = [self._fleet(each) for each in settings.fleets]
@@ -127,7 +140,7 @@ class Deployment:
         releases = self._fetched() if filled else []
         if releases and not pulumi.runtime.is_dry_run():
             release_files.write(release_uploads.FILES, releases)
-        return [Mirror(each, [release_files.key_of(one.digest) for one in releases]) for each in filled]
+        return [Mirror(each, [release_files.key_of(one.digest) for one in releases], self._opts) for each in filled]
 
     def _store_of(self, fleet: FleetSettings) -> releases.ReleaseStore | None:
         """Return the stack's store that the machines of a fleet read."""
@@ -166,7 +179,8 @@ class Deployment:
         claims = [store.claims(name) for name in self._hooked(fleet)] if store else []
         user = None
         if grants and not role:
-            user = IamUser(fleet.name, grants, self._settings.rotation_trigger, objects, claims)
+            user = IamUser(fleet.name, grants, self._settings.rotation_trigger, objects, claims, self._opts)
+        given = self._inputs.get(fleet.name, FleetInputs())
         args = FleetArgs(
             settings=fleet,
             memberships=[self._membership(fleet, join, role, user) for join in fleet.joins],
@@ -194,6 +208,9 @@ class Deployment:
                 self._settings, fleet, self._probe_key.value, role.parameters if role else None
             ),
             network_ids=self._settings.network_ids.get(fleet.name, ()),
+            vpc=given.vpc,
+            subnets=given.subnets,
+            security_groups=given.security_groups,
             drain_delay=self._settings.drain_delay,
             safe_deletes=self._settings.safe_deletes,
             by_hand=self._existing.by_hand,
@@ -202,7 +219,8 @@ class Deployment:
             uncounted=self._existing.uncounted,
             in_zones=self._existing.in_zones,
         )
-        return kind(fleet.name, args, pulumi.ResourceOptions(providers=[provider]) if provider else None)
+        opts = pulumi.ResourceOptions(providers=[provider]) if provider else None
+        return kind(fleet.name, args, pulumi.ResourceOptions.merge(opts, self._opts) if opts or self._opts else None)
 
     def _zone_of(self, join: str) -> SiteZone:
         """Return the zone of a site, by its name in `joins`."""
@@ -230,6 +248,7 @@ class Deployment:
         provider: aws.Provider | None,
     ) -> InstanceRole:
         """Create the role of a fleet's instances."""
+        given = self._inputs.get(fleet.name, FleetInputs())
         args = InstanceRoleArgs(
             secrets=secrets,
             grants=grants,
@@ -239,8 +258,10 @@ class Deployment:
             views=store.views(fleet.name) if self._settings.joins_private_zone(fleet) else "",
             region=fleet.region,
             provider=provider,
+            role=given.role,
+            profile=given.instance_profile,
         )
-        return InstanceRole(fleet.name, args)
+        return InstanceRole(fleet.name, args, self._opts)
 
     def _needs(self, fleet: FleetSettings) -> list[pulumi.Resource]:
         """Return what must exist before a machine of the fleet registers, and until it has left."""

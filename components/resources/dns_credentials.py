@@ -145,6 +145,8 @@ class InstanceRoleArgs:
     views: pulumi.Input[str] = ""
     region: str | None = None
     provider: pulumi.ProviderResource | None = None
+    role: aws.iam.Role | None = None
+    profile: pulumi.Input[str] | None = None
 
 
 class InstanceRole(pulumi.ComponentResource):
@@ -180,7 +182,7 @@ class InstanceRole(pulumi.ComponentResource):
             )
             for short, value in args.secrets.items()
         }
-        role = aws.iam.Role(
+        role = args.role or aws.iam.Role(
             f"{name}-role",
             description=role_description(stack, fleet),
             assume_role_policy=json.dumps(_ASSUME),
@@ -194,10 +196,14 @@ class InstanceRole(pulumi.ComponentResource):
             policy=_policy(arns, args.grants, args.objects, args.claims, [args.reports, args.views]),
             opts=mine,
         )
-        profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
-        self.profile, self.role_id = profile.name, role.unique_id
+        made: list[pulumi.Resource] = [role, policy]
+        if args.profile is None:
+            profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
+            made.append(profile)
+        self.profile = profile.name if args.profile is None else pulumi.Output.from_input(args.profile)
+        self.role_id = role.unique_id
         self.parameters = {short: parameter.name for short, parameter in parameters.items()}
-        self.all_made: list[pulumi.Resource] = [*parameters.values(), role, policy, profile]
+        self.all_made: list[pulumi.Resource] = [*parameters.values(), *made]
         self.register_outputs({"profile": self.profile})
 
 

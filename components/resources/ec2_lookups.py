@@ -18,7 +18,9 @@ from components.config.models import EC2_IMAGES, FleetSettings
 from components.resources import aws_sdk as aws
 
 
-def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]:
+def providers(
+    fleets: Iterable[FleetSettings], opts: pulumi.ResourceOptions | None = None
+) -> dict[str | None, aws.Provider]:
     """Return an AWS provider for each region that fleets name, by the region.
 
     Everything else, and what is global, uses the engine's default provider. Only that one reads the stack's settings
@@ -30,7 +32,9 @@ def providers(fleets: Iterable[FleetSettings]) -> dict[str | None, aws.Provider]
         name: pulumi.Output.secret(value) if pulumi.runtime.is_config_secret(f"aws:{_camel(name)}") else value
         for name, value in provider_inputs.items()
     }
-    return {region: aws.Provider(f"aws-{region}", **{**secret_inputs, "region": region}) for region in regions}
+    return {
+        region: aws.Provider(f"aws-{region}", **{**secret_inputs, "region": region}, opts=opts) for region in regions
+    }
 
 
 def provider_identity() -> aws.GetCallerIdentityResult:

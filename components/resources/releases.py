@@ -239,6 +239,7 @@ def stores(
     keep: int = 5,
     fetched: Collection[str] = (),
     views: Collection[str] = (),
+    opts: pulumi.ResourceOptions | None = None,
 ) -> dict[str | None, ReleaseStore]:
     """Create a store for each region that EC2 fleets are in, by the region as fleets name it.
 
@@ -267,6 +268,7 @@ def stores(
                 datacenters=() if region else datacenters,
                 views=region in views,
             ),
+            opts,
         )
         for region in sorted(run)
     }

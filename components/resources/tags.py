@@ -39,6 +39,11 @@ def tag_everything() -> None:
 
     Call it before the first is created.
     """
+    pulumi.runtime.register_stack_transformation(tagging())
+
+
+def tagging() -> pulumi.ResourceTransformation:
+    """Return the transformation that gives `stack_tags()` to the AWS resources to which it applies."""
     added = stack_tags()
 
     def tag(made: pulumi.ResourceTransformationArgs) -> pulumi.ResourceTransformationResult | None:
@@ -49,7 +54,7 @@ def tag_everything() -> None:
             {**made.props, "tags": _joined(added, made.props["tags"])}, made.opts
         )
 
-    pulumi.runtime.register_stack_transformation(tag)
+    return tag
 
 
 def _joined(added: Mapping[str, str], own: Any) -> Any:

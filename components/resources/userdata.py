@@ -22,7 +22,9 @@ from pathlib import Path
 
 from components.workloads.release import LARGE, Release
 
-HOME = Path(__file__).resolve().parents[2] / "userdata"
+_ROOT = Path(__file__).resolve().parents[2]
+# In a checkout, and where the package is installed (pyproject.toml).
+HOME = next(each for each in (_ROOT / "userdata", _ROOT / "rollcall_userdata") if (each / "boot.sh").exists())
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html
 LIMIT = 16_384
 BOOT, FETCH = "boot.sh", "get_release.py"

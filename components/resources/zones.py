@@ -54,7 +54,8 @@ class ZoneArgs:
 
     `settings` are the stack's settings. `existing` is what was found of it. `machine_token` is the operator's
     Cloudflare token for the machines; None: the stack makes one. `tsig_key` is the machines' key for zones that take
-    dynamic updates. `providers` are the AWS providers of other regions.
+    dynamic updates. `providers` are the AWS providers of other regions. `parent` is the component of a program with
+    resources of its own.
     """
 
     settings: Settings
@@ -62,6 +63,12 @@ class ZoneArgs:
     machine_token: str | None = None
     tsig_key: str = ""
     providers: Mapping[str | None, pulumi.ProviderResource] = field(default_factory=dict)
+    parent: pulumi.Resource | None = None
+
+    @property
+    def opts(self) -> pulumi.ResourceOptions | None:
+        """Return the options of what is made directly below the deployment."""
+        return pulumi.ResourceOptions(parent=self.parent) if self.parent else None
 
 
 class SiteZone(Protocol):
@@ -110,7 +117,8 @@ class CloudflareZone:
     def __init__(self, args: ZoneArgs, zone: ZoneSettings) -> None:
         settings, self.joins, self._zone = args.settings, zone.joins, zone.zone
         self._settings = settings
-        made = site_zone.SiteZone(f"site-{zone.zone}", site_zone.SiteZoneArgs(settings=zone, taken=args.existing.taken))
+        site_args = site_zone.SiteZoneArgs(settings=zone, taken=args.existing.taken)
+        made = site_zone.SiteZone(f"site-{zone.zone}", site_args, args.opts)
         self.id, self._static = made.zone_id, made.static
         given = pulumi.Output.secret(args.machine_token) if args.machine_token else None
         self._token = SiteToken(
@@ -122,11 +130,13 @@ class CloudflareZone:
                 rotation_trigger=settings.rotation_trigger,
                 account=args.existing.token_account,
             ),
+            args.opts,
         )
         self._origins = {
             each.join: ClosedOrigin(
                 f"origin-{each.name}",
                 ClosedOriginArgs(settings=each, zone_id=self.id, rotation_trigger=settings.rotation_trigger),
+                args.opts,
             )
             for each in zone.sites
             if each.proxied
@@ -265,6 +275,7 @@ class Route53Directory:
                 taken=args.existing.taken,
                 vpcs=_vpcs_of(settings, args.providers),
             ),
+            args.opts,
         )
 
     def needs(self) -> list[pulumi.Resource]:
@@ -325,6 +336,7 @@ class DynamicDirectory:
                 type=each.type,
                 ttl=each.ttl,
                 values=each.wire,
+                opts=args.opts,
             )
             for each in static_records(directory, txt=zone_file_txt)
         ]

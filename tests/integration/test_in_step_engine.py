@@ -76,13 +76,13 @@ class Instance:
 class Agents(Ticking):
     """Each machine that runs has an agent; one that does not has none, without a leave."""
 
-    def __init__(self, deployed: Deployed) -> None:
+    def __init__(self, deployed: Deployed, stack: str = "local") -> None:
         super().__init__()
-        self._deployed = deployed
+        self._deployed, self._stack = deployed, stack
         self._agents: dict[str, Agent] = {}
 
     def running(self) -> list[str]:
-        pages = self._deployed.ec2.describe_instances(Filters=[{"Name": "tag:rollcall-stack", "Values": ["local"]}])
+        pages = self._deployed.ec2.describe_instances(Filters=[{"Name": "tag:rollcall-stack", "Values": [self._stack]}])
         found = [each for reservation in pages["Reservations"] for each in reservation["Instances"]]
         return sorted(each["InstanceId"] for each in found if each["State"]["Name"] == "running")
 

@@ -453,7 +453,7 @@ def program(config: str) -> Callable[[], Any]:
         from components.resources import ec2_lookups, release_files
         from components.workloads.definitions import packed, project_folder
 
-        def checked(stack: str) -> Any:
+        def checked(stack: str, *_: Any, **__: Any) -> Any:
             settings, faults = packed(networked(read(stack, CONFIGS[config])), project_folder())
             assert not faults, faults
             if settings.fleets_of("aws"):

@@ -55,6 +55,8 @@ class FleetArgs:
     - `report_to` is where EC2 machines that change in place write their reports; empty on other clouds.
     - `workload_secrets` are the settings for the secrets of workloads.
     - `network_ids` are the ids of the machines' networks, on Triton.
+    - `vpc` and `subnets` are the ids of the VPC and of the subnets on EC2, which the machines use in turn. Without them the machines are in
+      the default VPC. `security_groups` are ids of groups that EC2 machines have besides the fleet's own.
     - `drain_delay` is in seconds.
     - `by_hand` are machines of the state, by name, that must be replaced because Rollcall did not boot them.
     - `by_ssh` are machines that the state drains over SSH.
@@ -77,6 +79,9 @@ class FleetArgs:
     view_to: pulumi.Input[str] = ""
     workload_secrets: Sequence[WorkloadSecrets] = ()
     network_ids: Sequence[str] = ()
+    vpc: pulumi.Input[str] | None = None
+    subnets: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
+    security_groups: Sequence[pulumi.Input[str]] = ()
     drain_delay: int = 120
     safe_deletes: bool = True
     by_hand: frozenset[str] = frozenset()
@@ -142,7 +147,10 @@ class Fleet(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*self.args.needs, *needs],
-                replacement_trigger=replacement_trigger(self.settings, self.image),
+                replacement_trigger=[
+                    *replacement_trigger(self.settings, self.image),
+                    *(each for each in (self.args.vpc, self.args.subnets) if each is not None),
+                ],
             ),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pulumi
 
@@ -25,7 +26,7 @@ MOST_PARTITIONS = 7
 
 
 class Ec2Fleet(Fleet):
-    """EC2 instances in the zones of the default VPC: IMDSv2 only, the root volume encrypted, no key pair unless SSH is configured.
+    """EC2 instances in the subnets of a VPC: IMDSv2 only, the root volume encrypted, no key pair unless SSH is configured.
 
     In a region other than the stack's, everything is created with the provider that `opts` gives.
     """
@@ -36,7 +37,11 @@ class Ec2Fleet(Fleet):
         region = self.settings.region or own_region(pulumi.runtime.get_config)
         self.access = Location(cloud="aws", region=region)
         ipv6 = self.settings.ipv6
-        subnets = ec2_lookups.subnets(self.settings.size, self, ipv6=ipv6)
+        subnets: pulumi.Output[Any] = (
+            ec2_lookups.subnets(self.settings.size, self, ipv6=ipv6)
+            if self.args.subnets is None
+            else pulumi.Output.from_input(self.args.subnets)
+        )
         group = self._security_group()
         self.image = image = ec2_lookups.pinned_image(self.settings, self.stack, self)
         placement = self._placement_group()
@@ -52,7 +57,7 @@ class Ec2Fleet(Fleet):
                 placement_group=placement.name if placement else None,
                 associate_public_ip_address=True,
                 ipv6_address_count=1 if ipv6 else None,
-                vpc_security_group_ids=[group.id],
+                vpc_security_group_ids=[group.id, *self.args.security_groups],
                 iam_instance_profile=self.args.profile,
                 key_name=self.settings.ssh.key_name if self.settings.ssh else None,
                 user_data_base64=userdata.gzipped_base64(),
@@ -157,11 +162,13 @@ class Ec2Fleet(Fleet):
         self.pre_roll_call_resources.append(power)
 
     def _security_group(self) -> aws.ec2.SecurityGroup:
-        vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self))
+        vpc = self.args.vpc
+        if vpc is None:
+            vpc = aws.ec2.get_vpc_output(default=True, opts=pulumi.InvokeOutputOptions(parent=self)).id
         return aws.ec2.SecurityGroup(
             f"{self.name}-group",
             description=group_description(self.stack, self.name),
-            vpc_id=vpc.id,
+            vpc_id=vpc,
             ingress=firewall.security_group_rules(self.ingress_rules(), ipv6=self.settings.ipv6),
             egress=[
                 {
