@@ -24,6 +24,7 @@ class Image:
     owner: str
     parameters: tuple[str, ...] = ()
     root_device: str = "/dev/xvda"
+    architecture: str = "x86_64"
 
     @property
     def built(self) -> str:
@@ -35,7 +36,7 @@ class Image:
 _DEBIAN = "136693071363"
 _CANONICAL = "099720109477"
 
-IMAGES = (
+_X86_IMAGES = (
     Image(
         ami="ami-0deb1a0120a5d6401",
         name=f"debian-12-amd64-{_VERSION}-local",
@@ -78,6 +79,21 @@ IMAGES = (
         parameters=("/aws/service/debian/release/13-bare/latest/amd64",),
     ),
 )
+
+
+def _arm(image: Image) -> Image:
+    """Return the ARM image beside an image. What boots from it is what this machine is."""
+    return replace(
+        image,
+        ami=f"{image.ami[:-5]}a{image.ami[-4:]}",
+        name=image.name.replace("amd64", "arm64"),
+        description=f"{image.description}; it stands for arm64, and boots as this machine's architecture",
+        parameters=tuple(each.replace("amd64", "arm64") for each in image.parameters),
+        architecture="arm64",
+    )
+
+
+IMAGES = (*_X86_IMAGES, *map(_arm, _X86_IMAGES))
 
 
 @functools.cache

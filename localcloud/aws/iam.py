@@ -5,6 +5,8 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,8 @@ _CASELESS = ("CreateRole", "CreateUser", "TagRole", "TagUser")
 _MOST = {"PutUserPolicy": ("user", 2048), "PutRolePolicy": ("role", 10240), "PutGroupPolicy": ("group", 5120)}
 # The quota that GetAccountSummary shows for what an action makes.
 _COUNTED = {"CreateRole": "Roles", "CreateInstanceProfile": "InstanceProfiles", "CreateUser": "Users"}
+# The quota of managed policies of a role, and how the ARN of a policy of AWS begins.
+_MOST_MANAGED, _OF_AWS = 10, "arn:aws:iam::aws:policy/"
 _LONGEST_NAMES = {
     "CreateRole": ("RoleName", 64),
     "CreateUser": ("UserName", 64),
@@ -36,6 +40,8 @@ def check(call: Call, iam: Any) -> None:
         _check_count(_COUNTED[call.action], iam)
     if call.action == "CreateAccessKey":
         _check_keys(call, iam)
+    if call.action == "AttachRolePolicy":
+        _attach(call, iam)
     tags = [_pair(each) for each in call.groups("Tags.member").values()]
     if tags:
         tagrules.check(tags, tagrules.IAM, same=str.lower if call.action in _CASELESS else str)
@@ -66,6 +72,23 @@ def _check_keys(call: Call, iam: Any) -> None:
     user = iam.users.get(call.get("UserName") or "")
     if user is not None and len(user.access_keys) >= quota:
         raise AwsError("LimitExceeded", f"Cannot exceed quota for AccessKeysPerUser: {quota}", 409)
+
+
+def _attach(call: Call, iam: Any) -> None:
+    """Have the policy of AWS that a role gets. moto would load all of them, and attach any number.
+
+    https://docs.aws.amazon.com/IAM/latest/APIReference/API_AttachRolePolicy.html
+    """
+    arn, name = call.get("PolicyArn") or "", call.get("RoleName")
+    if arn.startswith(_OF_AWS) and arn not in iam.managed_policies:
+        known = json.loads(importlib.import_module("moto.iam.aws_managed_policies").aws_managed_policies_data)
+        policy = arn.rpartition("/")[2]
+        if policy in known and f"{_OF_AWS}{known[policy]['Path'][1:]}{policy}" == arn:
+            kind = importlib.import_module("moto.iam.models").AWSManagedPolicy
+            iam.managed_policies[arn] = kind.from_data(policy, iam.account_id, iam.region_name, known[policy])
+    role = next((each for each in iam.roles.values() if each.name == name), None)
+    if role is not None and arn not in role.managed_policies and len(role.managed_policies) >= _MOST_MANAGED:
+        raise AwsError("LimitExceeded", f"Cannot exceed quota for PoliciesPerRole: {_MOST_MANAGED}", 409)
 
 
 def _check_size(call: Call, iam: Any) -> None:

@@ -220,7 +220,7 @@ class Imds:
     def _identity(self, instance: Any) -> dict[str, Any]:
         return {
             "accountId": self._store.account_id,
-            "architecture": "x86_64",
+            "architecture": self._store.amis[instance.image_id].architecture,
             "availabilityZone": instance.availability_zone,
             "billingProducts": None,
             "devpayProductCodes": None,

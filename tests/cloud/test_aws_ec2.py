@@ -38,7 +38,9 @@ class TestCatalogue:
     def test_public_parameters_lead_to_the_images(self, cloud: Cloud) -> None:
         ubuntu = image(cloud, "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id")
         bare = image(cloud, "/aws/service/debian/release/12-bare/latest/amd64")
-        found = cloud.client("ec2").describe_images()["Images"]
+        every = cloud.client("ec2").describe_images()["Images"]
+        found = [each for each in every if each["Architecture"] == "x86_64"]
+        assert {each["Architecture"] for each in every} == {"x86_64", "arm64"} and len(every) == 2 * len(found)
         trixie, bare_trixie = (
             image(cloud, f"/aws/service/debian/release/{each}/latest/amd64") for each in ("13", "13-bare")
         )
@@ -48,7 +50,7 @@ class TestCatalogue:
         assert {(each["Architecture"], each["State"], each["RootDeviceType"]) for each in found} == {
             ("x86_64", "available", "ebs")
         }
-        by_name = cloud.client("ec2").describe_images(Filters=[{"Name": "name", "Values": ["debian-12-bare-*"]}])[
+        by_name = cloud.client("ec2").describe_images(Filters=[{"Name": "name", "Values": ["debian-12-bare-amd64-*"]}])[
             "Images"
         ]
         assert [each["ImageId"] for each in by_name] == [bare]
@@ -143,6 +145,47 @@ class TestLaunch:
         ][0]
         assert (volume["Encrypted"], volume["VolumeType"], volume["Size"]) == (True, "gp3", 8)
         assert len(cloud.describe(cloud.run()[0])["BlockDeviceMappings"]) == 1
+
+    @pytest.mark.parametrize(
+        ("ebs", "message"),
+        [
+            ({"VolumeSize": 65537}, "not in the range of gp3"),
+            ({"VolumeType": "gp2", "VolumeSize": 16385}, "not in the range of gp2"),
+            ({"VolumeType": "st1", "VolumeSize": 124}, "not in the range of st1"),
+            ({"VolumeSize": 200, "Iops": 2999}, "not in 3000 to 80000"),
+            ({"VolumeSize": 10, "Iops": 5001}, "maximum is 500"),
+            ({"VolumeType": "io2", "VolumeSize": 10}, "iops must be specified for io2"),
+            ({"VolumeType": "io1", "VolumeSize": 10, "Iops": 501}, "maximum is 50"),
+            ({"VolumeType": "gp2", "VolumeSize": 10, "Iops": 3000}, "iops is not supported for gp2"),
+            ({"VolumeSize": 10, "Throughput": 751}, "maximum is 0.25"),
+            ({"VolumeType": "io2", "VolumeSize": 10, "Iops": 100, "Throughput": 125}, "throughput is not supported"),
+            ({"VolumeSize": 10, "KmsKeyId": "arn:aws:kms:us-west-2:1:key/1"}, "requires the parameter Encrypted"),
+            ({"Encrypted": True}, "size or snapshotId"),
+        ],
+    )
+    def test_a_volume_outside_its_types_ranges_is_refused(
+        self, cloud: Cloud, ebs: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ClientError) as caught:
+            cloud.run(BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": ebs}])
+        assert message in caught.value.response["Error"]["Message"]
+        assert cloud.hands.machines == {}
+
+    def test_a_volume_changes_four_times_a_day_and_never_becomes_smaller(self, cloud: Cloud) -> None:
+        ec2, seen = cloud.client("ec2"), cloud.describe(cloud.run()[0])
+        volume = seen["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+        refused("InvalidParameterValue", lambda: ec2.modify_volume(VolumeId=volume, Size=7), "smaller")
+        for size in (9, 10, 11):
+            ec2.modify_volume(VolumeId=volume, Size=size)
+        ec2.modify_volume(VolumeId=volume, VolumeType="gp2")
+        (found,) = ec2.describe_volumes(VolumeIds=[volume])["Volumes"]
+        assert (found["Size"], found["VolumeType"], found.get("Iops"), found.get("Throughput")) == (
+            11,
+            "gp2",
+            None,
+            None,
+        )
+        refused("VolumeModificationRateExceeded", lambda: ec2.modify_volume(VolumeId=volume, Size=12))
 
     @pytest.mark.parametrize(
         ("options", "code", "message"),

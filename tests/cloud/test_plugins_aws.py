@@ -859,8 +859,13 @@ def test_another_region_is_refused_and_the_providers_is_an_output(lab: Lab, name
 def test_an_instance_does_not_change_in_place_what_the_stand_in_cannot(lab: Lab) -> None:
     inputs = {"ami": lab.debian, "instanceType": "t3.micro", "monitoring": False}
     made = lab.host.create("aws:ec2/instance:Instance", inputs)
-    with pytest.raises(RefusedError, match="does not change monitoring"):
-        lab.host.update(made, {**inputs, "monitoring": True})
+    changed = lab.host.update(made, {**inputs, "monitoring": True})
+    assert lab.ec2.describe_instances(InstanceIds=[made.id])["Reservations"][0]["Instances"][0]["Monitoring"] == {
+        "State": "enabled"
+    }
+    read = lab.host.refresh(changed)
+    assert read is not None and read.inputs["monitoring"] is True
+    lab.host.update(changed, {**inputs, "monitoring": False})
     lab.host.delete(made)
 
 
@@ -893,10 +898,44 @@ def test_the_root_volume_is_the_images_own_and_has_its_tags(lab: Lab, image: str
     assert list(lab.host.diff(drifted, wanted).diffs) == ["rootBlockDevice"]
     other = {**inputs, "rootBlockDevice": {**disk, "encrypted": False}}
     assert list(lab.host.diff(made, other).replaces) == ["rootBlockDevice"]
-    bigger = {**inputs, "rootBlockDevice": {**disk, "volumeSize": 20}}
-    with pytest.raises(RefusedError, match="does not change rootBlockDevice"):
-        lab.host.update(made, bigger)
     lab.host.delete(made)
+
+
+def test_size_type_iops_and_throughput_of_the_root_volume_change_in_place(lab: Lab) -> None:
+    inputs = {"ami": lab.debian, "instanceType": "t3.micro", "rootBlockDevice": {"volumeType": "gp3"}}
+    made = lab.host.create(INSTANCE, inputs)
+    bigger = {"volumeType": "gp3", "volumeSize": 20, "iops": 4000, "throughput": 500}
+    wanted = {**inputs, "rootBlockDevice": bigger}
+    assert list(lab.host.diff(made, wanted).replaces) == []
+    changed = lab.host.update(made, wanted)
+    (volume,) = volumes(lab, made)
+    assert (volume["Size"], volume["Iops"], volume["Throughput"]) == (20, 4000, 500)
+    read = lab.host.refresh(changed)
+    assert read is not None and list(lab.host.diff(read, wanted).diffs) == []
+    lab.ec2.modify_volume(VolumeId=volume["VolumeId"], VolumeType="io2", Iops=600)
+    drifted = lab.host.refresh(changed)
+    assert drifted is not None and list(lab.host.diff(drifted, wanted).diffs) == ["rootBlockDevice"]
+    with pytest.raises(RefusedError, match="New size cannot be smaller"):
+        lab.host.update(drifted, {**inputs, "rootBlockDevice": {**bigger, "volumeSize": 10}})
+    lab.host.delete(made)
+
+
+def test_a_change_of_a_further_volume_replaces_the_instance_and_one_of_its_tags_is_not_seen(lab: Lab) -> None:
+    data = {"deviceName": "/dev/sdf", "volumeSize": 10, "volumeType": "gp3", "encrypted": True, "tags": {"a": "1"}}
+    inputs = {"ami": lab.debian, "instanceType": "t3.micro", "ebsBlockDevices": [data]}
+    made = lab.host.create(INSTANCE, inputs)
+    (volume,) = [each for each in volumes(lab, made) if each["Attachments"][0]["Device"] == "/dev/sdf"]
+    assert (volume["Size"], tags(volume["Tags"])) == (10, {"a": "1"})
+    listed = lab.ec2.describe_instances(InstanceIds=[made.id])["Reservations"][0]["Instances"][0]
+    assert [each["Ebs"]["DeleteOnTermination"] for each in listed["BlockDeviceMappings"]] == [True, True]
+    read = lab.host.refresh(made)
+    assert read is not None and list(lab.host.diff(read, inputs).diffs) == []
+    for other in ({**data, "volumeSize": 11}, {**data, "deviceName": "/dev/sdg"}, {**data, "encrypted": False}):
+        assert list(lab.host.diff(made, {**inputs, "ebsBlockDevices": [other]}).replaces) == ["ebsBlockDevices"]
+    assert list(lab.host.diff(made, {**inputs, "ebsBlockDevices": []}).replaces) == ["ebsBlockDevices"]
+    assert list(lab.host.diff(made, {**inputs, "ebsBlockDevices": [{**data, "tags": {"a": "2"}}]}).diffs) == []
+    lab.host.delete(made)
+    assert lab.ec2.describe_volumes(VolumeIds=[])["Volumes"] == []
 
 
 def test_a_stopped_instance_has_no_public_address_any_more_as_the_provider_sees_it(lab: Lab) -> None:

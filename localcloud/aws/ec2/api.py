@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from localcloud.aws import filters
-from localcloud.aws.ec2 import groups, ipv6, parts
+from localcloud.aws.ec2 import groups, ipv6, parts, volumes
 from localcloud.aws.ec2.capacity import Capacity
 from localcloud.aws.ec2.elastic import ElasticAddresses
 from localcloud.aws.ec2.interfaces import Interfaces
@@ -73,6 +73,9 @@ class Ec2Api:
             "ModifyInstanceAttribute": self._modify,
             "ModifyInstanceMetadataOptions": self._modify_options,
             "DetachVolume": self._detach,
+            "ModifyVolume": self._modify_volume,
+            "MonitorInstances": lambda call: self._monitor(call, "enabled"),
+            "UnmonitorInstances": lambda call: self._monitor(call, "disabled"),
             "DescribeSubnets": lambda call: self._moto.answer(call, ipv6.subnets_by_id(call, self._store)),
             "AssociateSubnetCidrBlock": self._associate,
             "CreateCapacityReservation": lambda call: self._locked(call, self._reserve),
@@ -307,6 +310,29 @@ class Ec2Api:
         with self._moto.lock:
             groups.check_rules(call, self._store, self._quota(RULES))
             return self._moto.answer(call)
+
+    def _modify_volume(self, call: Call) -> Reply:
+        with self._moto.lock:
+            volume = self._store.volumes.get(call.get("VolumeId"))
+            if volume is not None:
+                volumes.check_change(call, volume)
+            reply = self._moto.answer(call)
+            if volume is not None and reply.status == 200:
+                volumes.settle(call, volume)
+            return reply
+
+    def _monitor(self, call: Call, state: str) -> Reply:
+        """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_MonitorInstances.html"""
+        self._refuse_dry_run(call)
+        self._check_ids(_ids(call))
+        with self._moto.lock:
+            for each in _ids(call):
+                self._store.get_instance(each).monitoring_state = state
+        items = "".join(
+            f"<item><instanceId>{each}</instanceId><monitoring><state>{state}</state></monitoring></item>"
+            for each in _ids(call)
+        )
+        return _done(call, f"<instancesSet>{items}</instancesSet>")
 
     def _detach(self, call: Call) -> Reply:
         refuse_dry_run(call)

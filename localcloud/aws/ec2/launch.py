@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from localcloud.aws.catalogue import image_of
-from localcloud.aws.ec2 import interfaces, ipv6
+from localcloud.aws.ec2 import interfaces, ipv6, volumes
 from localcloud.aws.ec2.tags import check_specifications
 from localcloud.aws.operations import not_emulated
 from localcloud.aws.wire import AwsError, Call
 
 LONGEST_USER_DATA = 16384
-_ROOT_GIB = 8
 _OPTIONS = {
     "HttpTokens": ("optional", "required"),
     "HttpEndpoint": ("enabled", "disabled"),
@@ -45,7 +44,7 @@ def prepare(
     if most < least:
         raise AwsError("InvalidParameterValue", f"The maximum count {most} is smaller than the minimum count {least}")
     image = _image(call, store)
-    kind = _instance_type(call, store)
+    kind = _instance_type(call, store, image.architecture)
     existing = _interface(call, store)
     subnet = subnet_of(call, store)
     ipv6.check_count(call, subnet)
@@ -55,6 +54,7 @@ def prepare(
     check_user_data(call.get("UserData"))
     check_metadata_options(call, "MetadataOptions.")
     check_specifications(call)
+    volumes.check_mappings(call, image.root_device)
     each = int(kind["VCpuInfo"]["DefaultVCpus"])
     possible = min(most, vcpus_left // each)
     if possible < least:
@@ -117,17 +117,17 @@ def _image(call: Call, store: Any) -> Any:
     return image
 
 
-def _instance_type(call: Call, store: Any) -> Any:
+def _instance_type(call: Call, store: Any, architecture: str) -> Any:
     wanted = call.get("InstanceType") or "m1.small"
     found = next((each for each in store.instance_types if each["InstanceType"] == wanted), None)
     if found is None:
         raise AwsError("InvalidParameterValue", f"Invalid value '{wanted}' for InstanceType.")
     architectures = found["ProcessorInfo"]["SupportedArchitectures"]
-    if "x86_64" not in architectures:
+    if architecture not in architectures:
         raise AwsError(
             "InvalidParameterValue",
             f"The architecture '{','.join(architectures)}' of the specified instance type does not match the architecture "
-            "'x86_64' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try "
+            f"'{architecture}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try "
             "again. You can use 'describe-instance-types' or 'describe-images' to discover the architecture of the "
             "instance type or AMI.",
         )
@@ -250,6 +250,6 @@ def _rewritten(call: Call, count: int, subnet: Any, root_device: str, default_gr
         whole = {"Ebs.VolumeType": "gp3", "Ebs.DeleteOnTermination": "true", **mapping}
         if whole["DeviceName"] == root_device and "Ebs.VolumeSize" not in mapping:
             # The size of the image's snapshot, which moto would ask for.
-            whole["Ebs.VolumeSize"] = str(_ROOT_GIB)
+            whole["Ebs.VolumeSize"] = str(volumes.ROOT_GIB)
         fields += [(f"BlockDeviceMapping.{number}.{key}", value) for key, value in whole.items()]
     return fields

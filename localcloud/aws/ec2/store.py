@@ -6,16 +6,18 @@ import importlib
 from collections.abc import Iterator
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Network
+from itertools import cycle
 from typing import Any
 
 from localcloud.aws.catalogue import images
-from localcloud.aws.ec2 import ipv6, routes
+from localcloud.aws.ec2 import ipv6, routes, volumes
 
 
 def install(account: str, region: str) -> Any:
     """Make the account's EC2 backend. To be called before anything asks moto for it."""
     models = importlib.import_module("moto.ec2.models")
     _fix_association()
+    _fix_images()
     own = {"_region": region, "_blocks": ipv6.vpc_blocks(region)}
     store = type("Store", (Corrections, models.EC2Backend), own)(region, account)
     models.ec2_backends[account][region] = store
@@ -32,6 +34,7 @@ class Corrections(_Backend):
 
     _region: str
     _blocks: Iterator[str]
+    _performances: Iterator[dict[str, Any]] | None = None
 
     def _load_amis(self) -> None:
         amis = importlib.import_module("moto.ec2.models.amis")
@@ -45,7 +48,7 @@ class Corrections(_Backend):
                 owner_alias="amazon",
                 public=True,
                 virtualization_type="hvm",
-                architecture="x86_64",
+                architecture=image.architecture,
                 creation_date=datetime.fromisoformat(image.built.replace("Z", "+00:00")),
                 hypervisor="xen",
                 image_location=f"{image.owner}/{image.name}",
@@ -95,7 +98,12 @@ class Corrections(_Backend):
         return super().create_network_interface(where, given, *args, **options)
 
     def run_instances(self, *args: Any, **options: Any) -> Any:
-        made = super().run_instances(*args, **options)
+        # moto gives the volumes of a launch no IOPS and no throughput. It makes them one after the other, for each instance.
+        self._performances = cycle(options.get("block_device_mappings") or ({},))
+        try:
+            made = super().run_instances(*args, **options)
+        finally:
+            self._performances = None
         # moto's response associates the profile with the first instance only.
         for instance in made.instances[1:]:
             name = options.get("iam_instance_profile_name")
@@ -105,6 +113,11 @@ class Corrections(_Backend):
                     instance_id=instance.id, iam_instance_profile_name=name, iam_instance_profile_arn=arn
                 )
         return made
+
+    def create_volume(self, *args: Any, **options: Any) -> Any:
+        if self._performances is not None:
+            options.update(volumes.shaped(next(self._performances).get("Ebs") or {}))
+        return super().create_volume(*args, **options)
 
     def replace_iam_instance_profile_association(self, *args: Any, **options: Any) -> Any:
         """Replace the association and the instance's profile. moto still shows the instance with its former profile."""
@@ -139,6 +152,21 @@ class Corrections(_Backend):
         }
         instance.metadata_options = instances.MetadataOptions(given)
         return instance.metadata_options
+
+
+def _fix_images() -> None:
+    """Let an image have the size that machines boot with. moto has 15 GiB for each."""
+    image: Any = importlib.import_module("moto.ec2.models.amis").Ami
+    written = image.block_device_mappings.fget
+    if getattr(written, "fixed", False):
+        return
+
+    def mappings(self: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = written(self)
+        return [{**each, "Ebs": {**each["Ebs"], "VolumeSize": volumes.ROOT_GIB}} for each in found]
+
+    mappings.fixed = True  # type: ignore[attr-defined]
+    image.block_device_mappings = property(mappings)
 
 
 def _fix_association() -> None:

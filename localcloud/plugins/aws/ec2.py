@@ -32,8 +32,23 @@ _ATTRIBUTES = {
 _OF_THE_INTERFACE = ("subnetId", "vpcSecurityGroupIds", "associatePublicIpAddress", "ipv6AddressCount")
 # The cloud fills in the options that a program does not give.
 _COMPUTED_WITHIN = ("primaryNetworkInterface", "metadataOptions", "rootBlockDevice", "creditSpecification")
-_REPLACING = ("creditSpecification", "ipv6AddressCount", "monitoring", "rootBlockDevice", "volumeTags")
+# What the stand-in does not change. The provider replaces the instance for ipv6AddressCount.
+_REPLACING = ("creditSpecification", "ipv6AddressCount", "volumeTags")
+# Which properties of volumes replace the instance, and which change in place:
+# https://github.com/hashicorp/terraform-provider-aws/blob/main/internal/service/ec2/ec2_instance.go
 _ROOT_REPLACES = ("encrypted", "kmsKeyId")
+_ROOT_CHANGES = {"volumeSize": "Size", "volumeType": "VolumeType", "iops": "Iops", "throughput": "Throughput"}
+# The name of a property of a volume, and what EC2 calls it at a launch.
+_EBS = {
+    "deleteOnTermination": "DeleteOnTermination",
+    "encrypted": "Encrypted",
+    "iops": "Iops",
+    "kmsKeyId": "KmsKeyId",
+    "snapshotId": "SnapshotId",
+    "throughput": "Throughput",
+    "volumeSize": "VolumeSize",
+    "volumeType": "VolumeType",
+}
 
 
 class SecurityGroup(Regional):
@@ -183,6 +198,7 @@ class Instance(Regional):
         "placementGroup": text(replaces=True, computed=True),
         "metadataOptions": mapping(computed=True),
         "rootBlockDevice": mapping(computed=True),
+        "ebsBlockDevices": several(computed=True, replaces=True),
         "disableApiTermination": flag(computed=True),
         "ebsOptimized": flag(computed=True),
         "monitoring": flag(computed=True),
@@ -198,8 +214,10 @@ class Instance(Regional):
         made = self.api.client("ec2").run_instances(**self._request(given))["Instances"][0]["InstanceId"]
         with keeping(made):
             found = _wait(self.api, made, "running")
-            # The provider tags the volume by a separate call, once the instance runs.
+            # The provider tags volumes by a separate call, once the instance runs.
             retag(self.api.client("ec2"), _root_volume(found), {}, (given.get("rootBlockDevice") or {}).get("tags"))
+            for each in given.get("ebsBlockDevices") or ():
+                retag(self.api.client("ec2"), _volume_at(found, each["deviceName"]), {}, each.get("tags"))
         return made, _instance_outputs(found, self.api.region)
 
     def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -242,7 +260,15 @@ class Instance(Regional):
         if state.get("ipv6AddressCount") is not None:
             now["ipv6AddressCount"] = len(_ipv6(found))
         if state.get("rootBlockDevice"):
-            now["rootBlockDevice"] = self._root(found, state["rootBlockDevice"])
+            now["rootBlockDevice"] = self._volume(_root_volume(found), state["rootBlockDevice"])
+        if state.get("ebsBlockDevices"):
+            now["ebsBlockDevices"] = [
+                self._volume(volume, each)
+                for each in state["ebsBlockDevices"]
+                if (volume := _volume_at(found, each["deviceName"]))
+            ]
+        if state.get("monitoring") is not None:
+            now["monitoring"] = (found.get("Monitoring") or {}).get("State") in ("enabled", "pending")
         return _instance_outputs(found, self.api.region), {
             key: value for key, value in now.items() if value is not None or key == "tags"
         }
@@ -253,8 +279,15 @@ class Instance(Regional):
         before, after = (dict(each.get("rootBlockDevice") or {}) for each in (old, new))
         if "rootBlockDevice" in changed:
             retag(ec2, _root_volume(_describe(self.api, identity)), before.pop("tags", None), after.pop("tags", None))
-            if all(plain(before.get(key)) == plain(value) for key, value in after.items()):
-                changed.discard("rootBlockDevice")
+            modified = {
+                element: plain(after[key])
+                for key, element in _ROOT_CHANGES.items()
+                if after.get(key) is not None and plain(before.get(key)) != plain(after[key])
+            }
+            if modified:
+                self._modify_root(identity, modified)
+        if "monitoring" in changed:
+            (ec2.monitor_instances if new.get("monitoring") else ec2.unmonitor_instances)(InstanceIds=[identity])
         if fixed := sorted(changed & set(_REPLACING)):
             raise PluginError(f"aws: the stand-in does not change {', '.join(fixed)} of an instance that exists")
         retag(ec2, identity, old.get("tags"), new.get("tags"))
@@ -292,6 +325,8 @@ class Instance(Regional):
     def same(self, key: str, before: Any, after: Any) -> bool:
         if key in _COMPUTED_WITHIN and isinstance(before, Mapping) and isinstance(after, Mapping):
             return all(plain(before.get(option)) == plain(value) for option, value in after.items())
+        if key == "ebsBlockDevices":
+            return _by_device(before, after or ()) == _by_device(after, after or ())
         return super().same(key, before, after)
 
     def differences(self, old: Values, new: Values) -> dict[str, str]:
@@ -308,13 +343,29 @@ class Instance(Regional):
             }
         return found
 
-    def _root(self, found: Mapping[str, Any], given: Values) -> dict[str, Any]:
-        """Return the properties of the root volume that the program gives."""
-        volume = self.api.client("ec2").describe_volumes(VolumeIds=[_root_volume(found)])["Volumes"][0]
+    def _modify_root(self, identity: str, changes: dict[str, Any]) -> None:
+        """Change the root volume, and wait until it is changed."""
+        ec2, volume = self.api.client("ec2"), _root_volume(_describe(self.api, identity))
+        ec2.modify_volume(VolumeId=volume, **changes)
+        end = time.monotonic() + _PATIENCE
+        while True:
+            done = ec2.describe_volumes_modifications(VolumeIds=[volume])["VolumesModifications"]
+            if all(each["ModificationState"] in ("optimizing", "completed") for each in done):
+                return
+            if time.monotonic() > end:
+                raise PluginError(f"aws: {volume} is not changed after {_PATIENCE:.0f} s")
+            time.sleep(_POLL)
+
+    def _volume(self, identity: str, given: Values) -> dict[str, Any]:
+        """Return the properties of a volume that the program gives."""
+        volume = self.api.client("ec2").describe_volumes(VolumeIds=[identity])["Volumes"][0]
         here = {
             "encrypted": volume["Encrypted"],
             "volumeType": volume["VolumeType"],
             "volumeSize": volume["Size"],
+            "iops": volume.get("Iops"),
+            "throughput": volume.get("Throughput"),
+            "kmsKeyId": volume.get("KmsKeyId"),
             "tags": from_tags(volume.get("Tags")) or None,
         }
         return {**given, **{key: value for key, value in here.items() if key in given}}
@@ -353,8 +404,10 @@ class Instance(Regional):
             "NetworkInterfaces": [_interface(given)],
         }
         request.update(_configuration(given))
-        if given.get("rootBlockDevice"):
-            request["BlockDeviceMappings"] = [self._root_device(given)]
+        disks = [self._root_device(given)] if given.get("rootBlockDevice") else []
+        disks += [{"DeviceName": each["deviceName"], "Ebs": _ebs(each)} for each in given.get("ebsBlockDevices") or ()]
+        if disks:
+            request["BlockDeviceMappings"] = disks
         for key, element in _ATTRIBUTES.items():
             if given.get(key) is not None:
                 request[element] = given[key]
@@ -371,15 +424,30 @@ class Instance(Regional):
 
     def _root_device(self, given: Values) -> dict[str, Any]:
         """Return the root volume, under the name that the image has for it."""
-        disk = given["rootBlockDevice"]
-        ebs = {
-            "Encrypted": disk.get("encrypted"),
-            "VolumeType": disk.get("volumeType"),
-            "VolumeSize": disk.get("volumeSize"),
-        }
         images = self.api.client("ec2").describe_images(ImageIds=[given["ami"]])["Images"]
         root = images[0]["RootDeviceName"] if images else "/dev/xvda"
-        return {"DeviceName": root, "Ebs": {key: value for key, value in ebs.items() if value is not None}}
+        return {"DeviceName": root, "Ebs": _ebs(given["rootBlockDevice"])}
+
+
+def _ebs(disk: Values) -> dict[str, Any]:
+    """Return a volume as a launch has it."""
+    # As the schema of the provider has it.
+    given = {"deleteOnTermination": True, **disk}
+    return {element: plain(given[key]) for key, element in _EBS.items() if given.get(key) is not None}
+
+
+def _by_device(disks: Iterable[Values] | None, wanted: Iterable[Values]) -> dict[str, dict[str, Any]]:
+    """Return the volumes by their devices, with the properties that the program gives.
+
+    Tags are left out: the provider sees no change of them (https://github.com/hashicorp/terraform-provider-aws/issues/19406).
+    """
+    given = {each["deviceName"]: {*each} - {"tags"} for each in wanted}
+    return {
+        each["deviceName"]: {
+            key: plain(each.get(key)) for key in sorted(given.get(each["deviceName"], {*each} - {"tags"}))
+        }
+        for each in disks or ()
+    }
 
 
 def _configuration(given: Values) -> dict[str, Any]:
@@ -543,6 +611,12 @@ def _root_volume(found: Mapping[str, Any]) -> str:
     """The id of an instance's root volume."""
     disks = found.get("BlockDeviceMappings", ())
     return next(str(each["Ebs"]["VolumeId"]) for each in disks if each["DeviceName"] == found["RootDeviceName"])
+
+
+def _volume_at(found: Mapping[str, Any], device: str) -> str:
+    """Return the id of an instance's volume with this device; empty if there is none."""
+    disks = found.get("BlockDeviceMappings", ())
+    return next((str(each["Ebs"]["VolumeId"]) for each in disks if each["DeviceName"] == device), "")
 
 
 def _user_data(given: Values) -> bytes:

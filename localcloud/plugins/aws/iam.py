@@ -1,4 +1,4 @@
-"""aws:iam: Role, RolePolicy, InstanceProfile, User, UserPolicy, AccessKey."""
+"""aws:iam: Role, RolePolicy, RolePolicyAttachment, InstanceProfile, User, UserPolicy, AccessKey."""
 
 from __future__ import annotations
 
@@ -116,6 +116,31 @@ class Role(Tagged):
             "createDate": str(found.get("CreateDate", "")),
             "tagsAll": dict(given.get("tags") or {}),
         }
+
+
+class RolePolicyAttachment(Type):
+    """A managed policy of a role. The provider's id is `ROLE-ARN` by an own scheme; both inputs replace it."""
+
+    token = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
+    inputs = {"role": text(required=True, replaces=True), "policyArn": text(required=True, replaces=True)}
+
+    def create(self, given: Values) -> tuple[str, dict[str, Any]]:
+        self.api.client("iam").attach_role_policy(RoleName=given["role"], PolicyArn=given["policyArn"])
+        return f"{given['role']}/{given['policyArn']}", {}
+
+    def read(self, identity: str, state: Values) -> tuple[dict[str, Any], dict[str, Any]]:
+        role, _, arn = identity.partition("/")
+        with gone_on(_GONE):
+            pages = self.api.client("iam").get_paginator("list_attached_role_policies").paginate(RoleName=role)
+            attached = {each["PolicyArn"] for page in pages for each in page["AttachedPolicies"]}
+        if arn not in attached:
+            raise GoneError(identity)
+        return {}, {"role": role, "policyArn": arn}
+
+    def delete(self, identity: str, state: Values) -> None:
+        role, _, arn = identity.partition("/")
+        with gone_on(_GONE):
+            self.api.client("iam").detach_role_policy(RoleName=role, PolicyArn=arn)
 
 
 class RolePolicy(Type):
@@ -355,4 +380,4 @@ def smtp_password(key: str, region: str) -> str:
     return base64.b64encode(b"\x04" + signature).decode()
 
 
-TYPES = (Role, RolePolicy, InstanceProfile, User, UserPolicy, AccessKey)
+TYPES = (Role, RolePolicy, RolePolicyAttachment, InstanceProfile, User, UserPolicy, AccessKey)
