@@ -759,6 +759,29 @@ def test_a_zone_with_records_goes_only_by_force(lab: Lab) -> None:
 ZONES = "aws:route53/getZone:getZone"
 
 
+def test_the_vpcs_of_a_private_zone_change_in_place_and_their_order_does_not_count(lab: Lab) -> None:
+    token, name = "aws:route53/zone:Zone", "private.example"
+    one, two, three = (lab.ec2.create_vpc(CidrBlock=f"10.{at}.0.0/16")["Vpc"]["VpcId"] for at in (1, 2, 3))
+
+    def given(*vpcs: str) -> dict[str, Any]:
+        return {"name": name, "vpcs": [{"vpcId": each, "vpcRegion": "us-west-2"} for each in vpcs]}
+
+    def there(zone: str) -> set[str]:
+        return {each["VPCId"] for each in lab.route53.get_hosted_zone(Id=zone)["VPCs"]}
+
+    made = lab.host.create(token, given(one, two))
+    assert there(made.id) == {one, two} and [*lab.host.diff(made, given(two, one)).diffs] == []
+    # Without a region a VPC is in the provider's.
+    assert [*lab.host.diff(made, {"name": name, "vpcs": [{"vpcId": one}, {"vpcId": two}]}).diffs] == []
+    found = lab.host.diff(made, given(three))
+    assert [*found.diffs] == ["vpcs"] and [*found.replaces] == []
+    # The last VPC is removed only after another one is there.
+    made = lab.host.update(made, given(three))
+    assert there(made.id) == {three}
+    assert lab.host.invoke(ZONES, name=name, privateZone=True)["zoneId"] == made.id
+    lab.host.delete(made)
+
+
 def test_a_zone_is_found_by_name_and_by_id(lab: Lab) -> None:
     by_name, dotted = (lab.host.invoke(ZONES, name=name) for name in ("unilans.net", "UNILANS.net."))
     assert by_name == dotted == lab.host.invoke(ZONES, zoneId=lab.zone)

@@ -39,6 +39,13 @@ def check(name: str, *found: Finding, needs: tuple[str, ...] = ()) -> Check:
     return Check(area="A", name=name, run=lambda: iter(found), needs=needs)
 
 
+def test_a_private_zone_has_vpcs_in_the_place_of_a_delegation() -> None:
+    vpcs = [{"VPCId": "vpc-2", "VPCRegion": "us-west-2"}, {"VPCId": "vpc-1", "VPCRegion": "eu-west-1"}]
+    associated, unknown = zones.in_vpcs("unilans.net", vpcs)
+    assert (associated.verdict, unknown.verdict) == (Verdict.OK, Verdict.NOT_PROVEN)
+    assert "vpc-1 in eu-west-1, vpc-2 in us-west-2" in str(associated) and "rollcall status" in str(unknown)
+
+
 def test_checks_run_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=5)
 
