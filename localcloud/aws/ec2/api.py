@@ -323,7 +323,7 @@ class Ec2Api:
 
     def _monitor(self, call: Call, state: str) -> Reply:
         """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_MonitorInstances.html"""
-        self._refuse_dry_run(call)
+        refuse_dry_run(call)
         self._check_ids(_ids(call))
         with self._moto.lock:
             for each in _ids(call):
@@ -332,7 +332,7 @@ class Ec2Api:
             f"<item><instanceId>{each}</instanceId><monitoring><state>{state}</state></monitoring></item>"
             for each in _ids(call)
         )
-        return _done(call, f"<instancesSet>{items}</instancesSet>")
+        return done(call, f"<instancesSet>{items}</instancesSet>")
 
     def _detach(self, call: Call) -> Reply:
         refuse_dry_run(call)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from typing import Any
+
 import pytest
 
 from components.config.models import FleetSettings
@@ -143,8 +145,8 @@ def not_joined(there: Sequence[NetworkRecord], how: Joined, *names: str) -> str:
 
 
 def test_what_a_fleet_joins_has_the_kind_of_address_that_its_site_or_service_says() -> None:
-    incarnations = {"incarnations": {"v1": {}}}
-    config = {
+    incarnations: dict[str, Any] = {"incarnations": {"v1": {}}}
+    config: dict[str, Any] = {
         "sites": {"www": {"zone": "scalability.expert"}, "intra": {"zone": "a.example", "address": "private"}},
         "serviceDiscovery": {
             "zone": "unilans.net",
@@ -162,7 +164,7 @@ def test_what_a_fleet_joins_has_the_kind_of_address_that_its_site_or_service_say
     settings = read("local", config)
     expected = Joined(public=("site/www",), private=("site/intra", "theService/v1"))
     assert Joined.of(settings, settings.fleets[0]) == expected
-    del config["serviceDiscovery"]["services"]["theService"]["address"]  # type: ignore[attr-defined]
+    del config["serviceDiscovery"]["services"]["theService"]["address"]
     assert Joined.of(read("local", config), settings.fleets[0]).public == ("site/www", "theService/v1")
 
 
