@@ -26,7 +26,7 @@ def catalogue(cloud: FakeCloud) -> Catalogue:
     return cloud.session().catalogue
 
 
-NEWEST, OLDER, _, OLD, *_ = IMAGES
+NEWEST, OLDER, OLD = IMAGES[0], IMAGES[1], IMAGES[3]
 
 
 @pytest.mark.parametrize(
