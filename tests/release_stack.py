@@ -31,6 +31,9 @@ class Cloud:
         self.written: list[Mapping[str, Mapping[str, str | None]]] = []
         self.delivered: list[tuple[list[str], list[str]]] = []
         self.undrained: list[str] = []
+        # For so many seconds after a change a list of machines has their settings as they were before, as CloudAPI's may.
+        self.lag_s = 0
+        self._lists_from, self._before = 0, dict[str, dict[str, str]]()
 
     def instances(self, stack: str) -> tuple[Instance, ...]:
         return tuple(
@@ -41,10 +44,14 @@ class Cloud:
                 generation="9f27ab",
                 running=each.on,
                 state="running" if each.on else "stopped",
-                live=dict(each.live),
+                live=dict(self._before.get(each.instance, each.live) if self._lags else each.live),
             )
             for each in self.fleet.machines
         )
+
+    @property
+    def _lags(self) -> bool:
+        return self.fleet.now < self._lists_from
 
     def reports(self, machines: Sequence[Instance]) -> dict[str, ReleaseReport]:
         wanted = {each.instance for each in machines} - self.fleet.lost
@@ -52,6 +59,9 @@ class Cloud:
 
     def set_settings(self, stack: str, changes: Mapping[str, Mapping[str, str | None]]) -> None:
         self.written.append(changes)
+        if not self._lags:
+            self._before = {each.instance: dict(each.live) for each in self.fleet.machines}
+            self._lists_from = self.fleet.now + self.lag_s
         self.fleet.write(changes)
 
     def deliver(self, instances: Sequence[str], releases: Sequence[Release]) -> None:

@@ -60,11 +60,12 @@ class DeployedFleet:
         settings: Mapping[str, str | None] = dict(record.settings())
         self.registries.set_settings(str(self.props["stack"]), {each.instance: settings for each in seen.machines})
 
-    def roll(self, target: Mapping[str, str], engine: Engine) -> End:
-        """Move the machines to the releases of their roll-out, as `pulumi up` does."""
+    def go_back(self, record: Record, engine: Engine) -> End:
+        """Move the machines to the former releases of a roll-out that was just written, as `pulumi up` does."""
         rollout = RollOut(
             fleet=self.name,
-            target=target,
+            target=dict(record.former),
+            record=record,
             policy=policy_of(self.props, drain_delay(self.registries, self.props)),
             run=secrets.token_hex(4),
         )
@@ -181,7 +182,7 @@ def went_back(fleet: DeployedFleet, record: Record) -> int:
     """Write the record to all machines, and wait until they have gone back. Return the exit code."""
     engine = Engine("")
     fleet.write(fleet.seen(), record)
-    end = fleet.roll(dict(record.former), engine)
+    end = fleet.go_back(record, engine)
     if end.outcome is not Outcome.DONE:
         print(escaped_lines(end.message), file=sys.stderr)
         return 1

@@ -125,5 +125,10 @@ def record_in(live: Mapping[str, str]) -> Record | None:
 
 def newest(lives: Iterable[Mapping[str, str]]) -> Record | None:
     """Return the last roll-out that any of these machines knows. A writer that was killed has written it to some machines only."""
-    found = [record for live in lives if (record := record_in(live)) is not None]
+    return last_of(record_in(live) for live in lives)
+
+
+def last_of(records: Iterable[Record | None]) -> Record | None:
+    """Return the last of these roll-outs; None if there is none."""
+    found = [record for record in records if record is not None]
     return max(found, key=lambda each: (each.number, _ORDER[each.state], each.rollout), default=None)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from components.rollout import messages
-from components.rollout.records import Record, State
+from components.rollout.records import Record, State, last_of
 from components.rollout.values import (
     Action,
     End,
@@ -31,7 +31,9 @@ _Step = tuple[RollOut, tuple[Action, ...]]
 
 def after_observation(rollout: RollOut, seen: Observation, now: float) -> _Step:
     """Return what the roll-out remembers after this observation, and what it does."""
+    seen = replace(seen, record=last_of((seen.record, rollout.record)))
     record = _wanted_record(rollout, seen)
+    rollout = replace(rollout, record=record if record.number else None)
     rollout = _waited(rollout, (*seen.machines, *seen.elsewhere), now)
     written = _written_first(rollout, record, seen)
     if written:

@@ -153,14 +153,16 @@ class RollOut:
     """What a run of the program wants of a fleet, and what it remembers from one observation to the next.
 
     `target` are the releases, as digests by workload. `run` is the id of this run, 8 hex digits. A run that is killed loses the rest:
-    `waits` (since when each machine has been moving), `failures`, `goes_back` (this run has seen the roll-out fail), and the last line
-    that it `printed` about its progress, at `printed_at`.
+    `record` (the last one that it has seen or written, because a list of machines may be behind what was written), `waits` (since when
+    each machine has been moving), `failures`, `goes_back` (this run has seen the roll-out fail), and the last line that it `printed` about
+    its progress, at `printed_at`.
     """
 
     fleet: str
     target: Mapping[str, str]
     policy: Policy
     run: str
+    record: Record | None = None
     waits: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     goes_back: bool = False

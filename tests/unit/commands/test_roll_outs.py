@@ -58,6 +58,18 @@ def test_the_fleet_goes_back_and_up_changes_nothing(
     assert not changes and "was rolled back. Run `rollcall promote web 626262626262`" in lines[0]
 
 
+@pytest.mark.parametrize("lag_s", [1, 3, 30])
+def test_a_list_that_is_behind_starts_no_roll_out_of_its_own(deployed: Stack, cloud: Cloud, lag_s: int) -> None:
+    """CloudAPI changes metadata by a job, so a list of machines may have the settings of before."""
+    cloud.lag_s = lag_s
+    assert rollback.main(["web"]) == 0
+    cloud.fleet.tick(lag_s)
+    assert record(cloud).state is State.REFUSED and cloud.fleet.running() == {A}
+    assert not deployed.preview({"www": B})[0]
+    cloud.written.clear()
+    assert not deployed.up({"www": B}) and not cloud.written
+
+
 def test_a_canary_is_undone_and_not_repeated(deployed: Stack, cloud: Cloud) -> None:
     deployed.up({"www": C}, canary=1)
     assert abort.main(["web"]) == 0
