@@ -219,7 +219,9 @@ url, trust, api, token, zone, host = sys.argv[1:]
 import acme.client, josepy
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from rollcall.acme_client import *
+from rollcall.acme_client import Client, CloudflareTexts, checked
+from rollcall.cloudflare import CloudflareStore
+from rollcall.errors import TransientError
 def new_key():
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(*form).decode()

@@ -22,7 +22,7 @@ from rollcall import acme_client, certificates
 from rollcall.acme_client import Bundle, pointers
 from rollcall.certificates import RENEW_AT, TURN, Certificates, newest, pem_of
 from rollcall.errors import TransientError
-from rollcall.settings import CloudflareJoin
+from rollcall.settings import KINDS, CloudflareJoin, SiteJoin
 from tests.cloud.acme_server import HOST, Acme, acme_server
 from tests.cloud.cloudflare_server import OPERATOR, ZONE
 
@@ -420,6 +420,10 @@ def test_the_provider_in_an_old_state_is_found_and_written_again_the_same() -> N
     assert CertificateProvider.serialize_as_secret_always is False
     assert serialize_provider(CertificateProvider()) == STORED
     assert type(pickle.loads(base64.b64decode(STORED))) is CertificateProvider  # noqa: S301
+
+
+def test_each_provider_of_sites_has_challenges() -> None:
+    assert acme_client._TEXTS.keys() == {kind for kind, each in KINDS.items() if issubclass(each, SiteJoin)}
 
 
 def test_program_and_machines_renew_at_the_same_moment() -> None:

@@ -21,6 +21,7 @@ from rollcall.errors import FatalError, RollcallError, TransientError
 
 if TYPE_CHECKING:
     from rollcall.rfc2136 import Rfc2136Zone
+    from rollcall.settings import Join
 
 TTL_S = 60
 # For a CA that validates from several places, each with its own resolver.
@@ -141,6 +142,25 @@ class Rfc2136Texts:
 
 # The TXT records at the name of a host's challenges: a list of them without quotes, and how to add and remove one.
 Texts = CloudflareTexts | Rfc2136Texts
+
+
+def _rfc2136(join: Any, secret: Callable[[str], str]) -> Texts:
+    # A machine that boots reads its identity before dnspython is installed.
+    from rollcall.rfc2136 import Rfc2136Zone, TsigKey
+
+    return Rfc2136Texts(Rfc2136Zone(join.domain, join.server, TsigKey.parse(secret(join.key))), join.host)
+
+
+# By the first word of a site's settings (rollcall.settings.KINDS).
+_TEXTS: dict[str, Callable[[Any, Callable[[str], str]], Texts]] = {
+    "cloudflare": lambda join, secret: CloudflareTexts(CloudflareStore(secret(join.token)), join.zone, join.host),
+    "rfc2136-site": _rfc2136,
+}
+
+
+def texts_of(join: Join, secret: Callable[[str], str]) -> Texts:
+    """Return the TXT records at the challenge of a site, with the rights of this machine. `secret` returns a secret by its name."""
+    return _TEXTS[join.KIND](join, secret)
 
 
 def publish(texts: Texts, pointer: Pointer) -> None:

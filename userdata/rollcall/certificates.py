@@ -17,14 +17,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rollcall import acme_client
-from rollcall.acme_client import Bundle, Client, Pointer, Texts, challenge_host, checked, key_hash, pointers, publish
+from rollcall.acme_client import (
+    Bundle,
+    Client,
+    Pointer,
+    Texts,
+    challenge_host,
+    checked,
+    key_hash,
+    pointers,
+    publish,
+    texts_of,
+)
 from rollcall.backoff import as_error
-from rollcall.cloudflare import CloudflareStore
 from rollcall.clouds import Cloud
 from rollcall.errors import FatalError, RollcallError, TransientError
 from rollcall.files import write_whole
-from rollcall.settings import CloudflareJoin, Join, Rfc2136SiteJoin
+from rollcall.providers import Secret
+from rollcall.settings import Join
 
 HOME = Path("/var/lib/rollcall/certificates")
 STEP_S, AGAIN_S = 2.0, 10.0
@@ -82,11 +92,11 @@ class Certificates:
         now: Callable[[], float] = time.time,
         ask: Ask | None = None,
         install: Callable[[], None] | None = None,
-        texts: Callable[[Join, Cloud], Texts] | None = None,
+        texts: Callable[[Join, Secret], Texts] = texts_of,
         client: Callable[[str, str], Client] = Client,
     ) -> None:
         self._cloud, self._home, self._now = cloud, home or HOME, now
-        self._ask, self._install, self._texts = ask or answers(), install or _install, texts or texts_of
+        self._ask, self._install, self._texts = ask or answers(), install or _install, texts
         self._client = client
         self._due: dict[str, Due] = {}
         self._behind: set[str] = set()
@@ -157,7 +167,7 @@ class Certificates:
         return min(next((at for at, each in enumerate(members) if each in own), len(members)), LAST_TURN)
 
     def _renew(self, join: Join, bundle: Bundle) -> None:
-        texts = self._texts(join, self._cloud)
+        texts = self._texts(join, self._cloud.secret)
 
         def answered(text: str) -> bool:
             shown = self._ask(challenge_host(join.name), "TXT", join.domain, True)
@@ -181,17 +191,6 @@ class Certificates:
         self.taken += 1
         log.info("certificate taken: host=%s until=%d", join.name, until)
         return taken
-
-
-def texts_of(join: Join, cloud: Cloud) -> Texts:
-    """Return the TXT records at the challenge of a site, with the rights of this machine."""
-    if isinstance(join, CloudflareJoin):
-        return acme_client.CloudflareTexts(CloudflareStore(cloud.secret(join.token)), join.zone, join.host)
-    from rollcall.rfc2136 import Rfc2136Zone, TsigKey
-
-    assert isinstance(join, Rfc2136SiteJoin)
-    zone = Rfc2136Zone(join.domain, join.server, TsigKey.parse(cloud.secret(join.key)))
-    return acme_client.Rfc2136Texts(zone, join.host)
 
 
 def answers() -> Ask:
