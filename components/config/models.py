@@ -174,7 +174,8 @@ _CPU = Form(r"[1-9][0-9]{0,5}%", "is not a share of a processor", "Write it as 5
 # https://github.com/TritonDataCenter/sdc-cloudapi/blob/master/lib/machines.js
 BRANDS = ("bhyve", "kvm")
 # EXPR_KEY_RE and EXPR_VALUE_RE of https://github.com/TritonDataCenter/sdc-cloudapi/blob/master/lib/triton-affinity.js
-AFFINITY_RULE = r"[A-Za-z_][A-Za-z0-9_.-]+(?:==|!=)~?[A-Za-z0-9:_\s.*/()?+\[\]\\^$|-]+"
+# `$` is written as \x24: some editors take it for the end of the text, also in brackets.
+AFFINITY_RULE = r"[A-Za-z_][A-Za-z0-9_.-]+(?:==|!=)~?[A-Za-z0-9:_\s.*/()?+\[\]\\^\x24|-]+"
 _AFFINITY = Form(
     AFFINITY_RULE,
     "is not an affinity rule",
