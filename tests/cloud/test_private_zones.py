@@ -7,12 +7,14 @@ from typing import Any
 
 import dns.flags
 import dns.message
+import dns.query
 import dns.rcode
 import pytest
 from botocore.exceptions import ClientError
 
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.aws.route53.store import PRIVATE_SERVERS
+from localcloud.dns.server import Listener, bound_pair
 from localcloud.dns.vpc import VpcResolvers
 from tests.cloud.aws_cloud import Cloud, running
 
@@ -27,7 +29,7 @@ class Lab:
         self.cloud, self.api, self.now = cloud, cloud.client("route53"), 1000.0
         ec2 = cloud.client("ec2")
         self.one, self.two = (ec2.create_vpc(CidrBlock=f"10.{at}.0.0/16")["Vpc"]["VpcId"] for at in (1, 2))
-        vpcs = {INSIDE: self.one, OTHER: self.two}
+        self.vpcs = vpcs = {INSIDE: self.one, OTHER: self.two}
         aws = cloud.aws
         self.resolver = VpcResolvers(
             [aws], {}, {}, None, lambda client: vpcs.get(client, ""), aws.in_vpc, lambda: self.now
@@ -160,3 +162,19 @@ def test_a_resolver_remembers_that_a_name_does_not_exist_for_the_time_of_the_soa
     assert lab.text(f"a.{ZONE}", INSIDE) == "NXDOMAIN"
     lab.now += 1
     assert lab.text(f"a.{ZONE}", INSIDE) == "late"
+
+
+@pytest.mark.parametrize("ask", [dns.query.udp, dns.query.tcp])
+def test_the_address_that_asks_decides_over_udp_and_tcp(lab: Lab, ask: Callable[..., dns.message.Message]) -> None:
+    lab.put(lab.create(), f"a.{ZONE}", "private")
+    lab.vpcs["127.0.0.1"] = lab.one
+    udp, tcp = bound_pair("127.0.0.1")
+    listener = Listener(lab.resolver, [udp], [tcp])
+    listener.start()
+    try:
+        query = dns.message.make_query(f"a.{ZONE}", "TXT")
+        assert "private" in str(ask(query, "127.0.0.1", port=udp.getsockname()[1], timeout=5))
+        del lab.vpcs["127.0.0.1"]
+        assert "private" not in str(ask(query, "127.0.0.1", port=udp.getsockname()[1], timeout=5).answer)
+    finally:
+        listener.stop()
