@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from components.config import floors, mirror_checks, secret_names, site_checks, workload_checks
+from components.config import floors, mirror_checks, secret_names, site_checks, vpc_checks, workload_checks
 from components.config.availability_zones import ALL_ZONES, is_zone, is_zone_id
 from components.config.errors import Faults, at, may_be_secret, near, shown
 from components.config.joins import service_join, site_join
@@ -103,6 +103,7 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
         _joins(settings, fleet, faults, add)
         _names_in_dns(settings.stack, fleet, add)
         _machine_settings(settings, fleet, add)
+        vpc_checks.check(settings, fleet, add)
     site_checks.check(settings, add)
     return replace(settings, fleets=tuple(_with_defaults(fleet) for fleet in settings.fleets))
 
@@ -311,7 +312,7 @@ def _ec2_fleet(key: str, fleet: FleetSettings, add: _Add) -> None:
     if fleet.adopt:
         add(f"{key}.adopt", "is for Triton machines", "Import an instance (docs/adopting.md)")
     if fleet.networks:
-        fix = "Leave it out: EC2 machines are in the default VPC's subnets"
+        fix = "Leave it out, or use vpc and subnets"
         add(f"{key}.networks", "is for Triton machines", fix)
     of_triton = {
         "brand": fleet.brand,

@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from components.config.availability_zones import ALL_ZONES
 from components.config.errors import at
-from components.config.rules import ByName, Form, NumberAsText, OneOf, OneOrMore, WordOrList, refused
+from components.config.rules import ByName, Form, NumberAsText, OneOf, OneOrMore, Selection, WordOrList, refused
 from rollcall.settings import FALL, HOSTS_LABEL, PRIVATE, PUBLIC
 
 # The clouds are defined in components/compute/base.py and fleets.py.
@@ -199,6 +199,23 @@ _BUCKET = Form(
     r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "is not the name of a bucket", "Use 3 to 63 of a-z, 0-9 and inner . and -"
 )
 _MIRROR_REGION = Form(r"[a-z0-9-]{1,40}", "is not a region", "Write it as the store's documents have it, as auto")
+
+
+_EC2_ID = "[0-9a-f]{8}(?:[0-9a-f]{9})?"
+PUBLIC_SUBNETS, PRIVATE_SUBNETS = "public", "private"
+_VPC_CHOICE = Selection(
+    f"vpc-{_EC2_ID}", "VPC", "Write its id, as vpc-0123456789abcdef0, or its tags, as {Name: company}"
+)
+_SUBNETS_CHOICE = Selection(
+    f"subnet-{_EC2_ID}",
+    "subnet",
+    "Write a list of ids, as [subnet-0123456789abcdef0], tags, as {Tier: web}, or public or private",
+    words=(PUBLIC_SUBNETS, PRIVATE_SUBNETS),
+    several=True,
+)
+_GROUP = Form(f"sg-{_EC2_ID}", "is not the id of a security group", "Write it as sg-0123456789abcdef0")
+# What a key that selects something of EC2 contains: an id or a word, ids, or tags.
+Choice = str | tuple[str, ...] | Mapping[str, str]
 
 
 def _dns_ttl(seconds: int) -> int:
@@ -988,6 +1005,54 @@ class FleetSettings(Section):
             " ([zones](zones.md#placement))"
         ),
     ] = None
+    vpc: Annotated[
+        Choice | None,
+        _VPC_CHOICE,
+        Field(
+            description="the VPC of the machines: its id, or tags that only this VPC has, as `{Name: company}`. The default is the VPC of"
+            " `subnets` if they are ids, otherwise the region's default VPC. EC2 only. Another value makes successors first"
+            " ([network.md](network.md))",
+            examples=["vpc-0123456789abcdef0"],
+            json_schema_extra={"takes": "an id, or tags", "shown": "the default VPC"},
+        ),
+    ] = None
+    subnets: Annotated[
+        Choice | None,
+        _SUBNETS_CHOICE,
+        Field(
+            description="the subnets of the machines: a list of ids, tags that they have, or all that are `public` or `private` by their"
+            " routes. By default the public ones if the machines have public addresses, otherwise the private ones if there are any. EC2"
+            " only. Another value makes successors first",
+            examples=[["subnet-0123456789abcdef0"]],
+            json_schema_extra={"takes": "ids, tags, `public`, `private`", "shown": "see there"},
+        ),
+    ] = None
+    security_groups: Annotated[
+        Annotated[tuple[Annotated[str, _GROUP], ...], Field(min_length=1, max_length=15)],
+        AfterValidator(_distinct),
+        Field(
+            description="security groups of the VPC that the machines have besides the one that Rollcall makes, by id. EC2 only."
+            " Another value changes running machines; with `stableAddresses` too",
+            examples=[["sg-0123456789abcdef0"]],
+        ),
+    ] = ()
+    public_address: Annotated[
+        bool | None,
+        Field(
+            strict=True,
+            description="whether the machines have public IPv4 addresses. The default is `true`, except in a chosen `vpc` or"
+            " `subnets` if all that they join has private addresses. EC2 only. Another value makes successors first",
+            json_schema_extra={"shown": "see there"},
+        ),
+    ] = None
+    stable_addresses: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="give the machines elastic addresses that stay the stack's: two for each machine, so that a successor has the"
+            " other one. EC2 only. Another value makes successors first",
+        ),
+    ] = False
     release: Annotated[
         str,
         OneOf((REPLACE, IN_PLACE)),
@@ -1037,6 +1102,11 @@ class FleetSettings(Section):
     ] = 0
     digests: Annotated[Mapping[str, str], NOT_A_KEY] = field(default_factory=dict)
     secured: Annotated[bool, NOT_A_KEY] = False
+
+    @property
+    def stable_count(self) -> int:
+        """Return how many elastic addresses the fleet needs: a replacement makes all successors before a machine leaves."""
+        return 2 * self.count if self.stable_addresses else 0
 
     @property
     def in_place(self) -> bool:
@@ -1464,11 +1534,29 @@ class JoyentSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Subnet:
+    """A subnet of EC2, with the name and the id of its zone."""
+
+    id: str
+    zone: str
+    zone_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetVpc:
+    """The VPC of a fleet, and the subnets for its machines. Neighbours in the list are in different zones, if possible."""
+
+    id: str
+    subnets: tuple[Subnet, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(Section):
     """The keys `rollcall:…` of a stack.
 
     `network_ids` has the networks of each Triton fleet by its name, once its data centre has been asked
     (components/preflight/triton_networks.py). `given_networks` are the EC2 fleets for which the program gives a VPC (rollcall_pulumi).
+    `vpcs` has the VPC of each EC2 fleet that chooses one (components/preflight/vpcs.py).
     """
 
     stack: Annotated[str, NOT_A_KEY] = ""
@@ -1541,6 +1629,7 @@ class Settings(Section):
     ] = ()
     network_ids: Annotated[Mapping[str, tuple[str, ...]], NOT_A_KEY] = field(default_factory=dict)
     given_networks: Annotated[frozenset[str], NOT_A_KEY] = frozenset()
+    vpcs: Annotated[Mapping[str, FleetVpc], NOT_A_KEY, WithJsonSchema({})] = field(default_factory=dict)
 
     @property
     def joins(self) -> tuple[str, ...]:
@@ -1567,6 +1656,23 @@ class Settings(Section):
     def joins_private_zone(self, fleet: FleetSettings) -> bool:
         """Return whether a fleet joins services in a private hosted zone."""
         return self.service_discovery is not None and self.service_discovery.private and joins_service(fleet)
+
+    def public_joins(self, fleet: FleetSettings) -> tuple[str, ...]:
+        """Return what a fleet joins with public addresses."""
+        return tuple(each for each in fleet.joins if self.address_of(each) == PUBLIC)
+
+    def has_public_address(self, fleet: FleetSettings) -> bool:
+        """Return whether the machines of an EC2 fleet have public IPv4 addresses.
+
+        In the default VPC they need them to reach the APIs, also if they register private ones.
+        """
+        if fleet.public_address is not None:
+            return fleet.public_address
+        return bool(self.public_joins(fleet)) or (fleet.vpc is None and fleet.subnets is None)
+
+    def chooses_vpc(self, fleet: FleetSettings) -> bool:
+        """Return whether an EC2 fleet chooses its VPC or its subnets. Otherwise it is in the subnets of the default VPC."""
+        return fleet.vpc is not None or fleet.subnets is not None or not self.has_public_address(fleet)
 
     def has_iam_user(self, fleet: FleetSettings) -> bool:
         """Return whether AWS gives a fleet's machines an access key: they join a service in Route53, and have no instance role."""

@@ -74,6 +74,47 @@ class NumberAsText:
         return {"anyOf": [handler(schema), {"type": "integer", "minimum": self.least, "maximum": self.most}]}
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Read one id or word, a mapping of tags, or (with `several`) a list of ids. `pattern` is the form of an id.
+
+    Text and mappings stay as they are, and a list becomes a tuple.
+    """
+
+    pattern: str
+    what: str
+    fix: str
+    words: tuple[str, ...] = ()
+    several: bool = False
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return core_schema.no_info_plain_validator_function(self._checked)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        one = {"type": "string", "pattern": f"^(?:{self.pattern})$"}
+        tags = {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1}
+        word = [{"type": "string", "enum": list(self.words)}] if self.words else []
+        if not self.several:
+            return {"anyOf": [one, *word, tags]}
+        return {"anyOf": [{"type": "array", "items": one, "minItems": 1}, *word, tags]}
+
+    def _checked(self, value: Any) -> Any:
+        if value is None or (isinstance(value, str) and value in self.words):
+            return value
+        if isinstance(value, dict) and value and all(isinstance(each, str) for each in value.values()):
+            return value
+        if self.several and isinstance(value, list) and value:
+            for each in value:
+                if not isinstance(each, str) or not re.fullmatch(self.pattern, each):
+                    raise refused(f"is not the id of a {self.what}", self.fix, each)
+                if value.count(each) > 1:
+                    raise refused("is in it twice", "Name each once", each)
+            return tuple(value)
+        if not self.several and isinstance(value, str) and re.fullmatch(self.pattern, value):
+            return value
+        raise refused(f"does not name a {self.what}", self.fix)
+
+
 class ByName:
     """Read a mapping from names to items as a tuple of items, each with its `name`."""
 

@@ -1,4 +1,5 @@
-"""Refuse what would exceed a quota of the AWS account: IAM, Route53, SSM, S3 and security groups. The vCPUs are in quotas.py.
+"""Refuse what would exceed a quota of the AWS account: IAM, Route53, SSM, S3, security groups and elastic addresses. The vCPUs
+are in quotas.py.
 
 What the state has exists already, and counts as used. So the checks ask AWS only if this `up` makes something. A quota
 that cannot be read is a warning, because AWS itself refuses what exceeds it.
@@ -8,6 +9,7 @@ https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html#li
 https://docs.aws.amazon.com/general/latest/gr/ssm.html#limits_ssm
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/BucketRestrictions.html
 https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html#vpc-limits-security-groups
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/elastic-ip-addresses-eip.html#using-instance-addressing-limit
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ from components.preflight.quotas import Found, applied
 from components.preflight.state import PriorState
 from components.resources import firewall, memberships
 from components.resources.service_directory import static_records
+from components.resources.stable_addresses import address_names
 from rollcall.ownership import PREFIX
 
-# A quota of security groups, of their rules, and of buckets in Service Quotas.
+# A quota of security groups, of their rules, of buckets, and of elastic addresses in Service Quotas.
 GROUPS, RULES, BUCKETS = "L-E79EC296", "L-0EA8095F", "L-DC2B2D3D"
+ADDRESSES = "L-0263D0A3"
 _IAM_CODES = {"Roles": "L-FE177D64", "InstanceProfiles": "L-6E65F664"}
 # Standard parameters of a region. This quota cannot be raised.
 MOST_PARAMETERS = 10_000
@@ -46,10 +50,11 @@ _ROLE, _PROFILE, _USER = (
     "aws:iam/instanceProfile:InstanceProfile",
     "aws:iam/user:User",
 )
-_PARAMETER, _BUCKET, _GROUP = (
+_PARAMETER, _BUCKET, _GROUP, _ADDRESS = (
     "aws:ssm/parameter:Parameter",
     "aws:s3/bucket:Bucket",
     "aws:ec2/securityGroup:SecurityGroup",
+    "aws:ec2/eip:Eip",
 )
 _PLACEMENT_GROUP = "aws:ec2/placementGroup:PlacementGroup"
 # The region in which a partition shows the quota of buckets.
@@ -84,6 +89,7 @@ def found(settings: Settings, account: Account, hosted: str | None, edge: Callab
         here += parameters(settings, fleets, account, region)
         here += groups(fleets, account, region)
         here += placement_groups(fleets, account, region)
+        here += addresses(fleets, account, region)
         here += rules(settings, fleets, account, region, edge)
     return here + buckets(settings, account)
 
@@ -245,6 +251,28 @@ def _is_fetched(settings: Settings) -> bool:
     return any(
         policy_sizes.fetched(settings, each) or any(one.before for one in settings.workloads_of(each)) for each in using
     )
+
+
+# Elastic addresses
+
+
+def addresses(fleets: Sequence[FleetSettings], account: Account, region: str) -> Found:
+    """Check that the region may have the elastic addresses of fleets with `stableAddresses`. The default quota is 5."""
+    names = [name for each in fleets if each.stable_addresses for name in address_names(each)]
+    made = account.made(_ADDRESS, names)
+    if not made:
+        return Found()
+
+    def read() -> Found:
+        quota, warning = applied(account.client("service-quotas", region), ADDRESSES, region, what="elastic addresses")
+        if quota is None:
+            return Found(warnings=(warning,))
+        used = len(account.client("ec2", region).describe_addresses()["Addresses"])
+        stable = next(each for each in fleets if each.stable_addresses)
+        key, what = f"rollcall:fleets.{stable.name}.stableAddresses", f"elastic addresses in {region}"
+        return _over(key, what, used, len(made), quota, _increase("ec2", ADDRESSES, region))
+
+    return _read(read, f"number of elastic addresses in {region}", "ec2:DescribeAddresses")
 
 
 # Security groups

@@ -38,6 +38,13 @@ ROWS: Mapping[str, str] = {
     "the choice of a zone": (
         "ec2:CreateCapacityReservation CancelCapacityReservation DescribeCapacityReservations DescribeSubnets"
     ),
+    "aws:ec2/eip:Eip": (
+        "ec2:AllocateAddress ReleaseAddress DisassociateAddress DescribeAddresses DescribeAddressesAttribute CreateTags DeleteTags"
+    ),
+    "aws:ec2/eipAssociation:EipAssociation": "ec2:AssociateAddress DisassociateAddress DescribeAddresses",
+    "aws:ec2/networkInterface:NetworkInterface": (
+        "ec2:CreateNetworkInterface DeleteNetworkInterface DescribeNetworkInterfaces ModifyNetworkInterfaceAttribute CreateTags DeleteTags"
+    ),
     "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": "ec2:DescribeInstanceTypeOfferings",
     "aws:ec2/getSubnets:getSubnets": "ec2:DescribeSubnets",
     "aws:ec2/getVpc:getVpc": "ec2:DescribeVpcs DescribeVpcAttribute DescribeRouteTables",
@@ -103,9 +110,13 @@ ROWS: Mapping[str, str] = {
         "ec2:DescribeInstances DescribeInstanceTypes DescribeInstanceTypeOfferings DescribeVpcs DescribeSubnets DescribeKeyPairs "
         "DescribeImages ssm:GetParameter route53:ListHostedZonesByName GetHostedZone ListResourceRecordSets"
     ),
+    "checks of vpc, subnets, securityGroups and publicAddress": (
+        "ec2:DescribeVpcs DescribeSubnets DescribeRouteTables DescribeSecurityGroups DescribeVpcEndpoints "
+        "DescribeInstanceTypeOfferings"
+    ),
     "limits": (
         "servicequotas:GetServiceQuota GetAWSDefaultServiceQuota iam:GetAccountSummary route53:GetHostedZoneLimit GetAccountLimit "
-        "ssm:DescribeParameters ec2:DescribeSecurityGroups s3:ListAllMyBuckets"
+        "ssm:DescribeParameters ec2:DescribeSecurityGroups DescribeAddresses s3:ListAllMyBuckets"
     ),
 }
 # Either all of the first, or the second: what tags a bucket.
@@ -114,6 +125,9 @@ _TAGS_OF_BUCKETS = (("s3:TagResource", "s3:UntagResource", "s3:ListTagsForResour
 _FREE = ("sts:GetCallerIdentity",)
 # Rows that an `up` does without, or that are for another principal.
 _NOT_NEEDED = ("the upload key of a mirror", "rollcall catalogue", "rollcall doctor", "rollcall exec", "limits")
+# Rows for fleets with elastic addresses, and for those that choose their network.
+_OF_STABLE = ("aws:ec2/eip", "aws:ec2/networkInterface")
+_OF_VPCS = "checks of vpc"
 _PREFIXES_OF_USERS = ("aws:iam/user", "aws:iam/accessKey")
 # Actions that set tags: a condition may name the tags of the request. Elsewhere it may name those of the resource.
 _SETS_TAGS = re.compile(r":(Create|Tag|Run|Put(Parameter|BucketTagging)|AddTags|ChangeTags)")
@@ -156,6 +170,10 @@ def _counts(row: str, settings: Settings) -> bool:
         return any(each.placement for each in settings.fleets)
     if row.startswith("the choice of a zone"):
         return any(each.zones for each in settings.fleets)
+    if row.startswith(_OF_STABLE):
+        return any(each.stable_addresses for each in settings.fleets_of("aws"))
+    if row.startswith(_OF_VPCS):
+        return any(settings.chooses_vpc(each) or each.security_groups for each in settings.fleets_of("aws"))
     if row.startswith("aws:iam/"):
         return bool(settings.fleets_of("aws"))
     if row.startswith("aws:route53/zone"):
@@ -419,7 +437,13 @@ def _ec2_resources(name: str, fleets: Sequence[FleetSettings], home: str) -> tup
     """https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html"""
 
     def of(*kinds: str) -> tuple[str, ...]:
-        short = {"instance": "i", "network-interface": "eni", "volume": "vol", "security-group": "sg"}
+        short = {
+            "instance": "i",
+            "network-interface": "eni",
+            "volume": "vol",
+            "security-group": "sg",
+            "elastic-ip": "eipalloc",
+        }
         return tuple(f"{home}:{kind}/{short.get(kind, kind)}-{_EC2_ID}" for kind in kinds)
 
     if name == "RunInstances":
@@ -427,6 +451,14 @@ def _ec2_resources(name: str, fleets: Sequence[FleetSettings], home: str) -> tup
         keys = tuple(f"{home}:key-pair/{each.ssh.key_name}" for each in fleets if each.ssh and each.ssh.key_name)
         made = of("instance", "network-interface", "volume", "security-group", "subnet")
         return (*made, f"{partition_and_region}::image/ami-{_EC2_ID}", *keys)
+    if "NetworkInterface" in name:
+        return (
+            of("network-interface", "subnet", "security-group")
+            if name.startswith("Create")
+            else of("network-interface")
+        )
+    if "Address" in name:
+        return of("elastic-ip", "network-interface") if "sociate" in name else of("elastic-ip")
     if "SecurityGroup" in name:
         return of("security-group", "vpc") if name == "CreateSecurityGroup" else of("security-group")
     if name in ("CreateTags", "DeleteTags"):

@@ -25,6 +25,7 @@ from components.config.models import (
     KEYS,
     SECRET_KEYS,
     FleetSettings,
+    FleetVpc,
     ServiceDiscoverySettings,
     Settings,
 )
@@ -54,6 +55,7 @@ from components.preflight import (
     record_sizes,
     single_stores,
     soa,
+    vpcs,
     zone_names,
 )
 from components.preflight.existing_resources import ExistingReport
@@ -182,7 +184,10 @@ def located(settings: Settings) -> Settings:
 
 
 def networked(settings: Settings) -> tuple[Settings, Found]:
-    """Return the settings with the networks of each Triton fleet, and the reason why a fleet has none."""
+    """Return the settings with the networks of each Triton fleet and the VPC of each EC2 fleet that chooses one.
+
+    Also return the reason why a fleet has none.
+    """
     from components.joyent.errors import CloudApiError
 
     known: dict[str, FleetSettings] = {}
@@ -202,7 +207,27 @@ def networked(settings: Settings) -> tuple[Settings, Found]:
             except NetworksError as fault:
                 found += Found(faults=(str(fault),))
     fleets = tuple(known.get(fleet.name, fleet) for fleet in settings.fleets)
-    return replace(settings, fleets=fleets, network_ids=ids), found
+    chosen, in_ec2 = chosen_vpcs(settings)
+    return replace(settings, fleets=fleets, network_ids=ids, vpcs=chosen), found + in_ec2
+
+
+def chosen_vpcs(settings: Settings) -> tuple[dict[str, FleetVpc], Found]:
+    """Return the VPC of each EC2 fleet that chooses one, and the reason why a fleet has none."""
+    from components.aws.session import session_of
+
+    chosen, found = dict[str, FleetVpc](), Found()
+    for name, fleets in settings.by_region("aws").items():
+        if not any(settings.chooses_vpc(each) for each in fleets):
+            continue
+        region = name or own_region(config)
+        try:
+            client = functools.partial(session_of(config).client, region=region)
+            here, faults = vpcs.resolved(settings, fleets, region, client)
+        except api_errors.failures() as failed:
+            here, faults = {}, Found(faults=(api_errors.message_of(failed, f"aws:region {region}"),))
+        chosen |= here
+        found += faults
+    return chosen, found
 
 
 def datacenter_of(session: Session) -> Datacenter:
@@ -505,7 +530,14 @@ def quotas_found(settings: Settings, renamed: frozenset[str] = frozenset()) -> F
         region = name or own_region(config)
         try:
             client = functools.partial(session_of(config).client, region=region)
-            found += check_ec2(fleets, stack, region, client, elsewhere=settings.given_networks)
+            found += check_ec2(
+                fleets,
+                stack,
+                region,
+                client,
+                elsewhere={*settings.given_networks, *(each.name for each in fleets if settings.chooses_vpc(each))},
+                in_vpcs=functools.partial(vpcs.check, settings, fleets, region, client),
+            )
         except api_errors.failures() as failed:
             found += Found(faults=(api_errors.message_of(failed, f"aws:region {region}"),))
     for datacenter, fleets in settings.by_region("joyent").items():

@@ -164,24 +164,27 @@ def check_ec2(
     client: Callable[[str], Any],
     *,
     elsewhere: Collection[str] = (),
+    in_vpcs: Callable[[Mapping[str, Births]], Found] = lambda _: Found(),
 ) -> Found:
     """Check the fleets of one region. `client` makes boto3's clients for a service. Raises what EC2's client raises.
 
-    `elsewhere` are the names of the fleets that are not in the default VPC.
+    `elsewhere` are the names of the fleets that are not in the default VPC. `in_vpcs` checks VPCs (components/preflight/vpcs.py). It is
+    called with what each fleet would create, and only if a fleet is elsewhere, names groups, or has no default VPC.
     """
     here = _read_region(fleets, region, client("ec2"))
     wrong = {
         each.name: fault for each in fleets if (fault := _type_fault(each, here, in_default=each.name not in elsewhere))
     }
-    in_default = [each for each in fleets if each.name not in elsewhere]
-    faults = [*([] if here.default_vpc or not in_default else [_vpc_fault(in_default, region)]), *wrong.values()]
+    faults = [*wrong.values()]
     made = {each.name: births(each, _machines(each, stack, here)) for each in fleets}
+    has_choice = elsewhere or not here.default_vpc or any(each.security_groups for each in fleets)
+    of_vpcs = in_vpcs(made) if has_choice else Found()
     # EC2 needs the key pair and the image when it creates a machine, and not afterwards.
     making = [each for each in fleets if made[each.name].made]
     faults += [fault for each in making if (fault := _key_pair_fault(each, here))]
     faults += ec2_zones.faults([each for each in fleets if each.name not in wrong], region, here.offered, here.subnets)
     faults += ec2_images.faults(making, region, here.architectures, client)
-    found = Found(faults=tuple(faults), notes=tuple(note for each in made.values() if (note := each.note)))
+    found = of_vpcs + Found(faults=tuple(faults), notes=tuple(note for each in made.values() if (note := each.note)))
     fleets = [each for each in fleets if each.name not in wrong]
     for code, what in dict.fromkeys(_CLASSES[kind] for each in fleets if (kind := _kind(each.size)) in _CLASSES):
         mine = [each for each in fleets if _CLASSES.get(_kind(each.size)) == (code, what)]
@@ -236,16 +239,8 @@ def _read_region(fleets: Sequence[FleetSettings], region: str, ec2: Any) -> _Reg
     )
 
 
-def _vpc_fault(fleets: Sequence[FleetSettings], region: str) -> str:
-    """Check the default VPC: https://docs.aws.amazon.com/vpc/latest/userguide/work-with-default-vpc.html#create-default-vpc"""
-    return (
-        f"rollcall:fleets: {region} has no default VPC, and the machines of {', '.join(each.name for each in fleets)} are to be in its "
-        f"subnets. Run `aws ec2 create-default-vpc --region {region}`, which makes one with a subnet in each zone, or give them another "
-        "region."
-    )
-
-
 def _type_fault(fleet: FleetSettings, here: _Region, *, in_default: bool) -> str | None:
+    """Check the size. For a fleet in the default VPC, also check its subnets (components/preflight/vpcs.py checks those of other VPCs)."""
     key = f"rollcall:fleets.{fleet.name}.size"
     if fleet.size not in here.vcpus:
         return f"{key}: EC2 has no instance type {fleet.size!r} in {here.name}. Choose one that `make catalogue` lists."

@@ -23,7 +23,10 @@ else:
     ec2 = Part(
         "pulumi_aws.ec2",
         {
+            "Eip": "eip",
+            "EipAssociation": "eip_association",
             "Instance": "instance",
+            "NetworkInterface": "network_interface",
             "PlacementGroup": "placement_group",
             "SecurityGroup": "security_group",
             "get_instance_type_offerings_output": "get_instance_type_offerings",

@@ -181,6 +181,7 @@ class Deployment:
         if grants and not role:
             user = IamUser(fleet.name, grants, self._settings.rotation_trigger, objects, claims, self._opts)
         given = self._inputs.get(fleet.name, FleetInputs())
+        chosen = self._settings.vpcs.get(fleet.name)
         args = FleetArgs(
             settings=fleet,
             memberships=[self._membership(fleet, join, role, user) for join in fleet.joins],
@@ -208,9 +209,10 @@ class Deployment:
                 self._settings, fleet, self._probe_key.value, role.parameters if role else None
             ),
             network_ids=self._settings.network_ids.get(fleet.name, ()),
-            vpc=given.vpc,
-            subnets=given.subnets,
-            security_groups=given.security_groups,
+            vpc=chosen.id if chosen else given.vpc,
+            subnets=[each.id for each in chosen.subnets] if chosen else given.subnets,
+            security_groups=[*fleet.security_groups, *given.security_groups],
+            public_address=self._settings.has_public_address(fleet),
             drain_delay=self._settings.drain_delay,
             safe_deletes=self._settings.safe_deletes,
             by_hand=self._existing.by_hand,

@@ -181,9 +181,7 @@ def test_an_address_needs_an_internet_gateway(ec2: Any) -> None:
     assert code_of(ec2.associate_address, **request) == "Gateway.NotAttached"
 
 
-def test_a_machine_boots_with_the_address_of_its_own_interface_and_leaves_both(
-    cloud: Cloud, ec2: Any, vpc: Vpc
-) -> None:
+def test_a_machine_boots_with_the_address_of_its_interface_and_leaves_both(cloud: Cloud, ec2: Any, vpc: Vpc) -> None:
     made = ec2.create_network_interface(SubnetId=vpc.public[1])["NetworkInterface"]
     interface, allocation = made["NetworkInterfaceId"], allocate(ec2)
     ec2.associate_address(AllocationId=allocation, NetworkInterfaceId=interface)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from components.config.models import Settings
+from components.config.models import FleetSettings, Settings
 from components.config.reader import read
 from components.dns.cloudflare_api import CloudflareApi
-from components.preflight import account_limits, cloudflare_tokens
+from components.preflight import account_limits, cloudflare_tokens, vpcs
 from components.preflight.account_limits import Account, record_sets_needed
-from components.preflight.quotas import check_ec2
+from components.preflight.quotas import Births, check_ec2
 from components.preflight.state import PriorState
 from components.resources.firewall import Ranges
 from localcloud.aws.quotas import BUCKETS, GROUPS, RULES
@@ -25,6 +25,7 @@ from tests.cloud import cloudapi_server, cloudflare_server
 from tests.cloud.aws_cloud import TRUST, Cloud, debian, running
 from tests.cloud.cloudflare_server import ZONE as SITE_ZONE
 from tests.limits_page import rows
+from tests.vpcs import make_vpc
 
 pytestmark = pytest.mark.clouds
 ZONE = "unilans.net"
@@ -344,6 +345,47 @@ def groups(clouds: Clouds, outside: bool) -> Refused:
     return tried(lambda: ec2.create_security_group(GroupName="g", Description="g"))
 
 
+def in_vpcs(clouds: Clouds, fleet: FleetSettings) -> Sequence[str]:
+    """The faults of a fleet that chooses its network."""
+    given = Settings(fleets=(fleet,))
+    chosen, _ = vpcs.resolved(given, [fleet], "us-west-2", clouds.client)
+    made = {fleet.name: Births(fleet=fleet.name, made=fleet.count, replaced=0, there=0)}
+    return vpcs.check(replace(given, vpcs=chosen), [fleet], "us-west-2", clouds.client, made).faults
+
+
+def groups_of_interface(clouds: Clouds, outside: bool) -> Refused:
+    ec2 = clouds.client("ec2")
+    vpc = make_vpc(ec2, public=1)
+    named = [vpc.group] + [
+        ec2.create_security_group(GroupName=f"g{number}", Description="g", VpcId=vpc.id)["GroupId"]
+        for number in range(3 + outside)
+    ]
+    fleet = replace(settings().fleets[0], vpc=vpc.id, security_groups=tuple(named))
+    agrees(in_vpcs(clouds, fleet), "ec2-groups-of-interface", outside=outside)
+    own = ec2.create_security_group(GroupName="own", Description="g", VpcId=vpc.id)["GroupId"]
+    return tried(lambda: ec2.create_network_interface(SubnetId=vpc.public[0], Groups=[*named, own]))
+
+
+def elastic(clouds: Clouds, outside: bool) -> Refused:
+    """The quota is 5, and a machine needs two."""
+    ec2 = clouds.client("ec2")
+    for _ in range(3 + outside):
+        ec2.allocate_address(Domain="vpc")
+    fleet = replace(settings(count=1).fleets[0], stable_addresses=True)
+    faults = account_limits.addresses([fleet], account(clouds), "us-west-2").faults
+    agrees(faults, "ec2-elastic-addresses", outside=outside)
+    return [tried(lambda: ec2.allocate_address(Domain="vpc")) for _ in range(2)][-1]
+
+
+def in_a_subnet(clouds: Clouds, outside: bool) -> Refused:
+    """A /28 has 16 addresses, of which EC2 keeps five."""
+    ec2 = clouds.client("ec2")
+    vpc = make_vpc(ec2, public=1)
+    fleet = replace(settings(count=11 + outside).fleets[0], vpc=vpc.id)
+    agrees(in_vpcs(clouds, fleet), "ec2-subnet-addresses", outside=outside)
+    return [tried(lambda: ec2.create_network_interface(SubnetId=vpc.public[0])) for _ in range(11 + outside)][-1]
+
+
 def vcpus(clouds: Clouds, outside: bool) -> Refused:
     """The quota is 4, and a t3.micro has two."""
     given = settings(count=2 + outside)
@@ -497,6 +539,9 @@ TRIES: dict[str, Try] = {
     "ec2-tag-characters": tag_characters,
     "ec2-group-rules": group_rules,
     "ec2-groups": groups,
+    "ec2-groups-of-interface": groups_of_interface,
+    "ec2-elastic-addresses": elastic,
+    "ec2-subnet-addresses": in_a_subnet,
     "ec2-vcpus": vcpus,
     "ec2-spread": spread,
     "ec2-placement-groups": placement_groups,

@@ -58,6 +58,10 @@ class Cloud(mocks.Mocks):
             outs["uniqueId"] = "AROAEXAMPLE"
         if args.typ.endswith(":Deregistration"):
             outs["generation"] = "ab12cd"
+        if args.typ.endswith(":AddressChoice"):
+            outs["allocation"] = f"{args.name}-id"
+        if args.typ == "aws:ec2/eip:Eip":
+            outs["allocationId"] = f"eipalloc-{args.name}"
         if args.typ.endswith(":Ready"):
             outs["addresses"] = {}
         if args.typ.endswith(":OriginKey"):
@@ -372,6 +376,27 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "carried": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "runs": ["small"]},
         },
     },
+    "vpcs": {
+        "sites": {"www": {"zone": "scalability.expert"}},
+        "fleets": {
+            "chosen": {
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "vpc": {"Name": "company"}, "subnets": "public"},
+                **{"securityGroups": ["sg-0123456789abcdef0"]},
+            },
+            "stable": {
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "stableAddresses": True, "ipv6": True},
+                **{"securityGroups": ["sg-0123456789abcdef0"]},
+            },
+            "inside": {
+                "cloud": "aws",
+                "size": "t3.micro",
+                **_WEB,
+                "count": 1,
+                "publicAddress": True,
+                "vpc": "vpc-01234567",
+            },
+        },
+    },
     "new": {
         "sites": {
             "www": {
@@ -430,7 +455,8 @@ CONFIGS["in-place-next"] = {
 
 
 def networked(settings: Any) -> Any:
-    """As the preflight leaves them: each Triton fleet with the only public network of its data centre."""
+    """As the preflight leaves them: each Triton fleet with the only public network of its data centre, EC2 fleets with their VPC."""
+    from components.config.models import FleetVpc, Subnet
     from components.joyent.records import NetworkRecord
     from components.preflight.triton_networks import Datacenter
 
@@ -440,7 +466,13 @@ def networked(settings: Any) -> Any:
     datacenter = Datacenter(name=lambda: "us-central-1", networks=[public])
     found = {each.name: datacenter.resolve(each) for each in settings.fleets_of("joyent")}
     fleets = tuple(found[each.name][0] if each.name in found else each for each in settings.fleets)
-    return replace(settings, fleets=fleets, network_ids={name: ids for name, (_, ids) in found.items()})
+    subnets = (Subnet(id="subnet-x", zone="us-west-2a"), Subnet(id="subnet-y", zone="us-west-2b"))
+    chosen = {
+        each.name: FleetVpc(id="vpc-9", subnets=subnets)
+        for each in settings.fleets_of("aws")
+        if settings.chooses_vpc(each)
+    }
+    return replace(settings, fleets=fleets, network_ids={name: ids for name, (_, ids) in found.items()}, vpcs=chosen)
 
 
 def program(config: str) -> Callable[[], Any]:

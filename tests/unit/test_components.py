@@ -31,6 +31,7 @@ GOLDEN = HERE / "golden"
         "mirrors",
         "in-place",
         "certificates",
+        "vpcs",
     ],
 )
 def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:

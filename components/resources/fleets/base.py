@@ -57,6 +57,7 @@ class FleetArgs:
     - `network_ids` are the ids of the machines' networks, on Triton.
     - `vpc` and `subnets` are the ids of the VPC and of the subnets on EC2, which the machines use in turn. Without them the machines are in
       the default VPC. `security_groups` are ids of groups that EC2 machines have besides the fleet's own.
+    - `public_address`: EC2 machines have public IPv4 addresses.
     - `drain_delay` is in seconds.
     - `by_hand` are machines of the state, by name, that must be replaced because Rollcall did not boot them.
     - `by_ssh` are machines that the state drains over SSH.
@@ -82,6 +83,7 @@ class FleetArgs:
     vpc: pulumi.Input[str] | None = None
     subnets: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     security_groups: Sequence[pulumi.Input[str]] = ()
+    public_address: bool = True
     drain_delay: int = 120
     safe_deletes: bool = True
     by_hand: frozenset[str] = frozenset()

@@ -13,11 +13,13 @@ from components.compute.ec2 import group_description
 from components.compute.locations import Location
 from components.config.availability_zones import is_outside
 from components.config.models import PARTITION
+from components.registration.resources import Deregistration
 from components.resources import aws_sdk as aws
 from components.resources import ec2_lookups, firewall, userdata
 from components.resources.existing import InZone
 from components.resources.fleets.base import Fleet
 from components.resources.fleets.revision import EC2_IGNORED, VERSION, replacement_trigger
+from components.resources.stable_addresses import StableInterface
 from components.resources.tags import stack_tags
 from rollcall.settings import STORE
 
@@ -26,7 +28,9 @@ MOST_PARTITIONS = 7
 
 
 class Ec2Fleet(Fleet):
-    """EC2 instances in the subnets of a VPC: IMDSv2 only, the root volume encrypted, no key pair unless SSH is configured.
+    """EC2 instances in the subnets of a VPC, by default of the default VPC.
+
+    They have IMDSv2 only, an encrypted root volume, and no key pair unless SSH is configured.
 
     In a region other than the stack's, everything is created with the provider that `opts` gives.
     """
@@ -36,28 +40,22 @@ class Ec2Fleet(Fleet):
     def make(self) -> None:
         region = self.settings.region or own_region(pulumi.runtime.get_config)
         self.access = Location(cloud="aws", region=region)
-        ipv6 = self.settings.ipv6
-        subnets: pulumi.Output[Any] = (
-            ec2_lookups.subnets(self.settings.size, self, ipv6=ipv6)
-            if self.args.subnets is None
-            else pulumi.Output.from_input(self.args.subnets)
-        )
+        self._subnets = self._chosen_subnets()
         group = self._security_group()
+        groups = [group.id, *self.args.security_groups]
         self.image = image = ec2_lookups.pinned_image(self.settings, self.stack, self)
         placement = self._placement_group()
         for index in range(self.settings.count):
-            zone = self._zone(index, subnets) if self.settings.zones else None
+            zone = self._zone(index, self._subnets) if self.settings.zones else None
             needs = [group, *([placement] if placement else []), *([zone] if zone else [])]
             deregistration = self.deregistration(index, needs, leaves=self._leaves(index))
+            network, needed = self._network(index, groups, deregistration, zone)
             instance = aws.ec2.Instance(
                 f"{self.name}-{index}",
                 ami=image,
                 instance_type=self.settings.size,
-                subnet_id=zone.subnet if zone else subnets.apply(lambda ids, index=index: ids[index % len(ids)]),
+                **network,
                 placement_group=placement.name if placement else None,
-                associate_public_ip_address=True,
-                ipv6_address_count=1 if ipv6 else None,
-                vpc_security_group_ids=[group.id, *self.args.security_groups],
                 iam_instance_profile=self.args.profile,
                 key_name=self.settings.ssh.key_name if self.settings.ssh else None,
                 user_data_base64=userdata.gzipped_base64(),
@@ -80,7 +78,7 @@ class Ec2Fleet(Fleet):
                 },
                 opts=pulumi.ResourceOptions(
                     parent=self,
-                    depends_on=[deregistration],
+                    depends_on=[deregistration, *needed],
                     replace_with=[deregistration],
                     # Its Deregistration is created, not replaced. An adopted instance has no tag of ours, so its tags always differ.
                     # In place the size changes by a stop. A plain `up` never does that, and one with --target must not either.
@@ -147,6 +145,41 @@ class Ec2Fleet(Fleet):
                 parent=self, replacement_trigger=[self.stack, *replacement_trigger(self.settings, self.image)]
             ),
         )
+
+    def _chosen_subnets(self) -> pulumi.Output[Any]:
+        """Return the ids of the fleet's subnets."""
+        if self.args.subnets is None:
+            return ec2_lookups.subnets(self.settings.size, self, ipv6=self.settings.ipv6)
+        return pulumi.Output.from_input(self.args.subnets)
+
+    def _network(
+        self,
+        index: int,
+        groups: Sequence[pulumi.Input[str]],
+        deregistration: Deregistration,
+        zone: AvailabilityZone | None,
+    ) -> tuple[dict[str, Any], list[pulumi.Resource]]:
+        """Return the inputs of instance `index` for its network, and what must exist before it for them."""
+        subnet = zone.subnet if zone else self._subnets.apply(lambda ids: ids[index % len(ids)])
+        ipv6 = self.settings.ipv6
+        if self.settings.stable_addresses:
+            stable = StableInterface(
+                self.name,
+                index,
+                region=self.access.region,
+                subnet=subnet,
+                groups=groups,
+                ipv6=ipv6,
+                deregistration=deregistration,
+                parent=self,
+            )
+            return {"primary_network_interface": {"network_interface_id": stable.interface.id}}, [stable.association]
+        return {
+            "subnet_id": subnet,
+            "associate_public_ip_address": self.args.public_address,
+            "ipv6_address_count": 1 if ipv6 else None,
+            "vpc_security_group_ids": [*groups],
+        }, []
 
     def _powered(self, index: int, instance: aws.ec2.Instance) -> None:
         """Start an instance that was stopped or that lost its host.

@@ -9,6 +9,7 @@ networks) is an input of its Deregistration.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,13 @@ def image_words(fleet: FleetSettings) -> str:
     return f"{fleet.image} {fleet.image_refresh}".strip()
 
 
+def network_words(fleet: FleetSettings) -> list[str]:
+    """Return what a fleet chooses of its network that cannot change in place; empty if it chooses nothing."""
+    chosen = {"vpc": fleet.vpc, "subnets": fleet.subnets, "public": fleet.public_address}
+    found = [f"{key} {json.dumps(value, sort_keys=True)}" for key, value in chosen.items() if value is not None]
+    return [*found, "stable"] if fleet.stable_addresses else found
+
+
 IMAGE = Part(
     key="image", name="its image's name", values=lambda fleet: [image_words(fleet)], tagged=False, ignored=("ami",)
 )
@@ -74,6 +82,8 @@ PARTS = (
     Part(key="brand", name="its brand", values=lambda fleet: [fleet.brand] if fleet.brand else [], shown=True),
     Part(key="affinity", name="its affinity", values=lambda fleet: fleet.affinity, shown=True),
     Part(key="disks", name="its disks", values=lambda fleet: fleet.disks, shown=True),
+    # The words of the configuration, so that a subnet that is added to a VPC replaces nothing.
+    Part(key="network", name="its network", values=lambda fleet: network_words(fleet)),
     Part(
         key="workloads",
         name="its workloads",

@@ -161,13 +161,13 @@ class TestKernel:
     def test_an_address_moves_from_one_running_machine_to_another(self, hosts: dict[str, Host]) -> None:
         elastic, joyent = MOVED.public, hosts[JOYENT].space
         assert seen(joyent, elastic) == JOYENT
-        held = joyent.connect((elastic, PORT), timeout=WITHIN_S)
+        connection = joyent.connect((elastic, PORT), timeout=WITHIN_S)
         self.found = [
             Translation(wire=MOVED.wire, public=MOVED.wire, out=MOVED.wire),
             Translation(wire=PLAIN.wire, public=elastic, out=elastic),
         ]
         self.translator.update()
-        with held:
+        with connection:
             assert seen(hosts[PLAIN.wire].space, JOYENT) == elastic
             assert seen(hosts[MOVED.wire].space, JOYENT) == MOVED.wire
             assert seen(joyent, elastic) == JOYENT

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from components.config.errors import ConfigurationError
-from components.config.models import FleetSettings, Settings
+from components.config.models import FleetSettings, FleetVpc, Settings, Subnet
 from components.config.reader import read, read_whole
 from components.config.site_zones import zones_of
 from components.joyent.machine_checks import _LONGEST_NAME_IN_DNS, LARGEST_BODY
@@ -27,6 +27,7 @@ from components.preflight import (
     ec2_zones,
     policy_sizes,
     record_sizes,
+    vpcs,
 )
 from components.preflight.account_limits import Account, record_sets_needed, rule_counts
 from components.preflight.cloudflare_zone import FoundZone, room_fault
@@ -363,6 +364,38 @@ def placement_groups(there: int) -> Faults:
     return account_limits.placement_groups(settings.fleets, account(ec2=ec2), "us-west-2").faults
 
 
+def a_network(free: int = 11, groups: Sequence[str] = ()) -> vpcs.Network:
+    """A VPC with one subnet."""
+    return vpcs.Network(
+        region="us-west-2",
+        vpcs=[{"VpcId": "vpc-1"}],
+        subnets=[{"SubnetId": "subnet-1", "VpcId": "vpc-1", "AvailableIpAddressCount": free}],
+        tables=[],
+        groups=[{"GroupId": each, "GroupName": each, "VpcId": "vpc-1"} for each in groups],
+        endpoints=[],
+        offered={},
+    )
+
+
+def groups_of_interface(count: int) -> Faults:
+    names = tuple(f"sg-{number}" for number in range(count))
+    return [*a_network(groups=names).group_faults(replace(given().fleets[0], security_groups=names), "vpc-1", 5)]
+
+
+def elastic(there: int) -> Faults:
+    """A fleet of one machine needs two addresses."""
+    ec2 = SimpleNamespace(describe_addresses=lambda: {"Addresses": [{}] * there})
+    stable = replace(given().fleets[0], count=1, stable_addresses=True)
+    clients: dict[str, Any] = {"ec2": ec2, "service_quotas": Quotas(5)}
+    return account_limits.addresses([stable], account(**clients), "us-west-2").faults
+
+
+def in_a_subnet(count: int) -> Faults:
+    place = FleetVpc(id="vpc-1", subnets=(Subnet(id="subnet-1", zone="us-west-2a"),))
+    births = Births(fleet="web", made=count, replaced=0, there=0)
+    return a_network().room([(births, given().fleets[0], place)]).faults
+
+
 def vcpus(count: int) -> Faults:
     quota = Quota(what="vCPUs", value=5, used=2, fix="Ask for {need}")
     births = Births(fleet="web", made=count - 2, replaced=0, there=1)
@@ -534,6 +567,9 @@ CASES: dict[str, Case] = {
     "ec2-tag-characters": Case(inside=lambda: tagged({"a-_+=.@:Z9": "x"}), outside=lambda: tagged({"a b": "x"})),
     "ec2-group-rules": at(60, rules),
     "ec2-groups": at(2499, groups),
+    "ec2-groups-of-interface": at(4, groups_of_interface),
+    "ec2-elastic-addresses": at(3, elastic),
+    "ec2-subnet-addresses": at(11, in_a_subnet),
     "ec2-vcpus": at(5, vcpus),
     "ec2-spread": at(7, spread),
     "ec2-placement-groups": at(499, placement_groups),
@@ -672,7 +708,6 @@ LARGEST: dict[str, Callable[[], int]] = {
     "cloudflare-api-rate": lambda: 2 * 300,
     "cloudflare-token-name": lambda: len(token_name(LONGEST_STACK, "z" * 253)),
     "ec2-user-data": lambda: len(userdata.gzipped()),
-    "ec2-groups-of-interface": lambda: 1,
     "ec2-group-description": lambda: len(f"Rollcall {LONGEST_STACK} {LONGEST_FLEET}"),
     "iam-role-name": lambda: len(f"{LONGEST_FLEET}-{LONGEST_REGION}-role") + _SUFFIX,
     "iam-user-name": lambda: len(f"{LONGEST_FLEET}-user") + _SUFFIX,

@@ -106,4 +106,4 @@ def test_inputs_that_would_replace_an_instance_by_themselves_are_ignored_and_the
     None
 ):
     assert EC2_IGNORED == ["userDataBase64", "ami", "subnetId", "associatePublicIpAddress"]
-    assert unseen_parts() == "its release or boot script, its image's name, its region or its workloads"
+    assert unseen_parts() == "its release or boot script, its image's name, its region, its network or its workloads"
