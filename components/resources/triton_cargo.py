@@ -107,7 +107,11 @@ def origins_size(settings: Settings, fleet: FleetSettings) -> int:
     sites = settings.sites_of(fleet)
     closed = (each for each in sites if each.proxied)
     origins = userdata.settings_room(each.fqdn + each.zone * each.apex for each in closed) - userdata.settings_room()
-    return origins + userdata.certificates_size(sum(each.tls is not None for each in sites))
+    if not fleet.secured:
+        return origins
+    # Certificates take much, so what the settings do not need counts.
+    secured = userdata.certificates_size(sum(each.tls is not None for each in sites))
+    return max(0, origins + secured - userdata.unused_room(len(fleet.joins)))
 
 
 def secrets_size(workload: WorkloadSettings) -> int:

@@ -32,6 +32,8 @@ _PLACEHOLDERS = "#GET_RELEASE\n#FILES\n"
 _MODE = 0o644
 # Ten memberships of 256 characters, ten tokens, an IAM user's key, names and tags take 6 kB.
 _SETTINGS_ROOM = 7_168
+# Of it, a membership with its token takes so much.
+_JOIN_BYTES = 450
 # A private key on P-256 and a certificate of Cloudflare's Origin CA, without the names in it.
 _ORIGIN_BYTES = 1_500
 # Modules of the package that only the stack's program or a client of a service uses. A change of them replaces no
@@ -217,6 +219,11 @@ def settings_room(closed: Iterable[str] = ()) -> int:
     `closed` has, for each closed site that it joins, the names in its certificate.
     """
     return _SETTINGS_ROOM + sum(_ORIGIN_BYTES + 2 * len(names) for names in closed)
+
+
+def unused_room(joins: int) -> int:
+    """Return how many bytes of the settings' room a machine with so many memberships, at most ten, leaves."""
+    return max(0, 10 - joins) * _JOIN_BYTES
 
 
 def certificates_size(sites: int) -> int:
