@@ -1641,8 +1641,7 @@ class Settings(Section):
 
     def vpc_of(self, fleet: FleetSettings) -> str:
         """Return the id of the VPC that an EC2 fleet chooses; empty for the default VPC."""
-        chosen = getattr(self, "vpcs", {}).get(fleet.name)
-        return str(chosen.id) if chosen else ""
+        return self.vpcs[fleet.name].id if fleet.name in self.vpcs else ""
 
     def address_of(self, join: str) -> str:
         """Return the kind of the addresses of the machines at a name of `joins`."""

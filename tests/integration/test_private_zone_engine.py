@@ -1,6 +1,7 @@
 """A service in a private zone, on booted machines with the real engine: up, a client in the VPC, a crash, another up, destroy.
 
-The account also has a public zone of the same name. The tests of this file share one deployment and run in the order in which they stand.
+The machines have private addresses only. The account also has a public zone of the same name. The tests of this file share one deployment
+and run in the order in which they stand.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from localcloud.runtime import sandbox as commands
 from tests.integration.conftest import sandboxed, wait_until
 from tests.integration.deployed import Deployed
 from tests.timing import WATCHFUL
+from tests.vpcs import Vpc, make_vpc
 
 pytestmark = [pytest.mark.machines, pytest.mark.engine]
 ZONE = "unilans.net"
 SET = f"v1._theservice._tcp.{ZONE}."
 WITHIN = 60.0
-# The local network has the machines' public addresses only.
 CONFIG = """\
 config:
   aws:region: us-west-2
@@ -30,9 +31,10 @@ config:
     zone: unilans.net
     private: true
     create: true
-    services: {{ theService: {{ port: 4218, ttl: 5, address: public, incarnations: {{ v1: {{}} }} }} }}
+    services: {{ theService: {{ port: 4218, ttl: 5, incarnations: {{ v1: {{}} }} }} }}
   rollcall:fleets:
-    api: {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, timeout: 150, joins: [theService/v1] }}
+    api:
+      {{ cloud: aws, count: {count}, size: t3.micro, image: debian-12, timeout: 150, vpc: {{ Name: company }}, joins: [theService/v1] }}
 """
 # What an application in the VPC does: the resolver of the machine, and no more.
 CLIENT = """\
@@ -47,6 +49,7 @@ for _ in range(30):
 
 class Private(Deployed):
     config: Path
+    vpc: Vpc
 
     def configure(self, count: int) -> None:
         """What the next `up` deploys."""
@@ -83,17 +86,22 @@ def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Private]:
     config = tmp_path_factory.mktemp("private") / "config.yaml"
     config.write_text(CONFIG.format(count=2))
     with sandboxed("private", config, timers=WATCHFUL) as sandbox:
-        output = sandbox.pulumi("up", "--yes", "--skip-preview", "--stack", "local", capture=True).stdout
-        deployed = Private(sandbox, output)
+        deployed = Private(sandbox, "")
         deployed.config = config
+        deployed.vpc = make_vpc(deployed.ec2, public=1, private=1, nat=True)
+        deployed.ec2.modify_vpc_attribute(VpcId=deployed.vpc.id, EnableDnsHostnames={"Value": True})
+        deployed.output = deployed.up()
         yield deployed
 
 
 def test_up_ends_when_the_vpcs_resolver_answers_with_every_machine(private: Private) -> None:
     zone = private.hosted(private=True)
-    (vpc,) = private.ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])["Vpcs"]
     found = private.route53.get_hosted_zone(Id=zone)["VPCs"]
-    assert found == [{"VPCRegion": "us-west-2", "VPCId": vpc["VpcId"]}]
+    assert found == [{"VPCRegion": "us-west-2", "VPCId": private.vpc.id}]
+    addresses = {
+        one["Value"] for each in private.sets().values() if each["Type"] == "A" for one in each["ResourceRecords"]
+    }
+    assert len(addresses) == 2 and all(each.startswith("192.0.2.") for each in addresses)
     assert len(private.values()) == 2 and private.sets()[f"{ZONE}.", "SOA"]["TTL"] == PRIVATE_TTL_S
     assert private.call() == private.ids()
 
