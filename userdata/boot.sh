@@ -123,13 +123,36 @@ need() {
     done
 }
 
-# The release that the settings name is in place: with its units, and as $RELEASE. One that is there already needs no store.
-get_release() {
-    # Packed, since a Triton machine has room for little.
+# Packed, since a Triton machine has room for little.
+unpack_get_release() {
     sed -n '/^#GET_RELEASE$/{n;p;}' "$0" | "$ROOT/usr/bin/python3" -c '
 import base64, bz2, sys
 sys.stdout.buffer.write(bz2.decompress(base64.b85decode(sys.stdin.read().strip())))
 ' >"$KEPT/get_release.py"
+}
+
+# SYSTEM
+# The proxy and the mirror of apt, which are needed before there is a release. Whatever leaves this machine by HTTP goes by the proxy: apt,
+# this script, and from the environment of systemd the agent, podman and workloads.
+use_first_settings() {
+    unpack_get_release
+    line=$(timeout 60 "$ROOT/usr/bin/python3" "$KEPT/get_release.py" first "$0" "$ROOT" 2>>"$LOG")
+    [ "$line" ] || return 0
+    # shellcheck disable=SC2086,SC2163 # words are what is wanted
+    export $line
+    # shellcheck disable=SC2086
+    systemctl set-environment $line
+}
+
+# The agent calls it if a setting of the system has changed.
+set_up_system() {
+    use_first_settings
+    prepare_system
+}
+
+# END
+# The release that the settings name is in place: with its units, and as $RELEASE. One that is there already needs no store.
+get_release() {
     # Five stores, each with a minute and its connections.
     changed=$(timeout 420 "$ROOT/usr/bin/python3" "$KEPT/get_release.py" "$0" "$ROOT" 2>"$KEPT/release") || {
         sed '$d' "$KEPT/release" >>"$LOG"
@@ -149,11 +172,23 @@ exec /usr/bin/python3 -m rollcall "$@"
 END
 }
 
-# Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…
-whoami_line() {
-    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$RELEASE "$ROOT/usr/bin/python3" -m rollcall whoami 2>"$KEPT/whoami"
+agent_says() {
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$RELEASE "$ROOT/usr/bin/python3" -m rollcall "$@"
 }
 
+# Who we are, as the agent sees it: CLOUD INSTANCE WORKLOAD…
+whoami_line() {
+    agent_says whoami 2>"$KEPT/whoami"
+}
+
+# SYSTEM
+# The system is set to what the settings say, before anything runs: volumes are mounted.
+prepare_system() {
+    said=$(agent_says prepare 2>>"$LOG") || die "${said:-reason=not-prepared}"
+    [ -z "$said" ] || say "$said"
+}
+
+# END
 # start UNIT PATTERN [NAME]: from now on at every boot, and again where the release or a file like PATTERN was changed. What is enabled
 # is started right here, so systemd need not read all units again for it.
 start() {
@@ -256,6 +291,9 @@ set_up_workload() {
 main() {
     mkdir -p "$KEPT" "${LOG%/*}"
     stop_unattended_upgrades
+# SYSTEM
+    [ ! -e "$ROOT/usr/bin/python3" ] || use_first_settings
+# END
     # At first before anything serves. Where that failed, from then on afterwards, for some minutes: a machine that has all it
     # needs does not wait for its mirrors, and one that lacks something has failed by then.
     [ -e "$KEPT/tried" ] || {
@@ -263,6 +301,7 @@ main() {
         touch "$KEPT/tried"
     }
     need python3 python3-requests
+    unpack_get_release
     get_release
     line=$(whoami_line) || die "reason=unknown-machine said='$(sed -n '$p' "$KEPT/whoami")'"
     # shellcheck disable=SC2086 # words are what is wanted
@@ -270,6 +309,9 @@ main() {
     cloud=$1 instance=$2
     shift 2
     say "cloud=$cloud instance=$instance workloads=$*"
+# SYSTEM
+    prepare_system
+# END
     need python3-dnspython
     case " $* " in *" site "*) confine_nginx /var/www/rollcall ;; esac
     systemctl daemon-reload

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import ssl
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -30,10 +31,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 RELEASE, STORE = "rollcall-release", "rollcall-store"
 # This, and the name of a mirror, is the key of a setting.
 MIRROR = "rollcall-mirror-"
+PROXY, APT_MIRROR = "rollcall-proxy", "rollcall-apt-mirror"
+# What the machine asks itself, and its metadata service.
+DIRECT = "localhost,127.0.0.1,::1,169.254.169.254,fd00:ec2::254"
 PLACEHOLDER = "\n#FILES\n"
 PACKED_LIMIT, TAR_LIMIT = 4 << 20, 16 << 20
 _CHUNK = 1 << 20
@@ -309,9 +314,21 @@ def signed(
     return {**headers, "authorization": claim}
 
 
+def proxy_of(host: str) -> str:
+    """Return HOST:PORT of the proxy by which this host is reached; empty if it is reached directly."""
+    given = getproxies()
+    if "https" not in given or proxy_bypass(host):
+        return ""
+    return urlsplit(given["https"]).netloc
+
+
 def connected(url: str) -> http.client.HTTPConnection:
-    """Return a connection to the host of an address. It is opened by the first request."""
+    """Return a connection to the host of an address. It is opened by the first request, through the proxy if there is one."""
     at = urlsplit(url)
+    if at.scheme == "https" and (proxy := proxy_of(at.hostname or "")):
+        tunnel = http.client.HTTPSConnection(proxy, timeout=CONNECT_TIMEOUT_S, context=ssl.create_default_context())
+        tunnel.set_tunnel(at.hostname or "", at.port or 443)
+        return tunnel
     if at.scheme == "https":
         return http.client.HTTPSConnection(at.netloc, timeout=CONNECT_TIMEOUT_S, context=ssl.create_default_context())
     return http.client.HTTPConnection(at.netloc, timeout=CONNECT_TIMEOUT_S)
@@ -353,6 +370,82 @@ def _refusal(status: int, body: bytes, which: str) -> str:
     return f"reason={reason} {which} status={status}{f' code={code}' if code else ''}"
 
 
+# SYSTEM
+# What the machine needs before it has a release: its proxy, and the mirror of apt.
+
+
+def first_settings(script: str, root: str) -> int:
+    """Set apt, and the environment of systemd, to what the settings say. Print the environment with the proxy as one line."""
+    on_triton = shutil.which("mdata-get") is not None or bool(carried_by(script).first)
+    setting = mdata_setting if on_triton else ec2_setting
+    proxy, mirror = setting(PROXY), setting(APT_MIRROR)
+    apt = Path(root + "/etc/apt")
+    environment = [f"{name}={proxy}" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy") if proxy]
+    environment += [f"{name}={DIRECT}" for name in ("NO_PROXY", "no_proxy") if proxy]
+    line = " ".join(environment)
+    lines = "".join(f'Acquire::{each}::Proxy "{proxy}";\n' for each in ("http", "https") if proxy)
+    replace_text(apt / "apt.conf.d/98rollcall-proxy", lines)
+    conf = f"[Manager]\nDefaultEnvironment={line}\n" if proxy else ""
+    replace_text(Path(root + "/etc/systemd/system.conf.d/rollcall-proxy.conf"), conf)
+    use_mirror(apt, mirror, Path(root + "/etc/os-release"), Path(root + "/var/lib/rollcall/updated"))
+    print(line)
+    return 0
+
+
+def mdata_setting(name: str) -> str:
+    """Return a setting of a Triton machine; empty if there is none."""
+    try:
+        done = subprocess.run(["mdata-get", name], capture_output=True, text=True, timeout=9, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def ec2_setting(name: str) -> str:
+    """Return a setting of an EC2 machine; empty if there is none, or if its metadata cannot be read."""
+    try:
+        return Ec2().setting(name)
+    except ReleaseError:
+        return ""
+
+
+def use_mirror(apt: Path, mirror: str, release: Path, updated: Path) -> None:
+    """Let packages come from the mirror. The image's own sources are kept beside it, and come back without a mirror."""
+    own = apt / "sources.list.d/rollcall.sources"
+    if not mirror:
+        replace_text(own, "")
+        for each in [*apt.glob("*.rollcall-off"), *apt.glob("sources.list.d/*.rollcall-off")]:
+            each.rename(each.with_suffix(""))
+        return
+    found = dict(each.replace('"', "").split("=", 1) for each in release.read_text().splitlines() if "=" in each)
+    name, code, ubuntu = found["ID"], found["VERSION_CODENAME"], found["ID"] == "ubuntu"
+    # Debian has its security updates in another archive, beside the first one.
+    archives = [(mirror, f"{code} {code}-updates"), (mirror if ubuntu else f"{mirror}-security", f"{code}-security")]
+    text = "\n".join(
+        f"Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: main{' universe' if ubuntu else ''}\n"
+        f"Signed-By: /usr/share/keyrings/{name}-archive-keyring.gpg\n"
+        for url, suites in archives
+    )
+    if replace_text(own, text):
+        updated.unlink(missing_ok=True)
+    for each in (apt / "sources.list", *apt.glob("sources.list.d/*.list"), *apt.glob("sources.list.d/*.sources")):
+        if each != own and each.exists():
+            each.rename(f"{each}.rollcall-off")
+
+
+def replace_text(path: Path, text: str) -> bool:
+    """Write a file if it is different, or remove it if the text is empty. Return whether it was different."""
+    if (path.read_text() if path.exists() else "") == text:
+        return False
+    if text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    else:
+        path.unlink()
+    return True
+
+
+# END
 # What arrived.
 
 
@@ -479,4 +572,8 @@ def sync(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # SYSTEM
+    if sys.argv[1] == "first":
+        sys.exit(first_settings(*sys.argv[2:4]))
+    # END
     sys.exit(main(*sys.argv[1:3]))

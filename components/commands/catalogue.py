@@ -21,11 +21,11 @@ from typing import Any
 from components.aws import api_errors
 from components.commands.status import StatusError, configuration
 from components.config.errors import ConfigurationError
-from components.config.models import EC2_IMAGES
-from components.preflight.triton_networks import kind
+from components.config.models import ARM, EC2_IMAGES, X86, ec2_parameter
+from components.preflight import architectures
+from components.preflight.triton_networks import kind as kind_of_network
 
-# The architecture of EC2_IMAGES.
-_ARCHITECTURE = "x86_64"
+_ARCHITECTURES = (X86, ARM)
 
 
 @dataclass(frozen=True, order=True, kw_only=True)
@@ -55,12 +55,14 @@ def of_ec2(client: Callable[[str], Any]) -> list[Offer]:
     """
     ssm, ec2 = client("ssm"), client("ec2")
     found = []
-    for name, parameter in EC2_IMAGES.items():
-        ami = ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
-        listed = ec2.describe_images(ImageIds=[ami])["Images"]
+    for name in EC2_IMAGES:
+        amis = {
+            each: ssm.get_parameter(Name=ec2_parameter(name, each))["Parameter"]["Value"] for each in _ARCHITECTURES
+        }
+        listed = ec2.describe_images(ImageIds=[amis[X86]])["Images"]
         made = f", {listed[0].get('Name', '')} of {listed[0].get('CreationDate', '')[:10]}" if listed else ""
-        found.append(Offer(cloud="aws", kind="image", name=name, note=f"now {ami}{made}"))
-    filters = [{"Name": "processor-info.supported-architecture", "Values": [_ARCHITECTURE]}]
+        found.append(Offer(cloud="aws", kind="image", name=name, note=f"now {amis[X86]}{made}; for {ARM} {amis[ARM]}"))
+    filters = [{"Name": "processor-info.supported-architecture", "Values": [*_ARCHITECTURES]}]
     offered = {
         each["InstanceType"]
         for page in ec2.get_paginator("describe_instance_type_offerings").paginate()
@@ -70,7 +72,11 @@ def of_ec2(client: Callable[[str], Any]) -> list[Offer]:
         for each in page["InstanceTypes"]:
             if each["InstanceType"] in offered and each.get("CurrentGeneration", True):
                 cores, memory = each["VCpuInfo"]["DefaultVCpus"], each["MemoryInfo"]["SizeInMiB"]
-                found.append(Offer(cloud="aws", kind="size", vcpus=cores, memory=memory, name=each["InstanceType"]))
+                kind = architectures.best(each["ProcessorInfo"]["SupportedArchitectures"])
+                note = "" if kind == X86 else kind
+                found.append(
+                    Offer(cloud="aws", kind="size", vcpus=cores, memory=memory, name=each["InstanceType"], note=note)
+                )
     return found
 
 
@@ -97,7 +103,7 @@ def of_triton(api: Any) -> list[Offer]:
         for each in api.list_packages()
     ]
     networks = [
-        Offer(cloud="joyent", kind="network", name=each.name, note=f"{kind(each)}, {each.id}")
+        Offer(cloud="joyent", kind="network", name=each.name, note=f"{kind_of_network(each)}, {each.id}")
         for each in api.list_networks()
     ]
     return images + packages + networks

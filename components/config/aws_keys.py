@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from components.config.models import Section
 from components.config.reader import Model
 from components.config.rules import Form, refused
+from components.config.section import Section
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)"

@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from components.config import floors, mirror_checks, secret_names, site_checks, vpc_checks, workload_checks
+from components.config import (
+    floors,
+    machine_checks,
+    mirror_checks,
+    secret_names,
+    site_checks,
+    vpc_checks,
+    workload_checks,
+)
 from components.config.availability_zones import ALL_ZONES, is_zone, is_zone_id
 from components.config.errors import Faults, at, may_be_secret, near, shown
 from components.config.joins import service_join, site_join
@@ -104,6 +112,7 @@ def check(settings: Settings, faults: Faults, hidden: Collection[str] = ()) -> S
         _names_in_dns(settings.stack, fleet, add)
         _machine_settings(settings, fleet, add)
         vpc_checks.check(settings, fleet, add)
+    machine_checks.check_credentials(settings, add)
     site_checks.check(settings, add)
     return replace(settings, fleets=tuple(_with_defaults(fleet) for fleet in settings.fleets))
 
@@ -282,6 +291,8 @@ def _fleet(fleet: FleetSettings, add: _Add) -> None:
     if not re.fullmatch(FLEET_NAME, fleet.name):
         add(key, "is not the name of a fleet", "Use 1 to 30 of a-z, 0-9 and inner hyphens")
     (_ec2_fleet if fleet.cloud == "aws" else _triton_fleet)(key, fleet, add)
+    (machine_checks.check_ec2 if fleet.cloud == "aws" else machine_checks.check_triton)(key, fleet, add)
+    machine_checks.check_system(key, fleet, add)
     of_machines: dict[str, int] = {}
     for number, machine in fleet.adopt.items():
         if number >= fleet.count:

@@ -10,20 +10,36 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, SecretStr, WithJsonSchema
-from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema, core_schema
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from components.config.availability_zones import ALL_ZONES
 from components.config.errors import at
+from components.config.machine_keys import (
+    APT_MIRROR,
+    DEVICES,
+    MOST_VOLUMES,
+    NO_DISK,
+    PROXY,
+    TIMEZONE,
+    DiskSettings,
+    LogsSettings,
+    PoliciesSettings,
+    VolumeSettings,
+)
 from components.config.rules import ByName, Form, NumberAsText, OneOf, OneOrMore, Selection, WordOrList, refused
+from components.config.section import Section
+from rollcall.machine import APT_MIRROR as APT_MIRROR_KEY
+from rollcall.machine import LOGS, VOLUMES
+from rollcall.machine import PROXY as PROXY_KEY
+from rollcall.machine import TIMEZONE as TIMEZONE_KEY
 from rollcall.settings import FALL, HOSTS_LABEL, PRIVATE, PUBLIC
+from rollcall.volume_settings import Volume, format_volumes
 
 # The clouds are defined in components/compute/base.py and fleets.py.
 CLOUDS = ("aws", "joyent")
@@ -74,6 +90,9 @@ EC2_IMAGES = {
     "debian-13": "/aws/service/debian/release/13/latest/amd64",
     "ubuntu-24.04": "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
 }
+# The architectures of EC2's instance types for which there are images.
+X86, ARM = "x86_64", "arm64"
+_DEBIAN_NAMES = {X86: "amd64", ARM: "arm64"}
 CLOUDFLARE_ID = r"[0-9a-f]{32}"
 HOSTED_ZONE_ID = r"Z[0-9A-Z]{1,31}"
 LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -316,33 +335,20 @@ def _number(name: str) -> int:
     return int(name)
 
 
-class Section:
-    """A mapping with fields as its keys.
-
-    A key with null counts as left out. If it is in `EMPTY`, it counts as a mapping without keys.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid", alias_generator=to_camel, hide_input_in_errors=True)
-    EMPTY: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema: Any = handler(source)
-        fields = handler.resolve_ref_schema(schema)["schema"]["fields"]  # type: ignore[typeddict-item]
-        keys = {each.get("validation_alias", each["name"]) for each in fields if each.get("init") is not False}
-        return core_schema.no_info_before_validator_function(partial(_without_nulls, keys, cls.EMPTY), schema)
-
-
-def _without_nulls(keys: Collection[str], empty: Collection[str], values: Any) -> Any:
-    if not isinstance(values, dict):
-        return {} if values is None else values
-    whole = {name: {} if value is None and name in empty else value for name, value in values.items()}
-    return {name: value for name, value in whole.items() if value is not None or name not in keys}
-
-
 _Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 _Rules = Annotated[tuple[Annotated[str, _AFFINITY], ...], AfterValidator(_distinct)]
 _TritonDisks = Annotated[tuple[Annotated[str, _TRITON_DISK, NumberAsText(1, 999_999_999)], ...], Field(max_length=8)]
+
+
+def ec2_parameter(image: str, architecture: str = X86) -> str:
+    """Return the SSM parameter that has the AMI for an image: a name of EC2_IMAGES, or the path of a parameter itself.
+
+    Both vendors call their parameters the same for each architecture, apart from the architecture itself:
+    https://wiki.debian.org/Cloud/AmazonEC2Image/Bookworm ,
+    https://documentation.ubuntu.com/aws/aws-how-to/instances/find-ubuntu-images/
+    """
+    found = EC2_IMAGES.get(image)
+    return image if found is None else found.replace(_DEBIAN_NAMES[X86], _DEBIAN_NAMES[architecture])
 
 
 def stack_id(project: str, stack: str) -> str:
@@ -845,6 +851,7 @@ class FleetSettings(Section):
     """Machines with the same job.
 
     `digests` are those of the releases of its workloads, by their names, once they are packed. `secured`: it joins a site with `tls`.
+    `architecture` is that of its size on EC2, once EC2 has been asked (components/preflight/architectures.py).
     """
 
     EMPTY: ClassVar[tuple[str, ...]] = ("ssh",)
@@ -1100,8 +1107,96 @@ class FleetSettings(Section):
             description="with `release: in-place`: so many machines change first, and the others when you run `rollcall promote`",
         ),
     ] = 0
+    disk: Annotated[
+        DiskSettings,
+        Field(
+            description="the root volume of an EC2 machine: `{size: 20, type: gp3}` ([machines.md](machines.md#disks)). EC2 only"
+        ),
+    ] = NO_DISK
+    volumes: Annotated[
+        tuple[VolumeSettings, ...],
+        Field(
+            description="further volumes of each EC2 machine: `[{size: 100, mount: /srv/data}]` ([machines.md](machines.md#volumes))."
+            " A change replaces the machines, successors first",
+            max_length=MOST_VOLUMES,
+        ),
+    ] = ()
+    tags: Annotated[
+        Mapping[str, str],
+        Field(
+            description="tags of your choice on the machines, and on EC2 on their volumes too: `{team: web}`. They change in place"
+            " ([machines.md](machines.md#tags))"
+        ),
+    ] = field(default_factory=dict)
+    monitoring: Annotated[
+        bool | None,
+        Field(
+            strict=True,
+            description="detailed monitoring by CloudWatch, each minute and not each five minutes. EC2 only. It changes in place. Without"
+            " the key a machine keeps what it has, so `false` turns it off",
+            json_schema_extra={"shown": "off for a new machine"},
+        ),
+    ] = None
+    policies: Annotated[
+        PoliciesSettings | None,
+        Field(
+            description="what workloads with `awsCredentials` may do in AWS: `{managed: [ARN], statements: [{actions: [s3:GetObject],"
+            " resources: [ARN]}]}`. EC2 only. A change is in place ([machines.md](machines.md#permissions-in-aws))"
+        ),
+    ] = None
+    timezone: Annotated[
+        str | None,
+        TIMEZONE,
+        Field(
+            description="the time zone of the machines, for example `Europe/Berlin`. It changes in place",
+            json_schema_extra={"shown": "that of the image"},
+        ),
+    ] = None
+    proxy: Annotated[
+        str | None,
+        PROXY,
+        Field(
+            description="an HTTP proxy for apt, the agent, its downloads and podman: `http://proxy.example.net:3128`. Workloads get it by"
+            " their environment. A change replaces the machines, successors first ([machines.md](machines.md#proxy))"
+        ),
+    ] = None
+    apt_mirror: Annotated[
+        str | None,
+        APT_MIRROR,
+        Field(
+            description="the mirror from which machines install packages, for example `https://mirror.example.net/debian`. It changes in"
+            " place ([machines.md](machines.md#mirror-of-packages))",
+            json_schema_extra={"shown": "that of the image"},
+        ),
+    ] = None
+    logs: Annotated[
+        LogsSettings | None,
+        Field(
+            description="where the machines send their journal: `{syslog: logs.example.net:514}`. It changes in place"
+            " ([machines.md](machines.md#logs))"
+        ),
+    ] = None
     digests: Annotated[Mapping[str, str], NOT_A_KEY] = field(default_factory=dict)
     secured: Annotated[bool, NOT_A_KEY] = False
+    architecture: Annotated[str, NOT_A_KEY] = X86
+
+    @property
+    def system_settings(self) -> dict[str, str]:
+        """Return the settings of the machines' system, by their keys."""
+        volumes = [Volume(device=device, mount=each.mount) for device, each in self.volume_devices]
+        found = {
+            VOLUMES: format_volumes(volumes),
+            TIMEZONE_KEY: self.timezone,
+            PROXY_KEY: self.proxy,
+            APT_MIRROR_KEY: self.apt_mirror,
+            LOGS: self.logs.words if self.logs else None,
+        }
+        return {key: value.rstrip("/") for key, value in found.items() if value}
+
+    @property
+    def volume_devices(self) -> tuple[tuple[str, VolumeSettings], ...]:
+        """Return the further volumes, each with the name of its device."""
+        return tuple(zip(DEVICES, self.volumes, strict=False))
 
     @property
     def stable_count(self) -> int:
@@ -1403,6 +1498,14 @@ class WorkloadSettings(Section):
         Field(
             strict=True,
             description="with `container`: it may write to `/tmp`, `/var/tmp` and `/run` only, which are in memory",
+        ),
+    ] = False
+    aws_credentials: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="whether it gets temporary credentials of AWS with the `policies` of its fleet. Each of its fleets must be on EC2"
+            " and have `policies` ([machines.md](machines.md#permissions-in-aws))",
         ),
     ] = False
     check: Annotated[

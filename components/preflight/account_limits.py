@@ -101,8 +101,10 @@ def iam(settings: Settings, account: Account) -> Found:
     """Check roles, instance profiles and users. GetAccountSummary has the numbers, and the quotas as they were raised."""
     names = [_regional(each) for each in settings.fleets_of("aws")]
     users = [each for each in settings.fleets if each.cloud != "aws" and settings.has_iam_user(each)]
+    # The role of workloads is another one (WorkloadRole).
+    second = [f"{_regional(each)}-workloads" for each in settings.fleets_of("aws") if each.policies is not None]
     made = {
-        "Roles": account.made(_ROLE, (f"{each}-role" for each in names)),
+        "Roles": account.made(_ROLE, (*(f"{each}-role" for each in names), *second)),
         "InstanceProfiles": account.made(_PROFILE, (f"{each}-profile" for each in names)),
         "Users": account.made(_USER, (f"{each.name}-user" for each in users)),
     }

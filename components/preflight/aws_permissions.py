@@ -29,6 +29,9 @@ ROWS: Mapping[str, str] = {
         "DescribeInstances DescribeInstanceAttribute DescribeInstanceTypes DescribeInstanceCreditSpecifications DescribeImages "
         "DescribeKeyPairs DescribeVolumes DescribeTags CreateTags DeleteTags iam:PassRole"
     ),
+    "type, iops and throughput of disk": "ec2:ModifyVolume DescribeVolumesModifications",
+    "kmsKey of disk and volumes": "kms:CreateGrant Decrypt DescribeKey GenerateDataKeyWithoutPlaintext ReEncryptFrom ReEncryptTo",
+    "monitoring": "ec2:MonitorInstances UnmonitorInstances",
     "aws:ec2transitgateway/instanceState:InstanceState": "ec2:StartInstances StopInstances DescribeInstances",
     "aws:ec2/securityGroup:SecurityGroup": (
         "ec2:CreateSecurityGroup DeleteSecurityGroup DescribeSecurityGroups DescribeNetworkInterfaces AuthorizeSecurityGroupIngress "
@@ -53,6 +56,7 @@ ROWS: Mapping[str, str] = {
         "ListAttachedRolePolicies ListInstanceProfilesForRole TagRole UntagRole"
     ),
     "aws:iam/rolePolicy:RolePolicy": "iam:PutRolePolicy GetRolePolicy DeleteRolePolicy",
+    "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "iam:AttachRolePolicy DetachRolePolicy ListAttachedRolePolicies",
     "aws:iam/instanceProfile:InstanceProfile": (
         "iam:CreateInstanceProfile DeleteInstanceProfile GetInstanceProfile AddRoleToInstanceProfile RemoveRoleFromInstanceProfile "
         "TagInstanceProfile UntagInstanceProfile"
@@ -123,12 +127,15 @@ ROWS: Mapping[str, str] = {
 _TAGS_OF_BUCKETS = (("s3:TagResource", "s3:UntagResource", "s3:ListTagsForResource"), "s3:PutBucketTagging")
 # AWS never refuses this one, so a simulation of it would mislead.
 _FREE = ("sts:GetCallerIdentity",)
-# Rows that an `up` does without, or that are for another principal.
-_NOT_NEEDED = ("the upload key of a mirror", "rollcall catalogue", "rollcall doctor", "rollcall exec", "limits")
-# Rows for fleets with elastic addresses, and for those that choose their network.
-_OF_STABLE = ("aws:ec2/eip", "aws:ec2/networkInterface")
-_OF_VPCS = "checks of vpc"
-_PREFIXES_OF_USERS = ("aws:iam/user", "aws:iam/accessKey")
+# Rows that an `up` does without, that are for another principal, or that the policy of a KMS key may allow, which no simulation knows.
+_NOT_NEEDED = (
+    "kmsKey",
+    "the upload key of a mirror",
+    "rollcall catalogue",
+    "rollcall doctor",
+    "rollcall exec",
+    "limits",
+)
 # Actions that set tags: a condition may name the tags of the request. Elsewhere it may name those of the resource.
 _SETS_TAGS = re.compile(r":(Create|Tag|Run|Put(Parameter|BucketTagging)|AddTags|ChangeTags)")
 _GLOBAL = ("iam", "route53")
@@ -163,26 +170,7 @@ def needed(settings: Settings) -> tuple[str, ...]:
 
 def _counts(row: str, settings: Settings) -> bool:
     """Return whether the settings have what a row is for. `_uses` decides for rows of several services."""
-    directory = settings.service_discovery
-    if row.startswith(_PREFIXES_OF_USERS):
-        return _makes_users(settings)
-    if row.startswith("aws:ec2/placementGroup"):
-        return any(each.placement for each in settings.fleets)
-    if row.startswith("the choice of a zone"):
-        return any(each.zones for each in settings.fleets)
-    if row.startswith(_OF_STABLE):
-        return any(each.stable_addresses for each in settings.fleets_of("aws"))
-    if row.startswith(_OF_VPCS):
-        return any(settings.chooses_vpc(each) or each.security_groups for each in settings.fleets_of("aws"))
-    if row.startswith("aws:iam/"):
-        return bool(settings.fleets_of("aws"))
-    if row.startswith("aws:route53/zone"):
-        return directory is not None and directory.create
-    if row.startswith("private"):
-        return directory is not None and directory.private
-    if row.startswith("manageSoa"):
-        return directory is not None and (directory.create or directory.manages_soa)
-    return True
+    return next((counts(settings) for prefix, counts in _ROWS_FOR if row.startswith(prefix)), True)
 
 
 def _uses(action: str, settings: Settings) -> bool:
@@ -194,6 +182,34 @@ def _uses(action: str, settings: Settings) -> bool:
 
 def _makes_users(settings: Settings) -> bool:
     return any(settings.has_iam_user(each) for each in settings.fleets)
+
+
+def _any_on_ec2(has: Callable[[FleetSettings], object]) -> Callable[[Settings], bool]:
+    return lambda settings: any(has(each) for each in settings.fleets_of("aws"))
+
+
+def _of_directory(has: Callable[[ServiceDiscoverySettings], bool]) -> Callable[[Settings], bool]:
+    return lambda settings: settings.service_discovery is not None and has(settings.service_discovery)
+
+
+# What the settings must have for the rows that begin so. The first prefix that fits decides.
+_ROWS_FOR: tuple[tuple[str | tuple[str, ...], Callable[[Settings], bool]], ...] = (
+    (("aws:iam/user", "aws:iam/accessKey"), _makes_users),
+    ("aws:ec2/placementGroup", _any_on_ec2(lambda each: each.placement)),
+    ("the choice of a zone", _any_on_ec2(lambda each: each.zones)),
+    (("aws:ec2/eip", "aws:ec2/networkInterface"), _any_on_ec2(lambda each: each.stable_addresses)),
+    (
+        "checks of vpc",
+        lambda settings: any(settings.chooses_vpc(each) or each.security_groups for each in settings.fleets_of("aws")),
+    ),
+    ("aws:iam/rolePolicyAttachment", _any_on_ec2(lambda each: each.policies and each.policies.managed)),
+    ("aws:iam/", _any_on_ec2(lambda _: True)),
+    ("aws:route53/zone", _of_directory(lambda each: each.create)),
+    ("private", _of_directory(lambda each: each.private)),
+    ("type, iops", _any_on_ec2(lambda each: not each.disk.is_default)),
+    ("monitoring", _any_on_ec2(lambda each: each.monitoring is not None)),
+    ("manageSoa", _of_directory(lambda each: each.create or each.manages_soa)),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -388,7 +404,10 @@ def _global_resources(action: str, settings: Settings, place: Place) -> tuple[st
     if "User" in name or "AccessKey" in name:
         users = (each.name for each in settings.fleets if settings.has_iam_user(each))
         return tuple(f"{home}:user/rollcall/{each}-user-{_HEX}" for each in users)
-    return tuple(f"{home}:role/{each}-role-{_HEX}" for each in _roles(settings))
+    second = (f"{home}:role/{_role(each)}-workloads-{_HEX}" for each in settings.fleets_of("aws") if each.policies)
+    # Only the role of the machines is passed to EC2.
+    passed = f"{service}:{name}" == "iam:PassRole"
+    return (*(f"{home}:role/{each}-role-{_HEX}" for each in _roles(settings)), *(() if passed else second))
 
 
 def _zone_resources(name: str, place: Place) -> tuple[str, ...]:
@@ -402,7 +421,11 @@ def _zone_resources(name: str, place: Place) -> tuple[str, ...]:
 
 def _roles(settings: Settings) -> list[str]:
     """Return the names of the roles of fleets, as components/resources/dns_credentials.py begins them."""
-    return [f"{each.name}-{each.region}" if each.region else each.name for each in settings.fleets_of("aws")]
+    return [_role(each) for each in settings.fleets_of("aws")]
+
+
+def _role(fleet: FleetSettings) -> str:
+    return f"{fleet.name}-{fleet.region}" if fleet.region else fleet.name
 
 
 def _regional_resources(action: str, settings: Settings, place: Place, region: str) -> tuple[str, ...]:
@@ -463,4 +486,4 @@ def _ec2_resources(name: str, fleets: Sequence[FleetSettings], home: str) -> tup
         return of("security-group", "vpc") if name == "CreateSecurityGroup" else of("security-group")
     if name in ("CreateTags", "DeleteTags"):
         return of("instance", "security-group") if name == "DeleteTags" else of("instance", "security-group", "volume")
-    return of("instance")
+    return of("volume") if name == "ModifyVolume" else of("instance")

@@ -14,11 +14,12 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from components.config.models import FleetSettings, Settings, joins_service
 from components.resources.fleets.revision import VERSION, version
 from rollcall.in_place import GATE, HOLD, LIVE, PATCH, REPORT_TO, VIEW_TO, WANTED
+from rollcall.machine import CREDENTIALS
 from rollcall.settings import (
     DRAIN,
     FLEET,
@@ -103,6 +104,9 @@ def faults(
     found = [fault for tag in given for fault in _tag_faults(tag, stack_tags, kinds)]
     found += [fault for kind in kinds for fault in _set_faults(given, kind)]
     found += [fault for fleet in settings.fleets_of("aws") for fault in _version_faults(fleet)]
+    found += [
+        fault for fleet in settings.fleets_of("aws") for fault in _count_faults(settings, fleet, stack_tags, given)
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -162,6 +166,8 @@ def kinds_of(settings: Settings, stack_tags: Sequence[str]) -> list[Kind]:
             *([REPORT_TO] if in_place else []),
             *([VIEW_TO] if any(settings.joins_private_zone(each) for each in ec2) else []),
             *dict.fromkeys(secrets),
+            *dict.fromkeys(key for each in ec2 for key in each.system_settings),
+            *([CREDENTIALS] if any(each.policies for each in ec2) else []),
             *(f"{MIRROR}{each.name}" for each in settings.mirrors),
         )
         found += [
@@ -253,6 +259,22 @@ def _set_faults(given: Sequence[Tag], kind: Kind) -> Iterator[str]:
             yield (
                 f"{where}: the key {key!r} differs from {other!r}, {origin}, in case alone, and an {kind.name} cannot have both. Rename it."
             )
+
+
+def _count_faults(
+    settings: Settings, fleet: FleetSettings, stack_tags: Mapping[str, str], given: Sequence[Tag]
+) -> Iterator[str]:
+    """Check how many tags a machine of a fleet has with the fleet's own."""
+    if not fleet.tags:
+        return
+    kind = kinds_of(replace(settings, fleets=(fleet,)), tuple(stack_tags))[0]
+    others = {*kind.ours, *(tag.key for tag in given)}
+    count = len(others | {*fleet.tags})
+    if count > kind.most:
+        yield (
+            f"rollcall:fleets.{fleet.name}.tags: each {kind.name} would have {count} tags, {len(others)} of them Rollcall's or "
+            f"of {KEY}, and AWS takes {kind.most}. Give {max(kind.most - len(others), 0)} at most."
+        )
 
 
 def _version_faults(fleet: FleetSettings) -> Iterator[str]:

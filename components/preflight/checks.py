@@ -41,6 +41,7 @@ from components.dns.cloudflare_access import (
 from components.dns.cloudflare_api import ApiFailingError, ApiRefusedError, CloudflareApi
 from components.preflight import (
     account_limits,
+    architectures,
     aws_tags,
     checkable,
     cloudflare_tokens,
@@ -108,7 +109,7 @@ def checked(
         settings, faults = described(stack, given)
         settings = replace(settings, given_networks=frozenset(given_networks))
         faults += faults_of_program(settings)
-        settings, unpacked = packed(located(settings), project_folder())
+        settings, unpacked = packed(with_architectures(located(settings)), project_folder())
         faults += unpacked
         existing = preflight(settings, faults)
         return networked(settings)[0], existing
@@ -181,6 +182,21 @@ def located(settings: Settings) -> Settings:
         with contextlib.suppress(CloudApiError):
             own["joyent"] = own_datacenter(triton(settings))
     return settings.at_home(own)
+
+
+def with_architectures(settings: Settings) -> Settings:
+    """Return the settings with the architecture of each EC2 fleet. If EC2 cannot be asked, the preflight reports the reason."""
+    from components.aws.session import session_of
+
+    if not settings.fleets_of("aws"):
+        return settings
+    try:
+        session = session_of(config)
+        return architectures.found(settings, lambda region: session.client("ec2", region=region or own_region(config)))
+    except ConfigurationError:
+        return settings
+    except api_errors.failures():
+        return settings
 
 
 def networked(settings: Settings) -> tuple[Settings, Found]:
@@ -317,8 +333,10 @@ def size_faults(settings: Settings) -> list[str]:
             userdata.gzipped()
         except ValueError as too_long:
             found.append(str(too_long))
-    if settings.fleets_of("joyent") and (fault := userdata.triton_fault(LARGEST_BODY, userdata.settings_room())):
-        return [*found, fault]
+    for fleet in settings.fleets_of("joyent"):
+        needs = fleet.in_place, bool(fleet.system_settings)
+        if fault := userdata.triton_fault(LARGEST_BODY, userdata.settings_room(), *needs):
+            return [*found, fault]
     return found + closed_sites_faults(settings) + carried_faults(settings)
 
 

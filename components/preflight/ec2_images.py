@@ -6,11 +6,12 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeImages.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.aws import api_errors
-from components.config.models import EC2_IMAGES, FleetSettings
+from components.config.machine_checks import volume_faults
+from components.config.models import FleetSettings, ec2_parameter
 
 _NO_SUCH_IMAGE = ("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable", "InvalidAMIID.Malformed")
 
@@ -46,7 +47,27 @@ def faults(
             )
         elif image.get("RootDeviceType", "ebs") != "ebs":
             found.append(f"{key}: the image {image['ImageId']} has no EBS root volume. Name one that has.")
+        else:
+            found += _disk_faults(fleet, image)
     return found
+
+
+def _disk_faults(fleet: FleetSettings, image: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why the root volume would not fit the image. Where no size is configured, it is that of the image.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_EbsBlockDevice.html
+    """
+    key, root = f"rollcall:fleets.{fleet.name}.disk", image.get("RootDeviceName")
+    disks = (each for each in image.get("BlockDeviceMappings", ()) if each.get("DeviceName") == root)
+    least = next((int(each["Ebs"]["VolumeSize"]) for each in disks if "VolumeSize" in each.get("Ebs", {})), None)
+    if least is None:
+        return
+    size = fleet.disk.size
+    if size is not None and size < least:
+        yield f"{key}.size: {size} GiB is less than the {least} GiB of the image {image['ImageId']}. Set {least} or more."
+    elif size is None:
+        for name, problem, fix in volume_faults(fleet.disk, least, fleet.region):
+            yield f"{key}.{name}: {problem}, the size of the image {image['ImageId']}. {fix}."
 
 
 def _image(fleet: FleetSettings, client: Callable[[str], Any]) -> Mapping[str, Any]:
@@ -55,7 +76,7 @@ def _image(fleet: FleetSettings, client: Callable[[str], Any]) -> Mapping[str, A
 
     ami = fleet.image
     if not ami.startswith("ami-"):
-        name = EC2_IMAGES.get(ami, ami)
+        name = ec2_parameter(ami, fleet.architecture)
         try:
             ami = str(client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
         except ClientError as refused:

@@ -42,13 +42,24 @@ def faults(settings: Settings, *, zone: str, region: str) -> list[str]:
         return lambda short: f"{home}/{fleet.name}/{short}"
 
     objects = f"arn:{partition}:s3:::{'b' * _LONGEST_BUCKET}/{FOLDER}/*"
-    return [
+    return _own_faults(settings) + [
         fault
         for fleet in settings.fleets
         if (owner_kind := owner(settings, fleet))
         for fault in _fault(
             settings, fleet, owner_kind, len_of(document(settings, fleet, zone_arn, parameter(fleet), objects))
         )
+    ]
+
+
+def _own_faults(settings: Settings) -> list[str]:
+    """Return a fault for each fleet with own statements that are too long for the role of its workloads."""
+    lengths = ((each, len_of(each.policies.document)) for each in settings.fleets_of("aws") if each.policies)
+    return [
+        f"rollcall:fleets.{fleet.name}.policies.statements: they make a policy of {length} characters, and IAM takes {MOST['role']}. "
+        "Shorten them, or make a managed policy of them."
+        for fleet, length in lengths
+        if length > MOST["role"]
     ]
 
 

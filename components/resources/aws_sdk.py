@@ -42,6 +42,7 @@ else:
             "InstanceProfile": "instance_profile",
             "Role": "role",
             "RolePolicy": "role_policy",
+            "RolePolicyAttachment": "role_policy_attachment",
             "User": "user",
             "UserPolicy": "user_policy",
         },

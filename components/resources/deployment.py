@@ -26,6 +26,7 @@ from components.resources.dns_credentials import (
     IamUser,
     InstanceRole,
     InstanceRoleArgs,
+    WorkloadRole,
 )
 from components.resources.existing import ExistingResources
 from components.resources.fleets.base import Fleet, FleetArgs
@@ -177,6 +178,9 @@ class Deployment:
             # A machine may go back to any release that is kept, and another release must not change the policy.
             objects = [store.objects]
         claims = [store.claims(name) for name in self._hooked(fleet)] if store else []
+        workload_role = (
+            WorkloadRole(fleet.name, fleet.policies, role, fleet.region) if role and fleet.policies else None
+        )
         user = None
         if grants and not role:
             user = IamUser(fleet.name, grants, self._settings.rotation_trigger, objects, claims, self._opts)
@@ -190,11 +194,13 @@ class Deployment:
             needs=[
                 *self._needs(fleet),
                 *(role.all_made if role else ()),
+                *(workload_role.all_made if workload_role else ()),
                 *(store.made if store else ()),
                 *(self._uploads if mirrored else ()),
                 *(user.all_made if user else ()),
             ],
             profile=role.profile if role else "",
+            credentials=workload_role.arn if workload_role else "",
             store=(store.setting if role else store.setting_by_key) if store else "",
             mirrors=mirrors.settings_of(mirrored, role.parameters if role else None),
             workloads=cargo.carried,

@@ -14,6 +14,7 @@ a key of this user in their metadata.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from typing import Any
 import pulumi
 
 from components.compute.ec2 import role_description
+from components.config.machine_keys import PoliciesSettings
 from components.resources import aws_sdk as aws
 from components.resources import cloudflare_sdk
 from components.resources.tags import deployment
@@ -155,12 +157,13 @@ class InstanceRole(pulumi.ComponentResource):
     A fleet that moves to another region gets new ones of all of these; the machines that it replaces keep the old ones
     until they are deleted. IAM itself has no region, so the resources of each region have different names.
 
-    `profile` is the profile's name, and `role_id` is the id that IAM gave the role. `parameters` maps each secret's short
-    name to the name of its parameter. `all_made` is what must exist as long as any machine does.
+    `profile` is the profile's name, and `role_id` is the id that IAM gave the role with the ARN `role_arn`. `parameters` maps each
+    secret's short name to the name of its parameter. `all_made` is what must exist as long as any machine does.
     """
 
     profile: pulumi.Output[str]
     role_id: pulumi.Output[str]
+    role_arn: pulumi.Output[str]
     parameters: dict[str, pulumi.Output[str]]
 
     def __init__(self, name: str, args: InstanceRoleArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -201,10 +204,57 @@ class InstanceRole(pulumi.ComponentResource):
             profile = aws.iam.InstanceProfile(f"{name}-profile", role=role.name, opts=mine)
             made.append(profile)
         self.profile = profile.name if args.profile is None else pulumi.Output.from_input(args.profile)
-        self.role_id = role.unique_id
+        self.role_id, self.role_arn = role.unique_id, role.arn
         self.parameters = {short: parameter.name for short, parameter in parameters.items()}
         self.all_made: list[pulumi.Resource] = [*parameters.values(), *made]
         self.register_outputs({"profile": self.profile})
+
+
+class WorkloadRole(pulumi.ComponentResource):
+    """The role with the operator's policies, for workloads of a fleet with `awsCredentials`. It has no rights of the agent.
+
+    Only the fleet's instance role may assume it. `arn` is its ARN. `all_made` is what must exist as long as any machine does.
+    """
+
+    arn: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        policies: PoliciesSettings,
+        instance_role: InstanceRole,
+        region: str | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("rollcall:index:WorkloadRole", name, None, opts)
+        mine = pulumi.ResourceOptions(parent=self)
+        fleet, name = name, f"{name}-{region}" if region else name
+        role = aws.iam.Role(
+            f"{name}-workloads",
+            description=role_description(deployment(), fleet).replace("Machines", "Workloads", 1),
+            assume_role_policy=instance_role.role_arn.apply(trust_of),
+            opts=mine,
+        )
+        self.all_made: list[pulumi.Resource] = [role]
+        if policies.document:
+            self.all_made.append(
+                aws.iam.RolePolicy(
+                    f"{name}-workloads-policy", name=POLICY, role=role.name, policy=policies.document, opts=mine
+                )
+            )
+        for arn in policies.managed:
+            short = hashlib.sha256(arn.encode()).hexdigest()[:8]
+            self.all_made.append(
+                aws.iam.RolePolicyAttachment(f"{name}-workloads-{short}", role=role.name, policy_arn=arn, opts=mine)
+            )
+        self.arn = role.arn
+        self.register_outputs({"arn": self.arn})
+
+
+def trust_of(role_arn: str) -> str:
+    """Return the trust policy that lets one role assume another one."""
+    statement = {"Effect": "Allow", "Principal": {"AWS": role_arn}, "Action": "sts:AssumeRole"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]}, sort_keys=True)
 
 
 class IamUser(pulumi.ComponentResource):

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import pulumi
 
-from components.config.models import EC2_IMAGES, FleetSettings
+from components.config.models import X86, FleetSettings, ec2_parameter
 from components.resources import aws_sdk as aws
 
 
@@ -71,12 +71,14 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
     if fleet.image.startswith("ami-"):
         return pulumi.Output.from_input(fleet.image)
     found = aws.ssm.get_parameter_output(
-        name=EC2_IMAGES.get(fleet.image, fleet.image), opts=pulumi.InvokeOutputOptions(parent=parent)
+        name=ec2_parameter(fleet.image, fleet.architecture), opts=pulumi.InvokeOutputOptions(parent=parent)
     )
     # A name that Pulumi chooses would begin with the fleet's, and no parameter's name may begin with `aws` or `ssm`. A
     # new lookup has another name, so that the old parameter and the new one can exist together for a while:
     # https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
-    lookup_id = hashlib.sha256(f"{fleet.image} {fleet.image_refresh}".encode()).hexdigest()[:8]
+    architecture = [] if fleet.architecture == X86 else [fleet.architecture]
+    lookup = " ".join((fleet.image, fleet.image_refresh, *architecture))
+    lookup_id = hashlib.sha256(lookup.encode()).hexdigest()[:8]
     parameter = aws.ssm.Parameter(
         f"{fleet.name}-image",
         name=f"/rollcall/{stack}/{fleet.name}/image-{lookup_id}",
@@ -89,7 +91,7 @@ def pinned_image(fleet: FleetSettings, stack: str, parent: pulumi.Resource) -> p
         opts=pulumi.ResourceOptions(
             parent=parent,
             ignore_changes=["insecureValue"],
-            replacement_trigger=[fleet.image, fleet.image_refresh],
+            replacement_trigger=[fleet.image, fleet.image_refresh, *architecture],
         ),
     )
     return parameter.insecure_value.apply(str)

@@ -49,7 +49,7 @@ class Cargo:
 
 def room(fleet: FleetSettings) -> int:
     """Return how many bytes remain after the boot script, the agent, and the settings of a machine."""
-    return userdata.workload_room(LARGEST_BODY, userdata.settings_room(), fleet.in_place)
+    return userdata.workload_room(LARGEST_BODY, userdata.settings_room(), fleet.in_place, bool(fleet.system_settings))
 
 
 def cargo(settings: Settings, fleet: FleetSettings, root: Path, left: int | None = None) -> Cargo:

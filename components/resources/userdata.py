@@ -45,6 +45,10 @@ _IN_PLACE = ("rollcall/releasing.py", "rollcall/release_transitions.py")
 _CERTIFICATES = ("rollcall/acme_client.py", "rollcall/certificates.py")
 # The two private keys of such a site, and the chain of Let's Encrypt: a leaf and an intermediate that an RSA root has signed.
 _CERTIFICATE_BYTES = 3_600
+# Modules that only a machine with settings of its system imports.
+_SYSTEM = ("rollcall/keeping.py", "rollcall/prepare.py")
+# Modules that only EC2 machines import.
+_EC2_ONLY = ("rollcall/role_credentials.py", "rollcall/volume_settings.py", "rollcall/volumes.py")
 _NO_SOURCES = ("__pycache__", "rollcall.egg-info")
 # The sources have one form (`ruff format`), in which a line that begins with three quotes is a docstring. A test compares the syntax trees.
 _DOCSTRING = re.compile(r'^( *)"""(?:[^"\\]|\\.|"(?!""))*"""\n', re.M)
@@ -59,6 +63,8 @@ _AFTER = {("name", ":"): "type", ("type", "="): "value", ("name", "="): "value",
     ("type", ","): "name",
     ("value", ","): "name",
 }
+_MARKS = re.compile(r"^ *# ?(?:SYSTEM|END)\n", re.M)
+_SYSTEM_PART = re.compile(r"^ *# ?SYSTEM\n.*?^ *# ?END\n", re.M | re.S)
 _SHELL_COMMENT = re.compile(r"^ *#(?: .*)?\n", re.M)
 
 
@@ -69,13 +75,13 @@ def release() -> Release:
 
 
 @functools.cache
-def carried_release(in_place: bool = True, certificates: bool = False) -> Release:
+def carried_release(in_place: bool = True, certificates: bool = False, system: bool = True) -> Release:
     """Pack the sources for a user-script: programs without docstrings and comments, since CloudAPI takes 100,000 bytes.
 
-    Without `in_place` it has no modules for releases in place, and without `certificates` none for certificates. If a fleet
-    changes to them, its machines are replaced.
+    Without `in_place` it has no modules for releases in place, without `certificates` none for certificates, and without
+    `system` none for settings of the system. If a fleet changes to these, its machines are replaced.
     """
-    return _packed(carried_files(in_place, certificates))
+    return _packed(carried_files(in_place, certificates, system))
 
 
 def _packed(sources: Mapping[str, bytes]) -> Release:
@@ -139,9 +145,10 @@ def _annotations(program: str, start: int) -> Iterator[tuple[int, int]]:
         yield result.span(1)
 
 
-def carried_files(in_place: bool = True, certificates: bool = True) -> dict[str, bytes]:
+def carried_files(in_place: bool = True, certificates: bool = True, system: bool = True) -> dict[str, bytes]:
     """Return the same with programs as a user-script has them (`lean`)."""
-    left_out = (*(() if in_place else _IN_PLACE), *(() if certificates else _CERTIFICATES))
+    left_out = [*_EC2_ONLY, *(() if in_place else _IN_PLACE), *(() if certificates else _CERTIFICATES)]
+    left_out += () if system else _SYSTEM
     kept = {name: data for name, data in files().items() if name not in left_out}
     return {name: lean(data.decode()).encode() if name.endswith(".py") else data for name, data in kept.items()}
 
@@ -157,12 +164,14 @@ def _is_source(path: Path) -> bool:
 
 
 @functools.cache
-def boot_script() -> str:
+def boot_script(system: bool = True) -> str:
     """Return the script that every machine gets, without lines that are comments.
+
+    Without `system` it has no steps for settings of the system, as a Triton machine without such settings.
 
     It contains nothing of the release. get_release.py is packed, without docstrings and comments: Triton has little room.
     """
-    script = _SHELL_COMMENT.sub("", _text(BOOT))
+    script = _SHELL_COMMENT.sub("", _steps(_text(BOOT), system))
     if (
         script.count("#GET_RELEASE\n") != 1
         or script.count("#FILES\n") != 1
@@ -172,8 +181,13 @@ def boot_script() -> str:
             "userdata/boot.sh: there is no place for get_release.py. End it with the lines #GET_RELEASE and #FILES."
         )
     first, last = _PLACEHOLDERS.splitlines(keepends=True)
-    packed = base64.b85encode(bz2.compress(lean(_text(FETCH)).encode(), 9)).decode()
+    packed = base64.b85encode(bz2.compress(lean(_steps(_text(FETCH), system)).encode(), 9)).decode()
     return f"{script.removesuffix(_PLACEHOLDERS)}{first}{packed}\n{last}"
+
+
+def _steps(text: str, system: bool) -> str:
+    """Return a text with the parts between `# SYSTEM` and `# END`, or without them."""
+    return _MARKS.sub("", text) if system else _SYSTEM_PART.sub("", text)
 
 
 def _text(name: str) -> str:
@@ -181,13 +195,15 @@ def _text(name: str) -> str:
 
 
 @functools.cache
-def build(workloads: tuple[Release, ...] = (), in_place: bool = True, certificates: bool = False) -> str:
+def build(
+    workloads: tuple[Release, ...] = (), in_place: bool = True, certificates: bool = False, system: bool = True
+) -> str:
     """Return the boot script followed by the release, for machines that have no store.
 
     The release takes two lines: its digest and its bytes. The releases of workloads follow it. Base85 has no character
     that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
     """
-    return "".join([boot_script(), *map(_carried, (carried_release(in_place, certificates), *workloads))])
+    return "".join([boot_script(system), *map(_carried, (carried_release(in_place, certificates, system), *workloads))])
 
 
 def _carried(one: Release) -> str:
@@ -232,12 +248,12 @@ def certificates_size(sites: int) -> int:
     return modules + sites * _CERTIFICATE_BYTES if sites else 0
 
 
-def workload_room(limit: int, settings: int, in_place: bool = True) -> int:
+def workload_room(limit: int, settings: int, in_place: bool = True, system: bool = True) -> int:
     """Return how many bytes of the request that creates a Triton machine remain for the releases of its workloads.
 
     Its settings take `settings` bytes.
     """
-    return max(0, limit - settings - len(json.dumps(build(in_place=in_place))))
+    return max(0, limit - settings - len(json.dumps(build(in_place=in_place, system=system))))
 
 
 def carried_size(workload: Release) -> int:
@@ -247,12 +263,13 @@ def carried_size(workload: Release) -> int:
     return len(json.dumps(_carried(workload))) - 2
 
 
-def triton_fault(limit: int, settings: int) -> str:
+def triton_fault(limit: int, settings: int, in_place: bool = True, system: bool = True) -> str:
     """Return the reason why Triton would refuse `build()` in a request of `limit` bytes, or an empty text if it would not.
 
-    The request also has the machine's settings and secrets, which take `settings` bytes.
+    `in_place` and `system` say what a fleet of the stack needs. The request
+    also has the machine's settings and secrets, which take `settings` bytes.
     """
-    size, room = len(json.dumps(build())), limit - settings
+    size, room = len(json.dumps(build(in_place=in_place, system=system))), limit - settings
     if size <= room:
         return ""
     return (

@@ -19,7 +19,7 @@ from rollcall.unit_files import UnitFileError, read_unit
 
 _WORKLOADS = "rollcall:workloads"
 # The keys that an agent must not ignore, with the first format of a definition that has them.
-_FORMATS = {"unit": 2, "before": 2, "checks": 2, "container": 3}
+_FORMATS = {"unit": 2, "before": 2, "checks": 2, "container": 3, "awsCredentials": 4}
 
 
 def project_folder() -> Path:
@@ -51,6 +51,7 @@ def definition(workload: WorkloadSettings) -> dict[str, Any]:
         "env": dict(workload.env),
         # Only the names of the secrets: another value does not make another release.
         "secrets": sorted(workload.secrets),
+        "awsCredentials": workload.aws_credentials or None,
         "memory": workload.memory,
         "cpu": workload.cpu,
         "confinement": workload.confinement if workload.confinement != CONFINEMENTS[0] else None,

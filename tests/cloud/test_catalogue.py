@@ -53,8 +53,11 @@ def test_every_image_with_a_name_is_there_with_the_ami_that_it_means_now(cloud: 
 def test_sizes_have_cores_and_memory_and_run_the_images(cloud: Cloud, ec2: list[Offer]) -> None:
     sizes = {each.name: each for each in ec2 if each.kind == "size"}
     assert (sizes["t3.micro"].vcpus, sizes["t3.micro"].memory) == (2, 1024)
-    assert not [name for name in sizes if name.startswith(("t4g.", "m6g.", "a1."))]
+    assert (sizes["t3.micro"].note, sizes["t4g.micro"].note) == ("", "arm64")
+    assert not [name for name in sizes if name.startswith("mac")]
     cloud.run(InstanceType="t3.micro")
+    arm = next(each for each in ec2 if each.name == "debian-12").note.rpartition(" ")[2]
+    cloud.run(InstanceType="t4g.micro", ImageId=arm)
 
 
 def test_of_triton_the_names_are_those_that_a_fleet_takes(triton: CloudApi) -> None:

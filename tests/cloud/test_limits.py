@@ -316,6 +316,20 @@ def tag_value(clouds: Clouds, outside: bool) -> Refused:
     return launched(clouds, {"k": "x" * (256 + outside)})
 
 
+def managed_policies(clouds: Clouds, outside: bool) -> Refused:
+    iam = clouds.client("iam")
+    iam.create_role(RoleName="workloads", AssumeRolePolicyDocument=TRUST)
+    document = json.dumps({"Version": "2012-10-17", "Statement": []})
+    made = [iam.create_policy(PolicyName=f"p{each}", PolicyDocument=document)["Policy"]["Arn"] for each in range(11)]
+    for arn in made[: 9 + outside]:
+        iam.attach_role_policy(RoleName="workloads", PolicyArn=arn)
+    return tried(lambda: iam.attach_role_policy(RoleName="workloads", PolicyArn=made[-1]))
+
+
+def with_disk(clouds: Clouds, **ebs: Any) -> Refused:
+    return tried(lambda: clouds.aws.run(BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": ebs}]))
+
+
 def tag_characters(clouds: Clouds, outside: bool) -> Refused:
     return launched(clouds, {"a b" if outside else "aZ9-_+=.@:": "x"})
 
@@ -537,6 +551,9 @@ TRIES: dict[str, Try] = {
     "ec2-tag-value": tag_value,
     "ec2-setting-tag": tag_value,
     "ec2-tag-characters": tag_characters,
+    "ec2-volume-size": lambda clouds, outside: with_disk(clouds, VolumeType="gp2", VolumeSize=16_384 + outside),
+    "ec2-volume-iops": lambda clouds, outside: with_disk(clouds, VolumeType="gp3", VolumeSize=8, Iops=4_000 + outside),
+    "ec2-volume-throughput": lambda clouds, outside: with_disk(clouds, VolumeType="gp3", Throughput=750 + outside),
     "ec2-group-rules": group_rules,
     "ec2-groups": groups,
     "ec2-groups-of-interface": groups_of_interface,
@@ -545,6 +562,8 @@ TRIES: dict[str, Try] = {
     "ec2-vcpus": vcpus,
     "ec2-spread": spread,
     "ec2-placement-groups": placement_groups,
+    "iam-managed-policies": managed_policies,
+    "iam-own-policy": role_policy,
     "iam-role-policy": role_policy,
     "iam-user-policy": user_policy,
     "iam-roles": of_iam(

@@ -14,9 +14,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from components.config.models import FleetSettings, SshSettings
+from components.config.machine_keys import DiskSettings
+from components.config.models import EC2_IMAGES, FleetSettings, Settings, SshSettings, ec2_parameter
 from components.joyent.catalogue import Catalogue
 from components.joyent.client import CloudApi
+from components.preflight import architectures
 from components.preflight.quotas import Found, check_ec2, check_triton
 from components.resources.fleets.revision import version
 from localcloud.machines.compute import InstantHypervisor
@@ -154,12 +156,34 @@ def test_a_key_pair_that_the_region_has_not_is_a_fault_where_a_machine_is_to_be_
     assert check(cloud, settings) == Found(), "nothing is made, so no machine needs it"
 
 
+X86_AMI, ARM_AMI = "ami-0deb1a0120a5d6401", "ami-0deb1a0120a5a6401"
+
+
+def test_the_size_decides_for_which_architecture_the_image_is(cloud: Cloud) -> None:
+    settings = Settings(
+        stack="local",
+        fleets=(WEB, replace(WEB, name="arm", size="t4g.micro"), replace(WEB, name="odd", size="x9.nano")),
+    )
+    found = architectures.found(settings, lambda _: cloud.client("ec2"))
+    assert [each.architecture for each in found.fleets] == ["x86_64", "arm64", "x86_64"]
+    assert check(cloud, found.fleets[1], API).faults == ()
+    wanted = {"debian-12": "/aws/service/debian/release/12/latest/arm64"}
+    wanted["debian-13"] = "/aws/service/debian/release/13/latest/arm64"
+    wanted["ubuntu-24.04"] = "/aws/service/canonical/ubuntu/server/24.04/stable/current/arm64/hvm/ebs-gp3/ami-id"
+    assert {name: ec2_parameter(name, "arm64") for name in EC2_IMAGES} == wanted
+    for each in wanted.values():
+        ami = cloud.client("ssm").get_parameter(Name=each)["Parameter"]["Value"]
+        (image,) = cloud.client("ec2").describe_images(ImageIds=[ami])["Images"]
+        assert image["Architecture"] == "arm64" and "boots as this machine's architecture" in image["Description"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"image": "/aws/service/debian/release/99/latest/amd64"}, "SSM has no parameter /aws/service/debian/release/99/latest/amd64 in"),
         ({"image": "ami-0123456789abcdef0"}, "EC2 has no image ami-0123456789abcdef0 that this account may use in us-west-2."),
-        ({"size": "t4g.micro"}, "is for x86_64, and a t4g.micro has arm64. Name another image or size."),
+        ({"size": "t4g.micro", "image": X86_AMI}, "is for x86_64, and a t4g.micro has arm64. Name another image or size."),
+        ({"image": ARM_AMI}, "is for arm64, and a t3.micro has x86_64. Name another image or size."),
     ],
 )  # fmt: skip
 def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be_made(
@@ -168,13 +192,42 @@ def test_an_image_that_no_machine_can_be_made_from_is_a_fault_where_one_is_to_be
     settings = replace(WEB, **change)  # type: ignore[arg-type]
     (fault,) = check(cloud, settings, API).faults
     assert fault.startswith("rollcall:fleets.web.image: ") and message in fault
-    if "size" in change:
+    if change["image"] in (X86_AMI, ARM_AMI):
         with pytest.raises(ClientError, match="does not match the architecture"):
-            start(cloud, settings, 0)
+            cloud.run(InstanceType=settings.size, ImageId=settings.image)
     else:
         for index in range(2):
             start(cloud, WEB, index, of=version(settings))
         assert check(cloud, settings).faults == (), "nothing is made"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "message", "code"),
+    [
+        ({"size": 7}, {"size": 8}, "disk.size: 7 GiB is less than the 8 GiB of the image", "InvalidBlockDeviceMapping"),
+        (
+            {"iops": 4001},
+            {"iops": 4000},
+            "disk.iops: is 4001, and gp3 takes 500 for each GiB of its 8, the size of the image",
+            "InvalidParameterValue",
+        ),
+    ],
+)
+def test_a_disk_that_does_not_fit_the_image_is_a_fault_and_ec2_refuses_it(
+    cloud: Cloud, wrong: dict[str, Any], right: dict[str, Any], message: str, code: str
+) -> None:
+    (fault,) = check(cloud, replace(WEB, disk=DiskSettings(**wrong)), API).faults
+    assert fault.startswith("rollcall:fleets.web.") and message in fault
+    assert check(cloud, replace(WEB, disk=DiskSettings(**right)), API).faults == ()
+
+    def launch(disk: dict[str, Any]) -> None:
+        names = {"size": "VolumeSize", "iops": "Iops"}
+        ebs = {"VolumeType": "gp3", **{names[key]: value for key, value in disk.items()}}
+        cloud.run(BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": ebs}])
+
+    with pytest.raises(ClientError, match=code):
+        launch(wrong)
+    launch(right)
 
 
 def command_in(fault: str) -> list[str]:

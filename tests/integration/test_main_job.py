@@ -65,7 +65,10 @@ def test_both_clouds_were_given_the_same_script_and_triton_the_release_with_it(d
     joyent = json.loads(deployed.triton("instance", "get", "-j", deployed.machine("web-joyent-0")["id"]))
     assert len(sent) < 16384
     script, carried = gzip.decompress(sent).decode(), joyent["metadata"]["user-script"]
-    assert (script, carried) == (userdata.boot_script(), userdata.build(in_place=False)) and carried.startswith(script)
+    assert (script, carried) == (
+        userdata.boot_script(system=False),
+        userdata.build(in_place=False, system=False),
+    ) and carried.startswith(script)
 
 
 def test_nginx_logs_its_visitors(deployed: Deployed) -> None:
@@ -122,7 +125,11 @@ def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed)
     token = kept["token-scalability_expert"]
     assert len(token) == 40, sorted(kept)
     state = deployed.sandbox.pulumi("stack", "export", "--stack", "local", capture=True).stdout
-    assert token not in state and token not in deployed.output and token not in userdata.build(in_place=False)
+    assert (
+        token not in state
+        and token not in deployed.output
+        and token not in userdata.build(in_place=False, system=False)
+    )
     for file in deployed.sandbox.state.rglob("*"):
         if file.is_file() and not file.is_symlink() and "machines" not in file.parts:
             assert token.encode() not in file.read_bytes(), file

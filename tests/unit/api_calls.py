@@ -24,7 +24,7 @@ SOURCES = [
     *sorted((ROOT / "components").rglob("*.py")),
     *sorted((ROOT / "userdata").rglob("*.py")),
 ]
-_SIGNED = tuple(f"userdata/rollcall/{each}.py" for each in ("aws", "clouds", "route53api"))
+_SIGNED = tuple(f"userdata/rollcall/{each}.py" for each in ("aws", "clouds", "role_credentials", "route53api"))
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # The helpers: by the method that they use, and those that take the method as their first argument.
 _VERBS = {"get": "GET", "all": "GET", "_get": "GET", "_pages": "GET", "post": "POST", "put": "PUT", "delete": "DELETE"}

@@ -138,6 +138,8 @@ def graph(cloud: Cloud) -> dict[str, dict[str, Any]]:
 
 # Files that do not fit a user-script.
 _LARGE = Path(__file__).resolve().parents[2] / "bench/consul"
+_KMS_KEY = "arn:aws:kms:us-west-2:123456789012:key/11111111-2222-3333-4444-555555555555"
+_MANAGED = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
 _WEB = {"count": 2, "image": "debian-12", "joins": ["site/www"]}
 _THE_SERVICE = {"port": 4218, "incarnations": {"v1": {"txt": {"path": "/", "quoted": 'a "b"'}}, "v2": {"shards": 2}}}
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -190,6 +192,24 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "beside": {"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1, "region": "eu-west-1"},
             "here": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1},
             "there": {"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "region": "us-east-2"},
+        },
+    },
+    "machines": {
+        "sites": {"www": {"zone": "scalability.expert"}},
+        "fleets": {
+            "web": {
+                **{"cloud": "aws", "size": "t3.micro", **_WEB, "count": 1},
+                "disk": {"size": 20, "iops": 4000, "throughput": 250, "kmsKey": _KMS_KEY},
+                "volumes": [{"size": 100, "mount": "/srv/data", "kmsKey": _KMS_KEY}],
+                "tags": {"team": "web"},
+                "monitoring": True,
+                "policies": {"managed": [_MANAGED], "statements": [{"actions": ["s3:GetObject"], "resources": ["*"]}]},
+            },
+            "far": {
+                **{"cloud": "joyent", "size": "g1.micro", **_WEB, "count": 1, "tags": {"team": "web"}},
+                **{"timezone": "Europe/Berlin", "proxy": "http://proxy.example.net:3128"},
+                **{"aptMirror": "https://mirror.example.net/debian", "logs": {"syslog": "logs.example.net:514"}},
+            },
         },
     },
     "ipv6": {

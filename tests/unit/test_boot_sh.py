@@ -44,7 +44,8 @@ case "$*" in "-m rollcall.workloads "*)
     exec cat "$HOME/workload" ;;
 esac
 echo "python3 $* PYTHONPATH=$PYTHONPATH" >>"$HOME/calls"
-cat "$HOME/whoami"
+[ ! -e "$HOME/fails-$3" ] || { cat "$HOME/fails-$3"; exit 1; }
+[ "$3" = prepare ] || cat "$HOME/whoami"
 """
 UNIT = "/etc/systemd/system/rollcall-boot.service"
 BASE = ["python3", "python3-requests", "python3-dnspython"]
@@ -108,6 +109,15 @@ class Host:
     def workload(self, line: str) -> None:
         """What rollcall.workloads says is left to do."""
         (self.home / "workload").write_text(f"{line}\n")
+
+    def settings(self, **settings: str) -> None:
+        """The metadata of a Triton machine."""
+        cases = "".join(f"{name}) echo '{value}' ;;\n" for name, value in settings.items())
+        self._program(self.bin / "mdata-get", f"#!/bin/sh\ncase $1 in\n{cases}*) exit 1 ;;\nesac\n")
+
+    def fails(self, command: str, message: str) -> None:
+        """`rollcall COMMAND` fails with these words."""
+        (self.home / f"fails-{command}").write_text(f"{message}\n")
 
     def metadata(self) -> None:
         """Triton's tool that puts metadata."""
@@ -375,6 +385,27 @@ class TestBoot:
         ]
         changed = {each.name for each, when in before.items() if each.stat().st_mtime_ns != when}
         assert changed == {"rollcall.log", "whoami", "get_release.py", "release"}
+
+    def test_a_machine_uses_its_proxy_from_the_first_package_on(self, host: Host) -> None:
+        host.settings(**{"rollcall-proxy": "http://proxy.example.net:3128"})
+        assert host.boot().returncode == 0
+        assert "https_proxy=http://proxy.example.net:3128\n" in (host.home / "environment").read_text()
+        (line,) = host.calls("systemctl set-environment")
+        assert "HTTPS_PROXY=http://proxy.example.net:3128" in line and "NO_PROXY=localhost,127.0.0.1" in line
+        assert "3128" in host.read("/etc/apt/apt.conf.d/98rollcall-proxy")
+        host.settings()
+        assert host.boot().returncode == 0
+        assert host.calls("systemctl set-environment") == []
+        assert not (host.root / "etc/apt/apt.conf.d/98rollcall-proxy").exists()
+
+    def test_the_system_is_prepared_before_a_workload_and_its_failure_ends_the_boot(self, host: Host) -> None:
+        assert host.boot().returncode == 0
+        calls = host.calls()
+        prepared = next(at for at, each in enumerate(calls) if each.startswith("python3 -m rollcall prepare"))
+        assert prepared < next(at for at, each in enumerate(calls) if "nginx" in each)
+        host.fails("prepare", "reason=no-volume device=sdf mount=/srv")
+        done = host.boot()
+        assert done.returncode == 1 and "ERROR boot: reason=no-volume device=sdf mount=/srv log=" in host.log
 
     @pytest.mark.parametrize(
         ("path", "restarted"),

@@ -32,6 +32,7 @@ GOLDEN = HERE / "golden"
         "in-place",
         "certificates",
         "vpcs",
+        "machines",
     ],
 )
 def test_the_graph_is_the_golden_one(graphs: Graphs, cloud: str) -> None:

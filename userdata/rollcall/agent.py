@@ -223,6 +223,11 @@ class Agent:
         return self._settings is not None and bool(self._settings.hold)
 
     @property
+    def settings(self) -> MachineSettings | None:
+        """Return the settings of the machine; None while they are not known."""
+        return self._settings
+
+    @property
     def secrets(self) -> tuple[Secrets, ...]:
         """The secrets of this machine's workloads; empty until the settings are read."""
         return self._settings.secrets if self._settings else ()
@@ -990,6 +995,15 @@ def _systemctl(*arguments: str) -> str:
     return output.strip()
 
 
+def system_keeper(agent: Agent) -> Callable[[], None]:
+    """Return the step for settings of the system. A Triton machine without such settings does not carry the module."""
+    try:
+        from rollcall.keeping import Keeping
+    except ModuleNotFoundError:
+        return lambda: None
+    return Keeping(agent).keep_system
+
+
 class _Loop:
     """The steps of each turn of `run`: the agent's tick, nginx's list of edge networks, the probe's port, a report to systemd.
 
@@ -1006,6 +1020,7 @@ class _Loop:
         self._keeper: threading.Thread | None = None
         self._certificates = _CertificateThread(agent)
         self._viewer: threading.Thread | None = None
+        self._keep_system = system_keeper(agent)
         self.wait = TICK / 4
 
     def turn(self) -> None:
@@ -1016,6 +1031,7 @@ class _Loop:
             self._open_probe_socket,
             self._keep_secrets,
             self._report_view,
+            self._keep_system,
             self._tell_systemd,
         ):
             self._guard(step)

@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     leave.add_argument("membership", nargs="*", help=words)
     leave.add_argument("--at-shutdown", action="store_true", help="only if the agent has not left; it may join again")
     commands.add_parser("whoami", help="cloud, instance and workloads")
+    commands.add_parser("prepare", help="set the system to what the machine's settings say, before a workload starts")
     commands.add_parser("status", help="what the agent last did, as JSON")
     commands.add_parser("resolve", help="a service's live machines", add_help=False)
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -56,6 +57,18 @@ def _do(command: str, joins: tuple[Join, ...] | None, *, lasting: bool) -> int:
         cloud = detect()
         instance = cloud.instance()
         print(" ".join((cloud.name, instance, *MachineSettings.from_keys(cloud.keys(), instance).workloads)))
+        return 0
+    if command == "prepare":
+        try:
+            from rollcall.prepare import prepare
+        except ModuleNotFoundError:
+            # A Triton machine without settings of its system does not carry it.
+            return 0
+        try:
+            prepare(detect().keys())
+        except (RollcallError, ValueError) as failed:
+            print(failed)
+            return 1
         return 0
     status_file = STATUS_FILE if command == "run" else STATUS_FILE.with_name(f"{command}.json")
     agent = Agent(detect(), joins=joins, status_file=status_file, labels=KeptLabels(LABELS_FILE))

@@ -29,6 +29,8 @@ SECRETS = Path("/run/rollcall/secrets")
 LOGIN = ".login"
 # The folder with the secrets, inside of the container.
 CREDENTIALS = "/run/credentials"
+# The folder for credentials of AWS, on the machine and for the workload.
+AWS, AWS_INSIDE = "/run/rollcall/aws", "/run/workload-aws"
 DEFINITIONS = Path("/opt/rollcall/workloads")
 # The images that this module has pulled, one a line. Others on the machine are not ours to remove.
 PULLED = Path("/var/lib/rollcall/images")
@@ -44,6 +46,13 @@ Prepare = Callable[[str, Mapping[str, Any]], None]
 _listing = threading.Lock()
 
 
+def credentials_env(definition: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables by which AWS's SDKs find the credentials of a workload with `awsCredentials` (role_credentials.py)."""
+    if not definition.get("awsCredentials"):
+        return {}
+    return {"AWS_CONFIG_FILE": f"{AWS_INSIDE}/config", "AWS_EC2_METADATA_DISABLED": "true"}
+
+
 def secret_names(definition: Mapping[str, Any]) -> list[str]:
     """Return the names of the secrets that a machine fetches for a workload: its own, and the password for its registry."""
     return [*definition.get("secrets", ()), *([PASSWORD] if "registry" in definition.get("container", {}) else ())]
@@ -52,7 +61,7 @@ def secret_names(definition: Mapping[str, Any]) -> list[str]:
 def lines(stem: str, definition: Mapping[str, Any], instance: str, hook: str = "") -> list[str]:
     """Return the lines of the unit `stem` that run the container. A `hook` is a command that runs in place of what the image starts."""
     container, volume = definition["container"], f"/run/{stem}/secrets"
-    env = {"ROLLCALL_INSTANCE": instance, **definition.get("env", {})}
+    env = {"ROLLCALL_INSTANCE": instance, **credentials_env(definition), **definition.get("env", {})}
     found = ["UMask=0022", "KillMode=mixed", "Delegate=yes", f"ExecStopPost=-{PODMAN} rm --force --ignore {stem}"]
     # podman writes what it does to the journal otherwise, between the lines of the workload.
     run = [
@@ -80,6 +89,9 @@ def lines(stem: str, definition: Mapping[str, Any], instance: str, hook: str = "
         found.append(f"ExecStartPre=/usr/bin/install -D -m 444 -t {volume} {files}")
         run.append(f"--volume={volume}:{CREDENTIALS}:ro")
         env["CREDENTIALS_DIRECTORY"] = CREDENTIALS
+    if credentials_env(definition):
+        # The unit waits for it: podman does not start with a folder that is missing.
+        run.append(f"--volume={AWS}/{definition['name']}:{AWS_INSIDE}:ro")
     run += [f"--env={key}={value}" for key, value in sorted(env.items())]
     if hook:
         run += ["--log-driver=none", "--sdnotify=ignore", "--entrypoint=", container["image"]]

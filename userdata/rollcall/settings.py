@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar, TypeVar, get_type_hints
 
 from rollcall.in_place import HOLD, WANTED, WantedRelease, parse_wanted
+from rollcall.machine import CREDENTIALS, IN_PLACE
 from rollcall.ownership import Owner
 from rollcall.setting_values import LONGEST_VALUE as LONGEST_VALUE
 from rollcall.setting_values import SettingsError as SettingsError
@@ -37,7 +38,7 @@ MIRROR = "rollcall-mirror-"
 FORMAT = "rollcall-format"
 SETTINGS_FORMAT = 1
 # The same for a workload's definition. 2 has `unit`, `before` and `checks`: an agent that ignored them would start something else.
-DEFINITION_FORMAT = 3
+DEFINITION_FORMAT = 4
 DRAIN = "rollcall-drain"
 STATUS = "rollcall-status"
 PROBE = "rollcall-probe"
@@ -442,6 +443,7 @@ class MachineSettings:
     `drain` asks it to leave DNS and stay out while it continues to serve. `probe` names the secret with the key of probes, by which
     machines of the stack ask each other whether they run. Without it this machine watches no other. `secrets` are those of its workloads.
     `wanted` are the releases that it should run, in a fleet with `release: in-place`, and `hold` is the reason to stay out of DNS.
+    `credentials` is the ARN of the role for workloads. `system` are settings of the system by their keys.
     """
 
     stack: str
@@ -455,6 +457,8 @@ class MachineSettings:
     secrets: tuple[Secrets, ...] = ()
     wanted: tuple[WantedRelease, ...] = ()
     hold: str = ""
+    credentials: str = ""
+    system: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_keys(cls, keys: Mapping[str, str], instance: str = "") -> MachineSettings:
@@ -483,6 +487,8 @@ class MachineSettings:
             secrets=tuple(parse_secrets(key, keys[key]) for key in sorted(keys) if key.startswith(SECRETS)),
             wanted=tuple(parse_wanted(key, keys[key]) for key in sorted(keys) if key.startswith(WANTED)),
             hold=keys[HOLD] or "no reason given" if HOLD in keys else "",
+            credentials=keys.get(CREDENTIALS, ""),
+            system={key: keys[key] for key in IN_PLACE if key in keys},
         )
 
 

@@ -138,7 +138,10 @@ def _confined(name: str, definition: dict[str, Any], instance: str, own: UnitFil
     lines += "".join(f"LoadCredential={each}:{SECRETS}/{name}/{each}\n" for each in definition.get("secrets", ()))
     if "container" in definition:
         return f"{lines}{confinement.addresses()}\n"
-    env = {"ROLLCALL_INSTANCE": instance, **definition.get("env", {})}
+    env = {"ROLLCALL_INSTANCE": instance, **containers.credentials_env(definition), **definition.get("env", {})}
+    if containers.credentials_env(definition):
+        # Until the agent has written it, the unit does not start, and systemd tries again each second.
+        lines += f"BindReadOnlyPaths={containers.AWS}/{name}:{containers.AWS_INSIDE}\n"
     lines += "".join(f"Environment={_quoted(f'{key}={value}')}\n" for key, value in sorted(env.items()))
     user = definition.get("user") or (own.user if own else "")
     return f"""{lines}WorkingDirectory={_files(name)}

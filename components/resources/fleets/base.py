@@ -25,6 +25,7 @@ from components.resources.tags import deployment
 from components.resources.workload_secrets import WorkloadSecrets
 from components.workloads.release import Release
 from rollcall.in_place import REPORT_TO, VIEW_TO
+from rollcall.machine import CREDENTIALS
 from rollcall.settings import (
     FLEET,
     GENERATION,
@@ -48,6 +49,7 @@ class FleetArgs:
     - `secrets` is what a cloud that keeps secrets with the machine gives it besides the secrets of its memberships.
     - `needs` is what must exist before a machine registers and until it has left.
     - `profile` is the profile of the machines' instance role, on a cloud that has instance roles.
+    - `credentials` is the ARN of the role for workloads with `awsCredentials`; empty if there is none.
     - `store` is what the machines' settings contain about the release store of their region.
     - `mirrors` are the machine settings for mirrors, by the mirrors' names.
     - `workloads` are the releases that machines of a cloud without a store get with their boot script.
@@ -72,6 +74,7 @@ class FleetArgs:
     secrets: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
     needs: Sequence[pulumi.Resource] = field(default=())
     profile: pulumi.Input[str] = ""
+    credentials: pulumi.Input[str] = ""
     store: pulumi.Input[str] = ""
     mirrors: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     workloads: Sequence[Release] = ()
@@ -192,6 +195,9 @@ class Fleet(pulumi.ComponentResource):
             keys[REPORT_TO] = self.args.report_to
         if self.args.view_to:
             keys[VIEW_TO] = self.args.view_to
+        keys.update(self.settings.system_settings)
+        if self.args.credentials:
+            keys[CREDENTIALS] = self.args.credentials
         keys.update({f"{SECRETS}{each.workload}": each.words(index) for each in self.args.workload_secrets})
         for at, membership in enumerate(self.args.memberships):
             keys[f"{JOIN}{at}"] = membership.words(index)

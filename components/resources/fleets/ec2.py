@@ -12,6 +12,7 @@ from components.aws.region import own_region
 from components.compute.ec2 import group_description
 from components.compute.locations import Location
 from components.config.availability_zones import is_outside
+from components.config.machine_keys import BlockSettings
 from components.config.models import PARTITION
 from components.registration.resources import Deregistration
 from components.resources import aws_sdk as aws
@@ -27,10 +28,15 @@ from rollcall.settings import STORE
 MOST_PARTITIONS = 7
 
 
+def _chosen(volume: BlockSettings) -> dict[str, Any]:
+    """Return what a volume has besides its size, type and encryption."""
+    return {**volume.performance, **({"kms_key_id": volume.kms_key} if volume.kms_key else {})}
+
+
 class Ec2Fleet(Fleet):
     """EC2 instances in the subnets of a VPC, by default of the default VPC.
 
-    They have IMDSv2 only, an encrypted root volume, and no key pair unless SSH is configured.
+    They have IMDSv2 only, and no key pair unless SSH is configured. Volumes are encrypted, unless the configuration says otherwise.
 
     In a region other than the stack's, everything is created with the provider that `opts` gives.
     """
@@ -65,12 +71,11 @@ class Ec2Fleet(Fleet):
                     "http_put_response_hop_limit": 1,
                     "instance_metadata_tags": "enabled",
                 },
-                root_block_device={
-                    "encrypted": True,
-                    "volume_type": "gp3",
-                    "tags": {"Name": f"{self.name}-{index}", **stack_tags()},
-                },
+                root_block_device=self._root_volume(index),
+                ebs_block_devices=self._volumes(index) or None,
+                monitoring=self.settings.monitoring,
                 tags={
+                    **self.settings.tags,
                     "Name": f"{self.name}-{index}",
                     VERSION: self.version,
                     STORE: self.args.store,
@@ -180,6 +185,29 @@ class Ec2Fleet(Fleet):
             "ipv6_address_count": 1 if ipv6 else None,
             "vpc_security_group_ids": [*groups],
         }, []
+
+    def _root_volume(self, index: int) -> dict[str, Any]:
+        disk = self.settings.disk
+        chosen = {} if disk.is_default else {"volume_size": disk.size, **_chosen(disk)}
+        return {"encrypted": disk.encrypted, "volume_type": disk.type, "tags": self._volume_tags(index), **chosen}
+
+    def _volumes(self, index: int) -> list[dict[str, Any]]:
+        """Return the further volumes of a machine. The provider changes nothing of them in place."""
+        return [
+            {
+                "device_name": f"/dev/{device}",
+                "delete_on_termination": True,
+                "encrypted": each.encrypted,
+                "volume_type": each.type,
+                "volume_size": each.size,
+                "tags": self._volume_tags(index),
+                **_chosen(each),
+            }
+            for device, each in self.settings.volume_devices
+        ]
+
+    def _volume_tags(self, index: int) -> dict[str, str]:
+        return {**self.settings.tags, "Name": f"{self.name}-{index}", **stack_tags()}
 
     def _powered(self, index: int, instance: aws.ec2.Instance) -> None:
         """Start an instance that was stopped or that lost its host.

@@ -84,6 +84,36 @@ PARTS = (
     Part(key="disks", name="its disks", values=lambda fleet: fleet.disks, shown=True),
     # The words of the configuration, so that a subnet that is added to a VPC replaces nothing.
     Part(key="network", name="its network", values=lambda fleet: network_words(fleet)),
+    # The provider changes type, IOPS and throughput in place. The system would not use more space before its next boot, and no volume
+    # becomes smaller, so another size replaces the machine.
+    Part(
+        key="disk",
+        name="the size or encryption of its disk",
+        values=lambda fleet: [
+            *([f"size={fleet.disk.size}"] if fleet.disk.size else []),
+            *([] if fleet.disk.encrypted else ["plain"]),
+            *([fleet.disk.kms_key] if fleet.disk.kms_key else []),
+        ],
+        shown=True,
+    ),
+    Part(
+        key="volumes",
+        name="its volumes",
+        values=lambda fleet: [
+            f"{device} {each.size} {each.type} {each.performance} {each.encrypted} {each.kms_key} {each.mount}"
+            for device, each in fleet.volume_devices
+        ],
+        shown=True,
+    ),
+    # A Triton machine carries the modules for its system only if it has such settings.
+    Part(
+        key="system",
+        name="the first setting of its system",
+        values=lambda fleet: ["system"] if fleet.cloud != "aws" and fleet.system_settings else [],
+        shown=True,
+    ),
+    # Without it, a machine in a closed network does not get its release.
+    Part(key="proxy", name="its proxy", values=lambda fleet: [fleet.proxy] if fleet.proxy else [], shown=True),
     Part(
         key="workloads",
         name="its workloads",

@@ -21,7 +21,9 @@ class JoyentFleet(Fleet):
     """
 
     def agent_release(self) -> Release:
-        return userdata.carried_release(self.settings.in_place, self.settings.secured)
+        return userdata.carried_release(
+            self.settings.in_place, self.settings.secured, bool(self.settings.system_settings)
+        )
 
     def make(self) -> None:
         datacenter = self.settings.region
@@ -39,6 +41,7 @@ class JoyentFleet(Fleet):
                     image=self.settings.image,
                     networks=self.settings.networks or None,
                     tags={
+                        **self.settings.tags,
                         **stack_tags(),
                         VERSION: self.version,
                         **self.identity(index, deregistration),
@@ -55,7 +58,12 @@ class JoyentFleet(Fleet):
                         **self.machine_settings(index, deregistration),
                     },
                     secret_metadata=self.secrets(),
-                    userdata=userdata.build(tuple(self.args.workloads), self.settings.in_place, self.settings.secured),
+                    userdata=userdata.build(
+                        tuple(self.args.workloads),
+                        self.settings.in_place,
+                        self.settings.secured,
+                        bool(self.settings.system_settings),
+                    ),
                     datacenter=datacenter,
                     # A machine that was adopted before the stack was renamed is replaced: the new machine cannot adopt it again.
                     adopt=None if f"{self.name}-{index}" in self.args.renamed else self.settings.adopt.get(index),

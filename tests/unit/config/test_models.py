@@ -353,5 +353,6 @@ def test_the_manual_names_every_key() -> None:
         "health",
         "digests",
         "secured",
+        "architecture",
     }
     assert {name for name in names if f"`{name}`" not in manual} == set()

@@ -534,6 +534,28 @@ def triton_disk_space(size: int) -> Faults:
     return check_triton((far,), "local", api, catalogue=catalogue).faults
 
 
+def managed(count: int) -> Faults:
+    arns = [f"arn:aws:iam::123456789012:policy/p{each}" for each in range(count)]
+    return checked(lambda: given({"web": fleet(policies={"managed": arns})}))
+
+
+def own_policy(more: int) -> Faults:
+    """Statements with exactly as many characters as IAM takes, and `more`."""
+
+    def settings(size: int) -> Settings:
+        statement = {"actions": ["s3:GetObject"], "resources": [f"arn:aws:s3:::{'k' * size}"]}
+        return given({"web": fleet(policies={"statements": [statement]})})
+
+    policies = settings(1).fleets[0].policies
+    assert policies is not None
+    rest = policy_sizes.len_of(policies.document) - 1
+    return policy_sizes.faults(settings(10_240 - rest + more), zone="", region="us-west-2")
+
+
+def disk(**keys: Any) -> Faults:
+    return checked(lambda: given({"web": fleet(disk=keys)}))
+
+
 CASES: dict[str, Case] = {
     "dns-name": at(253, a_name),
     "dns-set-name": at(253, a_set_name),
@@ -565,6 +587,9 @@ CASES: dict[str, Case] = {
     "ec2-tag-value": at(256, lambda size: tagged({"k": "x" * size})),
     "ec2-setting-tag": at(256, setting_tag),
     "ec2-tag-characters": Case(inside=lambda: tagged({"a-_+=.@:Z9": "x"}), outside=lambda: tagged({"a b": "x"})),
+    "ec2-volume-size": at(16_384, lambda size: disk(type="gp2", size=size)),
+    "ec2-volume-iops": at(4_000, lambda iops: disk(size=8, iops=iops)),
+    "ec2-volume-throughput": at(750, lambda throughput: disk(throughput=throughput)),
     "ec2-group-rules": at(60, rules),
     "ec2-groups": at(2499, groups),
     "ec2-groups-of-interface": at(4, groups_of_interface),
@@ -573,6 +598,8 @@ CASES: dict[str, Case] = {
     "ec2-vcpus": at(5, vcpus),
     "ec2-spread": at(7, spread),
     "ec2-placement-groups": at(499, placement_groups),
+    "iam-managed-policies": at(10, managed),
+    "iam-own-policy": at(0, own_policy),
     "iam-role-policy": at(0, lambda more: policy("aws", "role", more)),
     "iam-user-policy": at(0, lambda more: policy("joyent", "user", more)),
     "iam-roles": at(999, lambda there: iam("Roles", 1000, there)),
@@ -714,7 +741,6 @@ LARGEST: dict[str, Callable[[], int]] = {
     "iam-instance-profile-name": lambda: len(f"{LONGEST_FLEET}-{LONGEST_REGION}-profile") + _SUFFIX,
     "iam-policy-name": lambda: len(POLICY),
     "iam-trust-policy": lambda: len(json.dumps(_ASSUME)),
-    "iam-managed-policies": lambda: 0,
     "iam-access-keys": lambda: 2,
     "ssm-name-length": lambda: _ARN + len(f"/rollcall/{LONGEST_STACK}/{LONGEST_FLEET}/token-{'z' * 253}"),
     "ssm-name-levels": lambda: f"/rollcall/{LONGEST_STACK}/{LONGEST_FLEET}/token".count("/"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.config.machine_keys import DiskSettings, LogsSettings, PoliciesSettings, VolumeSettings
 from components.config.models import FleetSettings, SshSettings
 from components.resources.fleets import revision
 from components.resources.fleets.revision import (
@@ -29,6 +30,16 @@ ROWS: list[tuple[dict[str, Any], bool, bool]] = [
     ({"ssh": SshSettings(user="admin", key_name="operators")}, True, True),
     ({"ipv6": True}, True, True),
     ({"digests": {"shop": "a" * 64}}, True, True),
+    ({"disk": DiskSettings(size=20)}, True, True),
+    ({"disk": DiskSettings(encrypted=False)}, True, True),
+    ({"disk": DiskSettings(kms_key="arn:aws:kms:us-west-2:123456789012:key/1")}, True, True),
+    ({"disk": DiskSettings(type="io2", iops=500)}, False, False),
+    ({"disk": DiskSettings(throughput=200)}, False, False),
+    ({"volumes": (VolumeSettings(size=5, mount="/srv"),)}, True, True),
+    ({"proxy": "http://proxy.example.net:3128"}, True, True),
+    ({"timezone": "UTC", "apt_mirror": "https://a.example", "logs": LogsSettings(syslog="a:1")}, False, False),
+    ({"tags": {"team": "web"}, "monitoring": True, "policies": PoliciesSettings()}, False, False),
+    ({"cloud": "joyent", "timezone": "UTC"}, True, True),
     ({"region": "eu-west-1"}, True, False),
     ({"brand": "kvm"}, True, True),
     ({"affinity": ("rollcall-fleet!=~web",)}, True, True),

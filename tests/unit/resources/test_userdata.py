@@ -98,13 +98,16 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget()
 
 
+EC2_ONLY = {f"rollcall/{each}.py" for each in ("role_credentials", "volume_settings", "volumes")}
+
+
 class TestRelease:
     def test_it_holds_every_source_to_the_byte_and_no_other(self) -> None:
         assert contents(userdata.release().tar) == {each: (userdata.HOME / each).read_bytes() for each in SHIPPED}
 
-    def test_a_user_script_holds_every_source_and_no_other(self) -> None:
+    def test_a_user_script_holds_every_source_except_those_for_ec2(self) -> None:
         found = contents(userdata.carried_release(certificates=True).tar)
-        assert found.keys() == {*SHIPPED}
+        assert found.keys() == {*SHIPPED} - EC2_ONLY
         for name, data in found.items():
             assert data == (userdata.HOME / name).read_bytes() or name.endswith(".py")
 
@@ -112,10 +115,11 @@ class TestRelease:
     def test_a_machine_lacks_only_the_modules_that_it_does_not_need_and_runs(
         self, tmp_path: Path, certificates: bool
     ) -> None:
-        found = contents(userdata.carried_release(in_place=False, certificates=certificates).tar)
-        absent = {"rollcall/releasing.py", "rollcall/release_transitions.py"}
+        found = contents(userdata.carried_release(in_place=False, certificates=certificates, system=False).tar)
+        absent = {"rollcall/releasing.py", "rollcall/release_transitions.py", "rollcall/prepare.py"}
+        absent.add("rollcall/keeping.py")
         absent |= set() if certificates else {"rollcall/acme_client.py", "rollcall/certificates.py"}
-        assert found.keys() == {*SHIPPED} - absent
+        assert found.keys() == {*SHIPPED} - absent - EC2_ONLY
         for name, data in found.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(data)
@@ -128,7 +132,7 @@ class TestRelease:
     @pytest.mark.parametrize("name", [each for each in SHIPPED if each.endswith(".py")])
     def test_in_a_user_script_a_program_lacks_docstrings_comments_and_annotations_alone(self, name: str) -> None:
         source = (userdata.HOME / name).read_text()
-        packed = userdata.carried_files()[name].decode()
+        packed = userdata.carried_files().get(name, userdata.lean(userdata.files()[name].decode()).encode()).decode()
         lines = zip(source.splitlines(), packed.splitlines(), strict=True)
         assert all(_is_left_of(old, new) or new.strip() == "..." for old, new in lines), "each line has its number"
         assert tree_of(source) == tree_of(packed)

@@ -81,7 +81,8 @@ def test_only_what_an_older_agent_must_not_ignore_has_a_newer_format() -> None:
         assert definition(shop(**more))["format"] == 2
     assert definition(WorkloadSettings(name="shop", unit="x.service"))["format"] == 2
     image = f"ghcr.io/acme/shop@sha256:{'0' * 64}"
-    assert definition(WorkloadSettings(name="shop", container=image))["format"] == DEFINITION_FORMAT == 3
+    assert definition(WorkloadSettings(name="shop", container=image))["format"] == 3
+    assert definition(WorkloadSettings(name="shop", aws_credentials=True))["format"] == DEFINITION_FORMAT == 4
 
 
 @pytest.mark.parametrize(("form", "refused"), [(1, False), (2, False), (3, False), (4, True)])

@@ -1,0 +1,103 @@
+"""Every key of a fleet under the real engine: a change, its preview, `up`, what the cloud then has, and a second preview without changes.
+
+The table is tests/integration/fleet_keys.py. Nothing boots, so the fleet joins nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic.alias_generators import to_camel
+
+from components.config.models import FleetSettings
+from localcloud.aws.catalogue import REGIONS
+from tests.integration.engine_harness import Trial, on_trial
+from tests.integration.fleet_keys import EC2, FLEET, Row
+
+PROGRAM = """
+import functools
+import json
+import os
+from dataclasses import replace
+import boto3
+import pulumi
+from components.config.reader import read
+from components.preflight import architectures
+from components.preflight.existing_resources import ExistingReport
+from components.preflight.quotas import check_ec2
+from components.resources.deployment import Deployment
+from components.resources.tags import deployment, tag_everything
+from components.workloads.definitions import packed
+from pathlib import Path
+
+options = json.loads(os.environ["TRIAL"])
+tag_everything()
+texts = {"sites": {"www": {"zone": "scalability.expert"}}, "drainDelay": 0, **options["config"]}
+settings = read("trial.trial", texts)
+settings, faults = packed(settings, Path("."))
+settings = architectures.found(settings, lambda region: boto3.client("ec2", region_name=region or "us-west-2"))
+# It joins nothing: no machine boots here.
+settings = replace(settings, sites=(), fleets=tuple(replace(each, joins=()) for each in settings.fleets))
+for fleet in settings.fleets:
+    where = fleet.region or "us-west-2"
+    found = check_ec2([fleet], deployment(), where, functools.partial(boto3.client, region_name=where))
+    faults += found.faults
+    for note in found.notes:
+        pulumi.info(note)
+if faults:
+    raise pulumi.RunError("\\n".join(faults))
+Deployment(settings, ExistingReport(), None)
+"""
+BASE = {"cloud": "aws", "count": 1, "size": "t3.micro", "image": "debian-12", "joins": ["site/www"], "runs": ["site"]}
+# Keys without a row: `cloud` and `joins` are other resources, and those of a release have their own tests (test_roll_out_engine.py).
+ELSEWHERE = {"cloud", "joins", "runs", "release", "batch", "minHealthyTime", "deadline", "canary"}
+# Keys of Triton fleets.
+TRITON = {"adopt", "networks"}
+
+
+def instances(trial: Trial) -> list[Mapping[str, Any]]:
+    found = []
+    for region in REGIONS:
+        for page in trial.aws.client("ec2", region=region).get_paginator("describe_instances").paginate():
+            found += [each for one in page["Reservations"] for each in one["Instances"]]
+    return [each for each in found if each["State"]["Name"] in ("pending", "running")]
+
+
+def test_each_key_of_an_ec2_fleet_has_a_row() -> None:
+    keys = {to_camel(each.name) for each in fields(FleetSettings)} - {"name", "digests", "architecture"}
+    rows = {key for row in EC2 for key in row.change} | {"image"}
+    assert rows == keys - ELSEWHERE - TRITON
+
+
+@pytest.mark.clouds
+@pytest.mark.engine
+def test_each_key_reaches_the_machines_and_a_second_preview_has_nothing_to_do(tmp_path: Path) -> None:
+    with on_trial(tmp_path, PROGRAM) as trial:
+        run(trial, EC2)
+
+
+def run(trial: Trial, rows: Sequence[Row]) -> None:
+    fleet, more = dict(BASE), dict[str, Any]()
+    trial.up(config={"fleets": {FLEET: fleet}})
+    for row in rows:
+        row.before(trial)
+        before = {each["InstanceId"] for each in instances(trial)}
+        fleet = {key: value for key, value in {**fleet, **row.change}.items() if value is not None}
+        more.update(row.more)
+        config = {**more, "fleets": {FLEET: fleet}}
+        printed = trial.run("up", "--yes", config=config)
+        after = instances(trial)
+        kept = before & {each["InstanceId"] for each in after}
+        assert (kept == set()) is row.replaces and len(after) == fleet["count"], (row.name, printed)
+        # A replacement was in the preview, which `up` prints first.
+        assert bool(re.search(r"machines are replaced, successors first", printed)) is row.replaces, (row.name, printed)
+        assert [row.read(trial, each) for each in after] == [row.expected] * len(after), (row.name, printed)
+        shown = trial.run("preview", "--diff", "--expect-no-changes", config=config)
+        assert "unchanged" in shown, (row.name, shown)
+    trial.run("destroy", "--yes", "--skip-preview", config=config)
+    assert instances(trial) == []
