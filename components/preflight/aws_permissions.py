@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.models import FleetSettings, Settings
+from components.config.models import FleetSettings, ServiceDiscoverySettings, Settings
 from components.preflight import dns_conflicts
 from components.resources.release_files import FOLDER
 from rollcall.settings import STACK
