@@ -49,7 +49,8 @@ class Cargo:
 
 def room(fleet: FleetSettings) -> int:
     """Return how many bytes remain after the boot script, the agent, and the settings of a machine."""
-    return userdata.workload_room(LARGEST_BODY, userdata.settings_room(), fleet.in_place, bool(fleet.system_settings))
+    used = userdata.settings_room() - userdata.unused_room(len(fleet.joins))
+    return userdata.workload_room(LARGEST_BODY, used, fleet.in_place)
 
 
 def cargo(settings: Settings, fleet: FleetSettings, root: Path, left: int | None = None) -> Cargo:
@@ -107,11 +108,7 @@ def origins_size(settings: Settings, fleet: FleetSettings) -> int:
     sites = settings.sites_of(fleet)
     closed = (each for each in sites if each.proxied)
     origins = userdata.settings_room(each.fqdn + each.zone * each.apex for each in closed) - userdata.settings_room()
-    if not fleet.secured:
-        return origins
-    # Certificates take much, so what the settings do not need counts.
-    secured = userdata.certificates_size(sum(each.tls is not None for each in sites))
-    return max(0, origins + secured - userdata.unused_room(len(fleet.joins)))
+    return origins + userdata.certificates_size(sum(each.tls is not None for each in sites))
 
 
 def secrets_size(workload: WorkloadSettings) -> int:
