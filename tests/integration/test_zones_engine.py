@@ -243,12 +243,10 @@ def roll_call_began(trial: Trial, name: str, **given: Any) -> float:
     trial.environ["PULUMI_DEBUG_COMMANDS"] = "1"
     trial.run("up", "--yes", "--skip-preview", "--event-log", str(log), **given)
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    (began,) = [
-        each["timestamp"]
-        for each in events
-        if "RollCall::api" in each.get("resourcePreEvent", {}).get("metadata", {}).get("urn", "")
-        and not each["resourcePreEvent"].get("planning")
+    steps = [
+        (each["timestamp"], each["resourcePreEvent"]["metadata"]) for each in events if each.get("resourcePreEvent")
     ]
+    (began,) = [at for at, step in steps if "RollCall::api" in step["urn"] and step["op"] != "refresh"]
     return float(began - events[0]["timestamp"])
 
 
