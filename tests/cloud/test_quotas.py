@@ -263,6 +263,10 @@ def test_a_missing_default_vpc_is_one_fault_with_a_working_command(cloud: Cloud)
         "rollcall:fleets: us-west-2 has no default VPC, and the machines of web, api are to be in its subnets. "
         "Run `aws ec2 create-default-vpc --region us-west-2`, which makes one with a subnet in each zone, or give them another region."
     )
+    # A program may give some fleets another VPC.
+    (fault,) = check_ec2((WEB, API), "local", "us-west-2", cloud.client, elsewhere=["web"]).faults
+    assert "the machines of api are to be in its subnets" in fault
+    assert check_ec2((WEB, API), "local", "us-west-2", cloud.client, elsewhere=["web", "api"]).faults == ()
     assert command_in(fault) == ["create-default-vpc", "--region", "us-west-2"]
     ec2.create_default_vpc()
     assert check(cloud, WEB, API).faults == ()

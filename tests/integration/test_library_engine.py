@@ -41,7 +41,11 @@ class Shop:
         _install(folder / "venv")
 
     def _network(self) -> str:
+        """Make the VPC of a company. The account has no default VPC."""
         ec2 = self.deployed.ec2
+        for each in ec2.describe_subnets()["Subnets"]:
+            ec2.delete_subnet(SubnetId=each["SubnetId"])
+        ec2.delete_vpc(VpcId=ec2.describe_vpcs()["Vpcs"][0]["VpcId"])
         vpc: str = ec2.create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
         for at, zone in enumerate(("us-west-2a", "us-west-2b")):
             ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.7.{at}.0/24", AvailabilityZone=zone)
@@ -164,6 +168,7 @@ BY_ROLLCALL = """  rollcall:fleets:
 def test_a_stack_of_rollcalls_own_program_keeps_everything_in_a_component(shop: Shop) -> None:
     program, stack = shop.folder / "__main__.py", shop.folder / "Pulumi.dev.yaml"
     stack.write_text(stack.read_text() + BY_ROLLCALL)
+    shop.deployed.ec2.create_default_vpc()
     program.write_text((ROOT / "__main__.py").read_text())
     shop.pulumi("stack", "init")
     shop.pulumi("up", "--yes", "--skip-preview")

@@ -103,9 +103,9 @@ class Cloud(mocks.Mocks):
         return answers[args.token]
 
 
-def recorded(build: Callable[[], Any]) -> Cloud:
+def recorded(build: Callable[[], Any], cloud: Cloud | None = None) -> Cloud:
     """What `build` asks the engine for, to the byte."""
-    cloud = Cloud()
+    cloud = cloud or Cloud()
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     mocks.set_mocks(cloud, project="rollcall", stack="local", preview=False)

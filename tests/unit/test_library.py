@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +82,27 @@ def test_inputs_are_checked(inputs: dict[str, FleetInputs], expected: list[str])
     found = DeploymentArgs(inputs=inputs).faults(read("prod", SETTINGS))
     assert len(found) == len(expected)
     assert all(each.startswith(wanted) for each, wanted in zip(found, expected, strict=True)), found
+
+
+def test_the_example_has_its_machines_where_its_program_says() -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "userdata")])}
+    words = [sys.executable, "-m", "tests.unit.library_graph"]
+    found = json.loads(subprocess.run(words, cwd=ROOT, env=env, stdout=subprocess.PIPE, check=True).stdout)
+    made, tags = found["made"], found["tags"]
+    for index, subnet in enumerate(("subnet-b", "subnet-a")):
+        machine = made[f"aws:ec2/instance:Instance::web-{index}"]
+        assert machine["subnetId"] == subnet
+        assert machine["vpcSecurityGroupIds"] == ["web-group-id", "monitored-id"]
+        assert machine["iamInstanceProfile"] == "web-1a2b3c4"
+    assert made["aws:ec2/securityGroup:SecurityGroup::web-group"]["vpcId"] == "vpc-1"
+    assert made["aws:iam/rolePolicy:RolePolicy::web-policy"]["role"] == "web-1a2b3c4"
+    # Rollcall makes neither a role nor a profile, and tags nothing of the program.
+    iam = [each for each in tags if each.startswith(("aws:iam/role:", "aws:iam/instanceProfile:"))]
+    assert sorted(iam) == ["aws:iam/instanceProfile:InstanceProfile::web", "aws:iam/role:Role::web"]
+    ours = {each for each, given in tags.items() if given.get("rollcall-stack") == "local"}
+    assert "aws:ec2/securityGroup:SecurityGroup::web-group" in ours
+    assert not ours & {*iam, "aws:ec2/securityGroup:SecurityGroup::monitored"}
+    assert found["error"].startswith("rollcall_pulumi.Deployment 'second': the program has 'rollcall' already")
 
 
 def test_all_packages_of_the_program_are_installed() -> None:
