@@ -122,7 +122,9 @@ def test_a_part_of_a_fleet_is_not_destroyed(trial: Trial) -> None:
     shown = trial.run("destroy", "--yes", "--skip-preview", "--target", machine("web-0"), check=False)
     assert "--target-dependents" in shown, shown
     words = ("destroy", "--yes", "--skip-preview", "--target", machine("web-0"), "--target-dependents")
-    shown = trial.run(*words, check=False)
+    # The refresh of a part does not know the provider of the roll calls, so the engine ends before it deletes anything.
+    assert "unknown provider" in trial.run(*words, check=False)
+    shown = trial.run(*words, "--refresh=false", check=False)
     assert "would take the machines of the whole fleet out of DNS" in shown, shown
     assert running(trial) == before and "rollcall-drain" not in tags(trial)
     trial.up()
