@@ -851,6 +851,7 @@ class FleetSettings(Section):
     """Machines with the same job.
 
     `digests` are those of the releases of its workloads, by their names, once they are packed. `secured`: it joins a site with `tls`.
+    `dynamic`: it joins a zone that takes dynamic updates.
     `architecture` is that of its size on EC2, once EC2 has been asked (components/preflight/architectures.py).
     """
 
@@ -1178,6 +1179,7 @@ class FleetSettings(Section):
     ] = None
     digests: Annotated[Mapping[str, str], NOT_A_KEY] = field(default_factory=dict)
     secured: Annotated[bool, NOT_A_KEY] = False
+    dynamic: Annotated[bool, NOT_A_KEY] = False
     architecture: Annotated[str, NOT_A_KEY] = X86
 
     @property
@@ -1812,10 +1814,20 @@ class Settings(Section):
         return tuple(replace(each, check=self._own_check(each, fleet) or self.checked_by(fleet)) for each in joined)
 
     def with_secured(self) -> Settings:
-        """Return the settings with the fleets that join a site with `tls`."""
+        """Return the settings with the fleets that join a site with `tls`, or a zone that takes dynamic updates."""
         secured = {each.join for each in self.sites if each.tls is not None}
+        dynamic = {each.join for each in self.sites if each.is_dynamic}
+        directory = self.service_discovery is not None and self.service_discovery.is_dynamic
         return replace(
-            self, fleets=tuple(replace(each, secured=not secured.isdisjoint(each.joins)) for each in self.fleets)
+            self,
+            fleets=tuple(
+                replace(
+                    each,
+                    secured=not secured.isdisjoint(each.joins),
+                    dynamic=not dynamic.isdisjoint(each.joins) or (directory and joins_service(each)),
+                )
+                for each in self.fleets
+            ),
         )
 
     def _own_check(self, site: SiteSettings, fleet: FleetSettings) -> str | None:

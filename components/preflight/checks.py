@@ -334,7 +334,7 @@ def size_faults(settings: Settings) -> list[str]:
         except ValueError as too_long:
             found.append(str(too_long))
     for fleet in settings.fleets_of("joyent"):
-        needs = fleet.in_place, bool(fleet.system_settings)
+        needs = fleet.in_place, bool(fleet.system_settings), fleet.dynamic
         if fault := userdata.triton_fault(LARGEST_BODY, userdata.settings_room(), *needs):
             return [*found, fault]
     return found + closed_sites_faults(settings) + carried_faults(settings)

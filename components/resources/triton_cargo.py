@@ -50,7 +50,7 @@ class Cargo:
 def room(fleet: FleetSettings) -> int:
     """Return how many bytes remain after the boot script, the agent, and the settings of a machine."""
     used = userdata.settings_room() - userdata.unused_room(len(fleet.joins))
-    return userdata.workload_room(LARGEST_BODY, used, fleet.in_place)
+    return userdata.workload_room(LARGEST_BODY, used, fleet.in_place, bool(fleet.system_settings), fleet.dynamic)
 
 
 def cargo(settings: Settings, fleet: FleetSettings, root: Path, left: int | None = None) -> Cargo:

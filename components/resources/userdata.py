@@ -47,6 +47,8 @@ _CERTIFICATES = ("rollcall/acme_client.py", "rollcall/certificates.py")
 _CERTIFICATE_BYTES = 3_600
 # Modules that only a machine with settings of its system imports.
 _SYSTEM = ("rollcall/keeping.py", "rollcall/prepare.py")
+# The module that only a machine with a zone of dynamic updates imports.
+_DYNAMIC = ("rollcall/rfc2136.py",)
 # Modules that only EC2 machines import.
 _EC2_ONLY = ("rollcall/role_credentials.py", "rollcall/volume_settings.py", "rollcall/volumes.py")
 _NO_SOURCES = ("__pycache__", "rollcall.egg-info")
@@ -75,13 +77,16 @@ def release() -> Release:
 
 
 @functools.cache
-def carried_release(in_place: bool = True, certificates: bool = False, system: bool = True) -> Release:
+def carried_release(
+    in_place: bool = True, certificates: bool = False, system: bool = True, dynamic: bool = True
+) -> Release:
     """Pack the sources for a user-script: programs without docstrings and comments, since CloudAPI takes 100,000 bytes.
 
-    Without `in_place` it has no modules for releases in place, without `certificates` none for certificates, and without
-    `system` none for settings of the system. If a fleet changes to these, its machines are replaced.
+    Without `in_place` it has no modules for releases in place, without `certificates` none for certificates, without
+    `system` none for settings of the system, and without `dynamic` none for zones that take dynamic updates. If a fleet
+    changes to these, its machines are replaced.
     """
-    return _packed(carried_files(in_place, certificates, system))
+    return _packed(carried_files(in_place, certificates, system, dynamic))
 
 
 def _packed(sources: Mapping[str, bytes]) -> Release:
@@ -145,10 +150,12 @@ def _annotations(program: str, start: int) -> Iterator[tuple[int, int]]:
         yield result.span(1)
 
 
-def carried_files(in_place: bool = True, certificates: bool = True, system: bool = True) -> dict[str, bytes]:
+def carried_files(
+    in_place: bool = True, certificates: bool = True, system: bool = True, dynamic: bool = True
+) -> dict[str, bytes]:
     """Return the same with programs as a user-script has them (`lean`)."""
     left_out = [*_EC2_ONLY, *(() if in_place else _IN_PLACE), *(() if certificates else _CERTIFICATES)]
-    left_out += () if system else _SYSTEM
+    left_out += [*(() if system else _SYSTEM), *(() if dynamic else _DYNAMIC)]
     kept = {name: data for name, data in files().items() if name not in left_out}
     return {name: lean(data.decode()).encode() if name.endswith(".py") else data for name, data in kept.items()}
 
@@ -196,14 +203,19 @@ def _text(name: str) -> str:
 
 @functools.cache
 def build(
-    workloads: tuple[Release, ...] = (), in_place: bool = True, certificates: bool = False, system: bool = True
+    workloads: tuple[Release, ...] = (),
+    in_place: bool = True,
+    certificates: bool = False,
+    system: bool = True,
+    dynamic: bool = True,
 ) -> str:
     """Return the boot script followed by the release, for machines that have no store.
 
     The release takes two lines: its digest and its bytes. The releases of workloads follow it. Base85 has no character
     that JSON escapes, and is a sixteenth shorter than Base64 (https://docs.python.org/3/library/base64.html).
     """
-    return "".join([boot_script(system), *map(_carried, (carried_release(in_place, certificates, system), *workloads))])
+    agent = carried_release(in_place, certificates, system, dynamic)
+    return "".join([boot_script(system), *map(_carried, (agent, *workloads))])
 
 
 def _carried(one: Release) -> str:
@@ -248,12 +260,12 @@ def certificates_size(sites: int) -> int:
     return modules + sites * _CERTIFICATE_BYTES if sites else 0
 
 
-def workload_room(limit: int, settings: int, in_place: bool = True, system: bool = True) -> int:
+def workload_room(limit: int, settings: int, in_place: bool = True, system: bool = True, dynamic: bool = True) -> int:
     """Return how many bytes of the request that creates a Triton machine remain for the releases of its workloads.
 
     Its settings take `settings` bytes.
     """
-    return max(0, limit - settings - len(json.dumps(build(in_place=in_place, system=system))))
+    return max(0, limit - settings - len(json.dumps(build(in_place=in_place, system=system, dynamic=dynamic))))
 
 
 def carried_size(workload: Release) -> int:
@@ -263,13 +275,13 @@ def carried_size(workload: Release) -> int:
     return len(json.dumps(_carried(workload))) - 2
 
 
-def triton_fault(limit: int, settings: int, in_place: bool = True, system: bool = True) -> str:
+def triton_fault(limit: int, settings: int, in_place: bool = True, system: bool = True, dynamic: bool = True) -> str:
     """Return the reason why Triton would refuse `build()` in a request of `limit` bytes, or an empty text if it would not.
 
-    `in_place` and `system` say what a fleet of the stack needs. The request
-    also has the machine's settings and secrets, which take `settings` bytes.
+    `in_place`, `system` and `dynamic` say what a fleet of the stack needs. The request also has the machine's settings
+    and secrets, which take `settings` bytes.
     """
-    size, room = len(json.dumps(build(in_place=in_place, system=system))), limit - settings
+    size, room = len(json.dumps(build(in_place=in_place, system=system, dynamic=dynamic))), limit - settings
     if size <= room:
         return ""
     return (

@@ -127,6 +127,13 @@ PARTS = (
         values=lambda fleet: ["certificates"] if fleet.secured and fleet.cloud == "joyent" else [],
         shown=True,
     ),
+    # The same for the module for dynamic updates.
+    Part(
+        key="dynamic",
+        name="its zones with dynamic updates",
+        values=lambda fleet: ["dynamic"] if fleet.dynamic and fleet.cloud == "joyent" else [],
+        shown=True,
+    ),
     # EC2 puts a machine into a placement group when it launches it. A stopped one could be moved, and would not serve meanwhile.
     Part(
         key="placement",

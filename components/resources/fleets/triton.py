@@ -22,7 +22,7 @@ class JoyentFleet(Fleet):
 
     def agent_release(self) -> Release:
         return userdata.carried_release(
-            self.settings.in_place, self.settings.secured, bool(self.settings.system_settings)
+            self.settings.in_place, self.settings.secured, bool(self.settings.system_settings), self.settings.dynamic
         )
 
     def make(self) -> None:
@@ -63,6 +63,7 @@ class JoyentFleet(Fleet):
                         self.settings.in_place,
                         self.settings.secured,
                         bool(self.settings.system_settings),
+                        self.settings.dynamic,
                     ),
                     datacenter=datacenter,
                     # A machine that was adopted before the stack was renamed is replaced: the new machine cannot adopt it again.
