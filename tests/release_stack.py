@@ -23,6 +23,7 @@ class Cloud:
 
     gone: tuple[str, ...] = ()
     longest_ttl = 0.0
+    sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __init__(self, fleet: Fleet, name: str = "web", location: Location = EC2) -> None:

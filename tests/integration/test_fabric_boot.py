@@ -47,7 +47,7 @@ class Fabric(Deployed):
     def addresses(self, name: str) -> list[str]:
         return list(self.machine(name)["addresses"])
 
-    def asked_from(self, name: str, address: str) -> str:
+    def answer_at(self, name: str, address: str) -> str:
         """The instance that answers when a machine connects to the service's port at an address."""
         return self.inside(self.machine(name)["id"], "python3", "-c", ASK, address).strip()
 
@@ -87,13 +87,13 @@ def test_machines_are_on_the_networks_of_what_they_join_and_register_there(fabri
     assert "address=" not in listed["metadata"]["rollcall-join-0"]
 
 
-def test_machines_on_the_fabric_reach_each_other_and_nobody_else_reaches_them(fabric: Fabric) -> None:
+def test_machines_on_the_fabric_reach_each_other_and_other_machines_do_not_reach_them(fabric: Fabric) -> None:
     for name in ("web-0", "api-0"):
         for address in fabric.members():
-            assert fabric.asked_from(name, address) == fabric.at(address), (name, address)
+            assert fabric.answer_at(name, address) == fabric.at(address), (name, address)
     # A machine on the fabric alone reaches the internet by NAT.
     (public, _) = fabric.addresses("web-0")
-    assert fabric.asked_from("api-0", public) == fabric.at(public)
+    assert fabric.answer_at("api-0", public) == fabric.at(public)
     namespace = Namespace(json.loads((fabric.sandbox.state / "daemon.json").read_text())["namespace"])
     with pytest.raises(TimeoutError):
         namespace.connect((fabric.addresses("api-0")[0], 4218), timeout=2)

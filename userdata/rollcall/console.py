@@ -30,6 +30,7 @@ ON_A_MACHINE = {
     "join": "register once",
     "leave": "deregister once",
     "whoami": "cloud, instance and workloads",
+    "prepare": "set the system to what the machine's settings say",
     "status": "what the agent last did, as JSON",
 }
 _HELP = ("-h", "--help")

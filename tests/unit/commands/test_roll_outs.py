@@ -59,7 +59,7 @@ def test_the_fleet_goes_back_and_up_changes_nothing(
 
 
 @pytest.mark.parametrize("lag_s", [1, 3, 30])
-def test_a_list_that_is_behind_starts_no_roll_out_of_its_own(deployed: Stack, cloud: Cloud, lag_s: int) -> None:
+def test_a_list_that_is_behind_starts_no_second_roll_out(deployed: Stack, cloud: Cloud, lag_s: int) -> None:
     """CloudAPI changes metadata by a job, so a list of machines may have the settings of before."""
     cloud.lag_s = lag_s
     assert rollback.main(["web"]) == 0

@@ -223,6 +223,7 @@ class World:
     """What Registries offers to a status."""
 
     gone: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     answered = True
     split_ = ""

@@ -207,6 +207,8 @@ class TestText:
         script = userdata.boot_script()
         boot, program = ((userdata.HOME / each).read_text() for each in ("boot.sh", "get_release.py"))
         packed = script.rpartition("#GET_RELEASE\n")[2].partition("\n")[0]
+        marks = re.compile(r"^ *# ?(?:SYSTEM|END)\n", re.M)
+        boot, program = marks.sub("", boot), marks.sub("", program)
         code = [line for line in boot.splitlines() if not re.match(" *#( |$)", line)]
         assert script == "\n".join(code).replace("#GET_RELEASE\n", f"#GET_RELEASE\n{packed}\n") + "\n"
         assert len(code) > 200 and script.startswith("#!/bin/sh\n")

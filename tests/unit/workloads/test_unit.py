@@ -85,7 +85,7 @@ def test_only_what_an_older_agent_must_not_ignore_has_a_newer_format() -> None:
     assert definition(WorkloadSettings(name="shop", aws_credentials=True))["format"] == DEFINITION_FORMAT == 4
 
 
-@pytest.mark.parametrize(("form", "refused"), [(1, False), (2, False), (3, False), (4, True)])
+@pytest.mark.parametrize(("form", "refused"), [(1, False), (3, False), (4, False), (5, True)])
 def test_a_machine_refuses_a_definition_of_a_newer_format(
     form: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
