@@ -64,7 +64,12 @@ def test_a_roll_call_asks_the_address_that_only_the_config_has(monkeypatch: pyte
     monkeypatch.setattr(requests.Session, "request", request)
     monkeypatch.setattr("components.dns.cloudflare.WITHIN", 0.0)
     place = Place(zone="Z", domain="scalability.expert", host="www.scalability.expert", ttl=60, proxied=False)
-    props = {"stack": "local", "places": [place.as_inputs()], "fleet": "web", "cloud": {"cloud": "aws", "region": "us-west-2"}}
+    props = {
+        "stack": "local",
+        "places": [place.as_inputs()],
+        "fleet": "web",
+        "cloud": {"cloud": "aws", "region": "us-west-2"},
+    }
     with pytest.raises(TransientError):
         registries_of(props, CONFIG).dns_records()
     assert requested == [("http://198.51.100.1/v4/zones/Z/dns_records", "Bearer configured")]
