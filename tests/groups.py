@@ -20,9 +20,12 @@ SHARED = {
 LONGEST = (
     "two clouds, agents",
     "two clouds",
+    "tests/integration/test_vpcs_boot.py",
     "tests/integration/test_interrupted.py",
     "tests/integration/test_regions.py",
     "tests/integration/test_workload_secrets_engine.py",
+    "tests/integration/test_private_zone_engine.py",
+    "tests/integration/test_fabric_boot.py",
     "tests/integration/test_joins_change.py",
     "closed site",
     "tests/integration/test_ipv6.py",
