@@ -366,7 +366,9 @@ def check(
     found = network.room([(made[each.name], each, place) for each, place in placed])
     for fleet, place in placed:
         found += network.reachability(Wanted(fleet=fleet, is_public=settings.has_public_address(fleet)), place)
-    without = [each for each in fleets if not settings.chooses_vpc(each)]
+    # Whether the VPC that a program gives (rollcall_pulumi.FleetInputs) has room and routes is known only after it is created.
+    in_default = [each for each in fleets if each.name not in settings.given_networks]
+    without = [each for each in in_default if not settings.chooses_vpc(each)]
     if without and not network.default_vpc():
         return found + Found(faults=(no_default_fault(without, network),))
     homes = {**dict.fromkeys((each.name for each in without), network.default_vpc())}

@@ -65,9 +65,9 @@ def fault_of(cloud: Cloud, fleet: FleetSettings, *, inside: bool = False) -> str
     return fault
 
 
-def check(cloud: Cloud, *fleets: FleetSettings, inside: bool = False) -> Found:
-    """What the preflight finds, with the VPCs that it has resolved."""
-    settings = (Inside if inside else Settings)(fleets=fleets)
+def check(cloud: Cloud, *fleets: FleetSettings, inside: bool = False, given: frozenset[str] = frozenset()) -> Found:
+    """What the preflight finds, with the VPCs that it has resolved. A program gives the VPC of the fleets `given`."""
+    settings = (Inside if inside else Settings)(fleets=fleets, given_networks=given)
     chosen, faults = vpcs.resolved(settings, fleets, REGION, cloud.client)
     settings = replace(settings, vpcs=chosen)
     return faults + check_ec2(
@@ -75,7 +75,7 @@ def check(cloud: Cloud, *fleets: FleetSettings, inside: bool = False) -> Found:
         "local",
         REGION,
         cloud.client,
-        elsewhere={each.name for each in fleets if settings.chooses_vpc(each)},
+        elsewhere={*given, *(each.name for each in fleets if settings.chooses_vpc(each))},
         in_vpcs=lambda made: vpcs.check(settings, fleets, REGION, cloud.client, made),
     )
 
@@ -138,6 +138,14 @@ def test_a_region_without_a_default_vpc_is_a_fault_with_what_there_is(cloud: Clo
     assert f"{vpc.private[0]} (company-private-2, 192.0.2.32/28, us-west-2a, private)" in fault
     assert "Set vpc to the id of one of them" in fault and "`aws ec2 create-default-vpc --region us-west-2`" in fault
     assert check(cloud, replace(WEB, vpc=vpc.id)) == Found()
+
+
+def test_a_fleet_with_a_vpc_of_its_program_needs_no_default_vpc(cloud: Cloud, ec2: Any, vpc: Vpc) -> None:
+    delete_default_vpc(ec2)
+    given = replace(WEB, security_groups=("sg-of-another-vpc",))
+    assert check(cloud, given, given=frozenset({"web"})) == Found()
+    (fault,) = check(cloud, given, replace(WEB, name="api"), given=frozenset({"web"})).faults
+    assert fault.startswith("rollcall:fleets.api.vpc: is not set")
 
 
 def test_what_does_not_exist_is_a_fault_with_what_there_is(cloud: Cloud, vpc: Vpc) -> None:
