@@ -92,6 +92,18 @@ def test_without_a_default_vpc_a_launch_needs_a_subnet(cloud: Cloud, ec2: Any) -
     assert code_of(ec2.run_instances, **request) == "VPCIdNotSpecified"
 
 
+def test_only_a_default_vpc_has_default_subnets(ec2: Any) -> None:
+    """https://docs.aws.amazon.com/vpc/latest/userguide/default-subnet.html"""
+    delete_default_vpc(ec2)
+    made = make_vpc(ec2, public=2)
+    for each in ec2.describe_subnets(SubnetIds=list(made.public))["Subnets"]:
+        assert (each["DefaultForAz"], each["MapPublicIpOnLaunch"]) == (False, False)
+    vpc = ec2.create_default_vpc()["Vpc"]["VpcId"]
+    default = ec2.describe_subnets(Filters=[{"Name": "default-for-az", "Values": ["true"]}])["Subnets"]
+    assert {each["VpcId"] for each in default} == {vpc} and len({each["AvailabilityZone"] for each in default}) > 2
+    assert all(each["MapPublicIpOnLaunch"] for each in default)
+
+
 def test_a_default_vpc_leads_to_the_internet(ec2: Any) -> None:
     tables = ec2.describe_route_tables(Filters=[{"Name": "association.main", "Values": ["true"]}])["RouteTables"]
 

@@ -77,6 +77,20 @@ class Corrections(_Backend):
         made["ipv6CidrBlockState"] = ipv6.Shown(made["ipv6CidrBlockState"])
         return made
 
+    def create_subnet(self, *args: Any, **options: Any) -> Any:
+        """Make a subnet that is not a default one, as CreateSubnet does. moto's first one of each zone is, in any VPC.
+
+        https://docs.aws.amazon.com/vpc/latest/userguide/default-subnet.html
+        """
+        made = super().create_subnet(*args, **options)
+        made.default_for_az = made.map_public_ip_on_launch = False
+        return made
+
+    def create_default_subnet(self, availability_zone: str) -> Any:
+        made = super().create_default_subnet(availability_zone)
+        made.default_for_az = made.map_public_ip_on_launch = True
+        return made
+
     def have_ipv6(self) -> None:
         """Give the default VPC and its subnets IPv6 CIDRs, as if the owner had asked for IPv6 in each zone."""
         vpc = next(each for each in self.vpcs.values() if each.is_default)
