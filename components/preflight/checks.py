@@ -353,7 +353,10 @@ def closed_sites_faults(settings: Settings, room: int | None = None) -> list[str
                 for number, kind in ((closed, "proxied sites"), (secured, "sites with tls"))
                 if number
             )
-            also = ", or leave release: in-place out" if secured and fleet.in_place else ""
+            needless = (["release: in-place"] if fleet.in_place else []) + (
+                ["timezone, proxy, aptMirror and logs"] if fleet.system_settings else []
+            )
+            also = f", or leave {' and '.join(needless)} out" if secured and needless else ""
             found.append(
                 f"{at('rollcall:fleets', fleet.name)}.joins: the keys and certificates of {of} take up to {size} bytes, "
                 f"and {left} are left of the request that makes a Triton machine. Let it join fewer of them, or split the fleet{also}."

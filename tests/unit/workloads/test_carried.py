@@ -68,6 +68,23 @@ def test_closed_sites_that_do_not_fit_are_an_error_with_what_is_left() -> None:
     assert checks.closed_sites_faults(closed_sites(10, "aws"), 0) == []
 
 
+def secured(**more: str) -> Settings:
+    sites = {"www": {"zone": "scalability.expert", "host": "www", "tls": {"acme": {"email": "ops@scalability.expert"}}}}
+    fleet = {"cloud": "joyent", "size": "s", "image": "debian-12", "joins": ["site/www"], **more}
+    return read("local", {"sites": sites, "fleets": {"web": fleet}})
+
+
+def test_a_site_with_tls_fits_a_triton_machine_without_settings_of_its_system() -> None:
+    assert checks.size_faults(secured()) == []
+    plain, zoned = (triton_cargo.room(each.fleets[0]) for each in (secured(), secured(timezone="Europe/Zurich")))
+    with_steps, without = (
+        len(json.dumps(userdata.build(in_place=False, system=each, dynamic=False))) for each in (True, False)
+    )
+    assert plain - zoned == with_steps - without > 1000
+    (found,) = checks.closed_sites_faults(secured(timezone="Europe/Zurich"), 0)
+    assert found.endswith("or split the fleet, or leave timezone, proxy, aptMirror and logs out.")
+
+
 def test_a_key_and_a_certificate_take_no_more_than_is_counted() -> None:
     """The local Origin CA leaves out the place of its issuer and the address of its CRL, which take up to 400 bytes."""
     hosts = ["shop.scalability.expert", "scalability.expert"]
