@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,9 @@ def test_a_part_of_a_fleet_is_not_destroyed(trial: Trial) -> None:
     assert "unknown provider" in trial.run(*words, check=False)
     shown = trial.run(*words, "--refresh=false", check=False)
     assert "would take the machines of the whole fleet out of DNS" in shown, shown
+    for part in (("--target", ROLL_CALL), ("--exclude", machine("api-0"))):
+        shown = trial.run("destroy", "--yes", "--skip-preview", *part, "--refresh=false", check=False)
+        assert "would take the machines of the whole fleet out of DNS" in shown, shown
     assert running(trial) == before and "rollcall-drain" not in tags(trial)
     trial.up()
     assert_in_step(trial)
@@ -133,6 +137,7 @@ def test_a_part_of_a_fleet_is_not_destroyed(trial: Trial) -> None:
     assert running(trial) == {}
 
 
+@pytest.mark.prove
 def test_a_machine_or_a_roll_call_is_replaced_on_request(trial: Trial) -> None:
     trial.up()
     before = running(trial)
@@ -146,6 +151,7 @@ def test_a_machine_or_a_roll_call_is_replaced_on_request(trial: Trial) -> None:
     assert_in_step(trial)
 
 
+@pytest.mark.prove
 def test_the_state_is_edited_by_hand(trial: Trial) -> None:
     trial.up()
     first = running(trial)
@@ -170,7 +176,9 @@ def test_the_state_is_edited_by_hand(trial: Trial) -> None:
     assert_in_step(trial, count=1)
 
 
-def test_a_second_run_waits_for_the_first_one(trial: Trial) -> None:
+@contextmanager
+def stopped_run(trial: Trial) -> Iterator[subprocess.Popen[bytes]]:
+    """Start an `up`, stop its process when it has the lock, and end it afterwards."""
     locks = trial.folder / "backend/.pulumi/locks"
     process = subprocess.Popen(
         ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"],
@@ -181,8 +189,17 @@ def test_a_second_run_waits_for_the_first_one(trial: Trial) -> None:
         start_new_session=True,
     )
     try:
-        wait_until("the first run has the lock", lambda: list(locks.rglob("*.json")), 120)
+        wait_until("the run has the lock", lambda: list(locks.rglob("*.json")), 120)
         os.kill(process.pid, signal.SIGSTOP)
+        yield process
+    finally:
+        end_session(process.pid)
+        process.wait()
+
+
+@pytest.mark.prove
+def test_a_second_run_waits_for_the_first_one(trial: Trial) -> None:
+    with stopped_run(trial) as process:
         refused = "the stack is currently locked by 1 lock"
         assert refused in trial.run("up", "--yes", "--skip-preview", check=False)
         assert refused in trial.run("destroy", "--yes", "--skip-preview", check=False)
@@ -191,14 +208,23 @@ def test_a_second_run_waits_for_the_first_one(trial: Trial) -> None:
         trial.run("preview")
         os.kill(process.pid, signal.SIGKILL)
         assert refused in trial.run("up", "--yes", "--skip-preview", check=False)
-    finally:
-        end_session(process.pid)
-        process.wait()
     trial.run("cancel", "--yes")
     trial.up()
     assert_in_step(trial)
 
 
+@pytest.mark.prove
+def test_cancel_deletes_only_the_lock_of_a_run_that_works(trial: Trial) -> None:
+    with stopped_run(trial) as process:
+        trial.run("cancel", "--yes")
+        assert not list((trial.folder / "backend/.pulumi/locks").rglob("*.json"))
+        os.kill(process.pid, signal.SIGCONT)
+        wait_until("the run has ended", lambda: process.poll() is not None, 120)
+    assert_in_step(trial)
+    assert len(running(trial)) == 3
+
+
+@pytest.mark.prove
 def test_a_stack_moves_to_another_backend(trial: Trial) -> None:
     trial.run("config", "set", "--secret", "password", "hush-hush")
     trial.up()
