@@ -106,6 +106,7 @@ def test_no_private_key_is_in_plain_text_in_the_state_or_readable_by_others(site
             assert site.inside(str(each["id"]), "stat", "-c", "%a", path).strip() == "600", path
 
 
+@pytest.mark.prove
 def test_machines_renew_it_without_an_up_and_share_the_new_one(site: Secured) -> None:
     before = site.serials()
     took = wait_until("all serve another certificate", lambda: not site.serials() & before, VALIDITY_S)
@@ -116,6 +117,7 @@ def test_machines_renew_it_without_an_up_and_share_the_new_one(site: Secured) ->
     assert {site.visit(str(each["addresses"][0]))[0] for each in site.running()} == {"200"}
 
 
+@pytest.mark.prove
 def test_a_machine_that_joins_later_serves_it_too(site: Secured) -> None:
     site.configure(count=2)
     site.up()
@@ -124,6 +126,7 @@ def test_a_machine_that_joins_later_serves_it_too(site: Secured) -> None:
     assert {site.visit(str(each["addresses"][0]))[0] for each in site.running()} == {"200"}
 
 
+@pytest.mark.prove
 def test_after_a_theft_one_up_gives_another_key_and_revokes_what_was_stolen(site: Secured) -> None:
     (stolen,) = site.serials()
     key = "openssl pkey -in /etc/nginx/rollcall-origins/www.scalability.expert.pem -pubout"
@@ -139,6 +142,7 @@ def test_after_a_theft_one_up_gives_another_key_and_revokes_what_was_stolen(site
     assert {site.visit(str(each["addresses"][0]))[0] for each in site.running()} == {"200"}
 
 
+@pytest.mark.prove
 def test_a_ca_that_is_down_is_a_warning_while_the_certificate_is_valid(site: Secured) -> None:
     site.sandbox.ask("fault", spec="acme drop")
     try:

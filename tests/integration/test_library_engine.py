@@ -120,6 +120,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
             hands.stop()
 
 
+@pytest.mark.prove
 def test_the_example_deploys_with_what_its_program_makes(shop: Shop) -> None:
     run = [
         str(shop.folder / "venv/bin/python"),
@@ -165,6 +166,7 @@ BY_ROLLCALL = """  rollcall:fleets:
 """
 
 
+@pytest.mark.prove
 def test_a_stack_of_rollcalls_own_program_keeps_everything_in_a_component(shop: Shop) -> None:
     program, stack = shop.folder / "__main__.py", shop.folder / "Pulumi.dev.yaml"
     stack.write_text(stack.read_text() + BY_ROLLCALL)
