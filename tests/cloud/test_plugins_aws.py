@@ -13,7 +13,7 @@ from pulumi.runtime.proto import provider_pb2
 
 from localcloud.aws.route53 import UNLIMITED
 from localcloud.machines.compute import InstantHypervisor
-from localcloud.plugins.aws import PLUGIN, Aws
+from localcloud.plugins.aws import PLUGIN, Aws, ec2
 from localcloud.plugins.aws.iam import smtp_password
 from localcloud.plugins.values import received
 from tests.cloud.aws_cloud import OPERATOR, TRUST, Cloud, allow, debian, image, running, until
@@ -1061,3 +1061,10 @@ def test_a_function_finds_what_is_there(lab: Lab, token: str) -> None:
 def test_the_clouds_own_words_reach_the_user(lab: Lab) -> None:
     with pytest.raises(RefusedError, match=r"aws: .*ParameterNotFound"):
         lab.host.invoke("aws:ssm/getParameter:getParameter", name="/none")
+
+
+def test_another_order_of_an_instances_security_groups_is_no_change() -> None:
+    instance = ec2.Instance.__new__(ec2.Instance)
+    before, after = {"vpcSecurityGroupIds": ["sg-1", "sg-2"]}, {"vpcSecurityGroupIds": ["sg-2", "sg-1"]}
+    assert instance.differences(before, after) == {}
+    assert instance.differences(before, {"vpcSecurityGroupIds": ["sg-1"]}) == {"vpcSecurityGroupIds": "update"}

@@ -327,6 +327,9 @@ class Instance(Regional):
             return all(plain(before.get(option)) == plain(value) for option, value in after.items())
         if key == "ebsBlockDevices":
             return _by_device(before, after or ()) == _by_device(after, after or ())
+        if key == "vpcSecurityGroupIds":
+            # It is a set in the provider.
+            return sorted(map(plain, before or ())) == sorted(map(plain, after or ()))
         return super().same(key, before, after)
 
     def differences(self, old: Values, new: Values) -> dict[str, str]:
