@@ -21,11 +21,12 @@ def faults(
     region: str,
     offered: Mapping[str, Collection[str]],
     subnets: Sequence[Mapping[str, Any]],
+    vpc: str = "",
 ) -> list[str]:
     """Return what is wrong with the zones of fleets.
 
     `offered` has the names of the zones that offer each size. `subnets` are EC2's descriptions of the subnets in which
-    machines may be.
+    machines may be: those that a fleet chooses in `vpc`, or the default ones without it.
     """
     found = []
     for fleet in fleets:
@@ -34,7 +35,7 @@ def faults(
             for each in subnets
             if each["AvailabilityZone"] in offered.get(fleet.size, ())
         }
-        wrong = _unusable(fleet, region, ids)
+        wrong = _unusable(fleet, region, vpc, ids)
         found += wrong or _crowded(fleet, ids)
     return found
 
@@ -44,13 +45,18 @@ def zone_ids(subnets: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {str(each["AvailabilityZone"]): str(each.get("AvailabilityZoneId", "")) for each in subnets}
 
 
-def _unusable(fleet: FleetSettings, region: str, ids: Mapping[str, str]) -> list[str]:
+def _unusable(fleet: FleetSettings, region: str, vpc: str, ids: Mapping[str, str]) -> list[str]:
     named = [each for each in fleet.zones if each != ALL_ZONES]
     there = {*ids.values()} if named and is_zone_id(named[0]) else {*ids}
     usable = ", ".join(f"{name} ({ids[name]})" if ids[name] else name for name in sorted(ids))
+    what = f"that has a default subnet and offers {fleet.size}"
+    fix = f"run `aws ec2 create-default-subnet --availability-zone ZONE --region {region}`"
+    if vpc:
+        what = f"in which the fleet has a subnet of {vpc} and {fleet.size} is offered"
+        fix = "add a subnet to subnets"
     return [
-        f"rollcall:fleets.{fleet.name}.zones: {each} is not a zone of {region} that has a default subnet and offers {fleet.size}. Name "
-        f"zones of {usable or 'another region'}, or run `aws ec2 create-default-subnet --availability-zone ZONE --region {region}`."
+        f"rollcall:fleets.{fleet.name}.zones: {each} is not a zone of {region} {what}. "
+        f"Name zones of {usable or 'another region'}, or {fix}."
         for each in named
         if each not in there
     ]

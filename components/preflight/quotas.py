@@ -182,7 +182,8 @@ def check_ec2(
     # EC2 needs the key pair and the image when it creates a machine, and not afterwards.
     making = [each for each in fleets if made[each.name].made]
     faults += [fault for each in making if (fault := _key_pair_fault(each, here))]
-    faults += ec2_zones.faults([each for each in fleets if each.name not in wrong], region, here.offered, here.subnets)
+    in_default = [each for each in fleets if each.name not in {*wrong, *elsewhere}]
+    faults += ec2_zones.faults(in_default, region, here.offered, here.subnets)
     faults += ec2_images.faults(making, region, here.architectures, client)
     found = of_vpcs + Found(faults=tuple(faults), notes=tuple(note for each in made.values() if (note := each.note)))
     fleets = [each for each in fleets if each.name not in wrong]

@@ -23,6 +23,7 @@ from components.config.models import (
     Settings,
     Subnet,
 )
+from components.preflight import ec2_zones
 from components.preflight.quotas import Births, Found, applied, has_ipv6
 
 _EVERYWHERE = ("0.0.0.0/0", "::/0")
@@ -278,6 +279,10 @@ class Network:
                 f"{len(fleet.security_groups) + 1} --region {self.region}`."
             )
 
+    def zone_faults(self, fleet: FleetSettings, place: FleetVpc) -> list[str]:
+        """Return what is wrong with the zones of a fleet that is in these subnets."""
+        return ec2_zones.faults([fleet], self.region, self.offered, self._of(place), place.id)
+
     def default_vpc(self) -> str:
         """Return the id of the default VPC; empty if the region has none."""
         return next((str(each["VpcId"]) for each in self.vpcs if each.get("IsDefault")), "")
@@ -366,6 +371,7 @@ def check(
     found = network.room([(made[each.name], each, place) for each, place in placed])
     for fleet, place in placed:
         found += network.reachability(Wanted(fleet=fleet, is_public=settings.has_public_address(fleet)), place)
+        found += Found(faults=tuple(network.zone_faults(fleet, place)))
     # Whether the VPC that a program gives (rollcall_pulumi.FleetInputs) has room and routes is known only after it is created.
     in_default = [each for each in fleets if each.name not in settings.given_networks]
     without = [each for each in in_default if not settings.chooses_vpc(each)]

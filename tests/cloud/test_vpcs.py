@@ -282,3 +282,24 @@ def test_five_elastic_addresses_are_too_few_for_three_machines_and_their_success
     ec2.allocate_address(Domain="vpc")
     ec2.allocate_address(Domain="vpc")
     assert found(2).faults
+
+
+def test_zones_are_those_of_the_chosen_subnets(cloud: Cloud, ec2: Any) -> None:
+    """A fleet in a VPC of the company needs no default subnet in its zones, and one there does not help it."""
+    vpc = make_vpc(ec2, public=2)
+    web = replace(WEB, vpc=vpc.id, zones=("us-west-2b",))
+    delete_default_subnet(ec2, "us-west-2b")
+    assert check(cloud, web).faults == ()
+    (fault,) = check(cloud, replace(web, zones=("us-west-2b", "us-west-2c"))).faults
+    assert fault == (
+        f"rollcall:fleets.web.zones: us-west-2c is not a zone of us-west-2 in which the fleet has a subnet of {vpc.id} and t3.micro is "
+        "offered. Name zones of us-west-2a (usw2-az2), us-west-2b (usw2-az1), or add a subnet to subnets."
+    )
+    (fault,) = check(cloud, replace(web, placement="spread", count=8)).faults
+    assert "8 machines in 1 zones are 8 in a zone" in fault
+
+
+def delete_default_subnet(ec2: Any, zone: str) -> None:
+    there = [{"Name": "default-for-az", "Values": ["true"]}, {"Name": "availability-zone", "Values": [zone]}]
+    for each in ec2.describe_subnets(Filters=there)["Subnets"]:
+        ec2.delete_subnet(SubnetId=each["SubnetId"])
