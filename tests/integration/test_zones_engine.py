@@ -14,6 +14,8 @@ from rollcall.settings import FLEET, MACHINE
 from tests.integration.engine_harness import Trial, on_trial
 
 pytestmark = [pytest.mark.clouds, pytest.mark.engine]
+# In the ordinary suite is only the test without a capacity anywhere. The others run `up` more often, or measure it.
+slow = pytest.mark.prove
 A, B, C = (f"us-west-2{letter}" for letter in "abc")
 PROGRAM = """
 import functools
@@ -98,6 +100,7 @@ def unchanged(trial: Trial, **given: Any) -> None:
     assert "unchanged" in trial.run("preview", "--expect-no-changes", **given)
 
 
+@slow
 def test_a_zone_without_capacity_is_passed_over_and_remembered(trial: Trial) -> None:
     # The first `up`, without a shortage: one machine in each zone.
     trial.up()
@@ -128,6 +131,7 @@ def test_a_zone_without_capacity_is_passed_over_and_remembered(trial: Trial) -> 
     assert (machines(trial), set(reservations(trial))) == ({}, {"cancelled"})
 
 
+@slow
 def test_other_fleets_do_not_wait_for_a_zone_without_capacity(trial: Trial) -> None:
     trial.up(count=1)
     usual = roll_call_began(trial, "usual", count=2)
@@ -159,6 +163,7 @@ def test_without_capacity_in_any_zone_the_up_fails_at_once_and_a_later_one_succe
     unchanged(trial, count=2)
 
 
+@slow
 def test_a_machine_that_was_not_created_gets_another_choice(trial: Trial) -> None:
     trial.up(count=1)
     # b had capacity when it was asked, and has none at the launch.
@@ -173,6 +178,7 @@ def test_a_machine_that_was_not_created_gets_another_choice(trial: Trial) -> Non
     unchanged(trial, count=2)
 
 
+@slow
 def test_a_machine_leaves_a_zone_that_is_no_longer_in_the_list(trial: Trial) -> None:
     trial.up()
     before, api = machines(trial), of_api(trial)
@@ -192,6 +198,7 @@ def test_a_machine_leaves_a_zone_that_is_no_longer_in_the_list(trial: Trial) -> 
         unchanged(trial, zones=listed)
 
 
+@slow
 def test_a_fleet_gets_the_key_later_and_its_machines_stay(trial: Trial) -> None:
     trial.up(zones=[])
     before = machines(trial)
@@ -203,6 +210,7 @@ def test_a_fleet_gets_the_key_later_and_its_machines_stay(trial: Trial) -> None:
     assert reservations(trial) == Counter(), "the machines exist, so EC2 is not asked"
 
 
+@slow
 def test_machines_are_in_a_placement_group(trial: Trial) -> None:
     trial.up(placement="spread")
     ec2 = trial.aws.client("ec2")
