@@ -1,6 +1,7 @@
-"""The keys of a fleet as one table: what changes, what its cloud then has, and whether the machines are replaced.
+"""The keys of a fleet as a table: what changes, what its cloud then has, and whether the machines are replaced.
 
-A row builds on the rows before it: its keys stay. Add a row for each key. tests/integration/test_fleet_keys_engine.py runs them.
+The rows are in parts, each with a stack of its own. A row builds on the rows of its part before it: its keys stay. Add a row for each
+key. tests/integration/test_fleet_keys_engine.py runs them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from components.config.models import ec2_parameter
 from tests.integration.engine_harness import Trial
+from tests.vpcs import make_vpc
 
 FLEET = "web"
 
@@ -19,8 +21,9 @@ FLEET = "web"
 class Row:
     """A change of keys, and what is read back for each machine of the fleet afterwards.
 
-    `change` are keys of the fleet; None takes a key out. `more` are keys of the stack beside `fleets`, as `workloads`. `read` gets an
-    instance as DescribeInstances lists it. `before` prepares the cloud.
+    `change` are keys of the fleet; None takes a key out, and a function gets the trial and returns the value. `more` are keys of the
+    stack beside `fleets`, as `workloads`. `read` gets an instance as DescribeInstances lists it. `before` prepares the cloud, before
+    the functions in `change` are called.
     """
 
     name: str
@@ -89,46 +92,109 @@ def setting(name: str) -> Callable[[Trial, Mapping[str, Any]], Any]:
     return lambda _, instance: tags(instance).get(name)
 
 
+def place(trial: Trial, instance: Mapping[str, Any]) -> Any:
+    """The names of an instance's VPC and subnet, and whether it has a public address."""
+    client = ec2(trial, instance)
+    (vpc,) = client.describe_vpcs(VpcIds=[instance["VpcId"]])["Vpcs"]
+    (subnet,) = client.describe_subnets(SubnetIds=[instance["SubnetId"]])["Subnets"]
+    return tags(vpc).get("Name"), tags(subnet).get("Name"), "PublicIpAddress" in instance
+
+
+def groups(_: Trial, instance: Mapping[str, Any]) -> Any:
+    """Whether an instance has the security group `extra`, and how many groups it has."""
+    names = [each["GroupName"] for each in instance["SecurityGroups"]]
+    return "extra" in names, len(names)
+
+
+def extra_group(trial: Trial) -> list[str]:
+    found = trial.aws.client("ec2").describe_security_groups(Filters=[{"Name": "group-name", "Values": ["extra"]}])
+    return [each["GroupId"] for each in found["SecurityGroups"]]
+
+
+def elastic(trial: Trial, instance: Mapping[str, Any]) -> Any:
+    """Whether an instance's public address is an elastic one, and how many of these the stack has."""
+    found = [each for each in ec2(trial, instance).describe_addresses()["Addresses"] if "rollcall-stack" in tags(each)]
+    return instance.get("PublicIpAddress") in {each["PublicIp"] for each in found}, len(found)
+
+
 KEY = "arn:aws:kms:us-west-2:123456789012:key/11111111-2222-3333-4444-555555555555"
 MANAGED = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
 _PERFORMANCE = ("VolumeType", "Iops", "Throughput")
 _OF_DATA = disk("Size", "VolumeType", "Encrypted", device="/dev/sdf")
 
-EC2: Sequence[Row] = (
-    Row(name="count", change={"count": 2}, read=of_instance("InstanceType"), expected="t3.micro", replaces=False),
+_ZONES: Sequence[Row] = (
     Row(
-        name="timeout, priority, weight",
-        change={"timeout": 60, "priority": 5, "weight": 5},
-        read=of_instance("InstanceType"),
-        expected="t3.micro",
+        name="zones",
+        change={"zones": ["us-west-2b"]},
+        read=of_instance("Placement", "AvailabilityZone"),
+        expected="us-west-2b",
+        # The machine was in the first zone.
+        replaces=True,
+    ),
+    Row(
+        name="zones: more",
+        change={"zones": "all"},
+        read=of_instance("Placement", "AvailabilityZone"),
+        expected="us-west-2b",
         replaces=False,
     ),
-    Row(name="size", change={"size": "t3.small"}, read=of_instance("InstanceType"), expected="t3.small", replaces=True),
     Row(
-        name="ssh",
-        change={"ssh": {"user": "admin", "keyName": "operators", "from": ["203.0.113.0/24"]}},
-        read=of_instance("KeyName"),
-        expected="operators",
+        name="placement",
+        change={"placement": "partition"},
+        read=lambda _, instance: bool(instance["Placement"].get("GroupName")),
+        expected=True,
         replaces=True,
-        before=lambda trial: trial.aws.client("ec2").create_key_pair(KeyName="operators"),
     ),
     Row(
-        name="ipv6",
-        change={"ipv6": True},
-        read=lambda _, instance: len(instance["NetworkInterfaces"][0]["Ipv6Addresses"]),
-        expected=1,
+        name="zones of a vpc",
+        change={"zones": ["us-west-2b"], "placement": None, "vpc": {"Name": "company"}, "publicAddress": True},
+        read=place,
+        expected=("company", "company-public-1", True),
         replaces=True,
-        before=lambda trial: trial.aws.aws.have_ipv6(),
+        before=lambda trial: make_vpc(trial.aws.client("ec2"), public=2),
+    ),
+)
+_NETWORK: Sequence[Row] = (
+    Row(
+        name="vpc, publicAddress",
+        change={"vpc": {"Name": "company"}, "publicAddress": True},
+        read=place,
+        expected=("company", "company-public-0", True),
+        replaces=True,
+        before=lambda trial: make_vpc(trial.aws.client("ec2"), public=2, private=1, nat=True),
+    ),
+    Row(name="securityGroups", change={"securityGroups": extra_group}, read=groups, expected=(True, 2), replaces=False),
+    Row(
+        name="stableAddresses",
+        change={"stableAddresses": True},
+        read=lambda trial, instance: (*elastic(trial, instance), *groups(trial, instance)),
+        expected=(True, 2, True, 2),
+        replaces=True,
     ),
     Row(
-        name="imageRefresh",
-        change={"imageRefresh": "2026-11"},
-        read=lambda _, instance: tags(instance)["rollcall-version"].split(" ", 1)[1],
-        expected="debian-12 2026-11",
-        replaces=True,
-        # Another word alone replaces nothing, if the vendor has published nothing new.
-        before=publish_newer,
+        name="securityGroups: none, with stableAddresses",
+        change={"securityGroups": None},
+        read=groups,
+        expected=(False, 1),
+        replaces=False,
     ),
+    Row(
+        name="subnets: private",
+        change={"subnets": "private", "publicAddress": False, "stableAddresses": None},
+        more={"sites": {"www": {"zone": "scalability.expert", "address": "private"}}},
+        read=lambda trial, instance: (*place(trial, instance), *elastic(trial, instance)),
+        expected=("company", "company-private-2", False, False, 0),
+        replaces=True,
+    ),
+    Row(
+        name="subnets by their tags",
+        change={"subnets": {"Name": "company-public-1"}, "publicAddress": True},
+        read=place,
+        expected=("company", "company-public-1", True),
+        replaces=True,
+    ),
+)
+_DISKS: Sequence[Row] = (
     Row(
         name="disk: type, iops, throughput",
         change={"disk": {"type": "gp3", "iops": 4000, "throughput": 250}},
@@ -204,6 +270,8 @@ EC2: Sequence[Row] = (
         expected=[("shop", None)] * 2,
         replaces=True,
     ),
+)
+_SYSTEM: Sequence[Row] = (
     Row(
         name="monitoring",
         change={"monitoring": True},
@@ -259,6 +327,42 @@ EC2: Sequence[Row] = (
         expected="http://proxy.example.net:3128",
         replaces=True,
     ),
+)
+_MACHINES: Sequence[Row] = (
+    Row(name="count", change={"count": 2}, read=of_instance("InstanceType"), expected="t3.micro", replaces=False),
+    Row(
+        name="timeout, priority, weight",
+        change={"timeout": 60, "priority": 5, "weight": 5},
+        read=of_instance("InstanceType"),
+        expected="t3.micro",
+        replaces=False,
+    ),
+    Row(name="size", change={"size": "t3.small"}, read=of_instance("InstanceType"), expected="t3.small", replaces=True),
+    Row(
+        name="ssh",
+        change={"ssh": {"user": "admin", "keyName": "operators", "from": ["203.0.113.0/24"]}},
+        read=of_instance("KeyName"),
+        expected="operators",
+        replaces=True,
+        before=lambda trial: trial.aws.client("ec2").create_key_pair(KeyName="operators"),
+    ),
+    Row(
+        name="ipv6",
+        change={"ipv6": True},
+        read=lambda _, instance: len(instance["NetworkInterfaces"][0]["Ipv6Addresses"]),
+        expected=1,
+        replaces=True,
+        before=lambda trial: trial.aws.aws.have_ipv6(),
+    ),
+    Row(
+        name="imageRefresh",
+        change={"imageRefresh": "2026-11"},
+        read=lambda _, instance: tags(instance)["rollcall-version"].split(" ", 1)[1],
+        expected="debian-12 2026-11",
+        replaces=True,
+        # Another word alone replaces nothing, if the vendor has published nothing new.
+        before=publish_newer,
+    ),
     Row(
         name="size of another architecture",
         change={"size": "t4g.small"},
@@ -274,3 +378,11 @@ EC2: Sequence[Row] = (
         replaces=True,
     ),
 )
+EC2: Mapping[str, Sequence[Row]] = {
+    "zones": _ZONES,
+    "network": _NETWORK,
+    "disks": _DISKS,
+    "permissions": _SYSTEM[:4],
+    "system": _SYSTEM[4:],
+    "machines": _MACHINES,
+}
