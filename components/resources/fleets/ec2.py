@@ -28,6 +28,9 @@ from rollcall.settings import STORE
 MOST_PARTITIONS = 7
 
 
+_OF_INTERFACE = ("subnetId", "associatePublicIpAddress", "ipv6AddressCount", "vpcSecurityGroupIds")
+
+
 def _chosen(volume: BlockSettings) -> dict[str, Any]:
     """Return what a volume has besides its size, type and encryption."""
     return {**volume.performance, **({"kms_key_id": volume.kms_key} if volume.kms_key else {})}
@@ -92,7 +95,10 @@ class Ec2Fleet(Fleet):
                         *(["tags"] if f"{self.name}-{index}" in self.args.by_hand else []),
                     ],
                     # The Deregistration's trigger decides on a replacement.
-                    ignore_changes=EC2_IGNORED,
+                    # With its own interface, an ignored key would bring back its value of before, and the two exclude each other.
+                    ignore_changes=[
+                        each for each in EC2_IGNORED if each not in _OF_INTERFACE or not self.settings.stable_addresses
+                    ],
                 ),
             )
             self.add_member(index, deregistration, instance, instance.id)
