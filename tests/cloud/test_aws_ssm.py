@@ -33,7 +33,7 @@ def test_a_secure_string_is_reported_only_when_asked_for_decrypted(
         ssm.get_parameters(Names=[NAME]),
         ssm.get_parameters_by_path(Path="/rollcall", Recursive=True),
         ssm.get_parameter_history(Name=NAME),
-        ssm.describe_parameters(),
+        list(ssm.get_paginator("describe_parameters").paginate()),
     ):
         assert NAME in str(plain) and SECRET not in str(plain)
     assert ssm.get_parameters(Names=[NAME], WithDecryption=True)["Parameters"][0]["Value"] == SECRET

@@ -150,17 +150,19 @@ def test_a_fault_hits_the_edge(clouds: Inside) -> None:
 
 def test_nothing_leads_out_of_the_namespace(clouds: Inside) -> None:
     links = json.loads(clouds.inside("ip", "-json", "link"))
-    assert {each["ifname"] for each in links} == {"lo", "aws", "joyent"}
+    assert {each["ifname"] for each in links} == {"lo", "aws", "joyent", "fabric"}
     assert all("link_netnsid" not in each for each in links)
     routes = json.loads(clouds.inside("ip", "-json", "route"))
-    assert {each["dst"] for each in routes} == {"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"}
+    assert {each["dst"] for each in routes} == {
+        *("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "203.0.113.224/27"),
+    }
 
 
 def test_the_clouds_are_cut_off_from_each_other_until_healed(clouds: Inside) -> None:
     """What the rules do to packets is shown with machines, in tests/integration/test_hypervisor.py."""
     assert "rollcall_faults" not in clouds.inside("nft", "list", "tables")
     clouds("partition")
-    assert 'iifname "aws" oifname "joyent" drop' in clouds.inside("nft", "list", "ruleset")
+    assert 'iifname "aws" oifname { "fabric", "joyent" } drop' in clouds.inside("nft", "list", "ruleset")
     clouds("isolate", "aws")
     assert 'iifname "aws" drop' in clouds.inside("nft", "list", "ruleset")
     clouds("heal")

@@ -344,8 +344,9 @@ def test_the_new_windows_password_arrives(story: Story) -> None:
     assert "administrator_pw" not in json.dumps(story.bodies[row.id])
 
 
-# `datacenter` needs two data centres (test_joyent_datacenters.py), volumes a data centre that offers them.
-ELSEWHERE = {"datacenter", "volumes"}
+# `datacenter` needs two data centres (test_joyent_datacenters.py), volumes a data centre that offers them. A machine that is
+# protected cannot be deleted by the program alone (test_triton_protection.py).
+ELSEWHERE = {"datacenter", "volumes", "delete_protected"}
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,8 @@ def tag_value(clouds: Clouds, outside: bool) -> Refused:
 def managed_policies(clouds: Clouds, outside: bool) -> Refused:
     iam = clouds.client("iam")
     iam.create_role(RoleName="workloads", AssumeRolePolicyDocument=TRUST)
-    document = json.dumps({"Version": "2012-10-17", "Statement": []})
+    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     made = [iam.create_policy(PolicyName=f"p{each}", PolicyDocument=document)["Policy"]["Arn"] for each in range(11)]
     for arn in made[: 9 + outside]:
         iam.attach_role_policy(RoleName="workloads", PolicyArn=arn)

@@ -172,6 +172,10 @@ def instance(lab: Lab, made: Resource) -> Any:
     )
 
 
+def placement_group(lab: Lab, made: Resource) -> Any:
+    return lab.ec2.describe_placement_groups(GroupNames=[made.id])["PlacementGroups"][0]
+
+
 def role(lab: Lab, made: Resource) -> Any:
     found = lab.iam.get_role(RoleName=made.id)["Role"]
     boundary = found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
@@ -254,6 +258,48 @@ CASES = {
         drift=lambda lab, made: lab.ec2.delete_tags(Resources=[made.id], Tags=[{"Key": "Name"}]),
         drifted={"tags": {"drain": "1"}},
         unread=("userData", "userDataReplaceOnChange"),
+    ),
+    "placement group": Case(
+        token="aws:ec2/placementGroup:PlacementGroup",
+        inputs={"name": "apart", "strategy": "spread", "tags": {"a": "1"}},
+        changed={"tags": {"a": "2"}},
+        replaced={"name": "other", "strategy": "partition"},
+        identity="apart",
+        outputs=("arn", "placementGroupId"),
+        seen=lambda lab, made: (placement_group(lab, made)["Strategy"], tags(placement_group(lab, made)["Tags"])),
+        first=("spread", {"a": "1"}),
+        then=("spread", {"a": "2"}),
+        drift=lambda lab, made: lab.ec2.delete_tags(Resources=[made.outputs["placementGroupId"]], Tags=[{"Key": "a"}]),
+        drifted={"tags": {}},
+    ),
+    "elastic address": Case(
+        token="aws:ec2/eip:Eip",
+        inputs={"domain": "vpc", "tags": {"a": "1"}},
+        changed={"tags": {"a": "2"}},
+        replaced={"address": "198.51.100.77", "domain": "standard"},
+        identity="eipalloc-[0-9a-f]+",
+        outputs=("publicIp", "allocationId"),
+        seen=lambda lab, made: tags(lab.ec2.describe_addresses(AllocationIds=[made.id])["Addresses"][0]["Tags"]),
+        first={"a": "1"},
+        then={"a": "2"},
+        drift=lambda lab, made: lab.ec2.delete_tags(Resources=[made.id], Tags=[{"Key": "a"}]),
+        drifted={"tags": {}},
+    ),
+    "network interface": Case(
+        token="aws:ec2/networkInterface:NetworkInterface",
+        inputs={
+            "subnetId": lambda lab: lab.ec2.describe_subnets()["Subnets"][0]["SubnetId"], "description": "web-0",
+            "tags": {"a": "1"},
+        },
+        changed={"tags": {"a": "2"}},
+        replaced={"subnetId": "subnet-00000000"},
+        identity="eni-[0-9a-f]+",
+        outputs=("privateIp", "macAddress"),
+        seen=lambda lab, made: tags(lab.ec2.describe_network_interfaces(NetworkInterfaceIds=[made.id])["NetworkInterfaces"][0]["TagSet"]),
+        first={"a": "1"},
+        then={"a": "2"},
+        drift=lambda lab, made: lab.ec2.delete_tags(Resources=[made.id], Tags=[{"Key": "a"}]),
+        drifted={"tags": {}},
     ),
     "power": Case(
         token="aws:ec2transitgateway/instanceState:InstanceState",
@@ -571,8 +617,33 @@ def plain(value: Any) -> Any:
     return value or None
 
 
+# A pair of two ids, which nothing changes in place. The first is in test_plugin_addresses.py.
+PAIRS = {"aws:ec2/eipAssociation:EipAssociation", "aws:iam/rolePolicyAttachment:RolePolicyAttachment"}
+
+
 def test_every_type_of_the_plugin_has_a_case() -> None:
-    assert {case.token for case in CASES.values()} == {each.token for each in PLUGIN.types}
+    assert {case.token for case in CASES.values()} | PAIRS == {each.token for each in PLUGIN.types}
+
+
+def test_a_managed_policy_is_attached_to_a_role_found_and_detached(lab: Lab) -> None:
+    token = "aws:iam/rolePolicyAttachment:RolePolicyAttachment"
+    trust = json.dumps({"Version": "2012-10-17", "Statement": []})
+    lab.iam.create_role(RoleName="attached-to", AssumeRolePolicyDocument=trust)
+    inputs = {"role": "attached-to", "policyArn": BOUNDARY}
+    made = lab.host.create(token, inputs)
+
+    def attached() -> list[str]:
+        found = lab.iam.list_attached_role_policies(RoleName="attached-to")["AttachedPolicies"]
+        return [each["PolicyArn"] for each in found]
+
+    assert attached() == [BOUNDARY]
+    read = lab.host.refresh(made)
+    assert read is not None and read.inputs == made.inputs
+    for key in inputs:
+        assert list(lab.host.diff(made, {**inputs, key: "other"}).replaces) == [key]
+    lab.host.delete(made)
+    assert attached() == [] and lab.host.refresh(made) is None
+    lab.host.delete(made)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -957,8 +1028,9 @@ def test_a_change_of_a_further_volume_replaces_the_instance_and_one_of_its_tags_
         assert list(lab.host.diff(made, {**inputs, "ebsBlockDevices": [other]}).replaces) == ["ebsBlockDevices"]
     assert list(lab.host.diff(made, {**inputs, "ebsBlockDevices": []}).replaces) == ["ebsBlockDevices"]
     assert list(lab.host.diff(made, {**inputs, "ebsBlockDevices": [{**data, "tags": {"a": "2"}}]}).diffs) == []
+    mine = {each["VolumeId"] for each in volumes(lab, made)}
     lab.host.delete(made)
-    assert lab.ec2.describe_volumes(VolumeIds=[])["Volumes"] == []
+    assert len(mine) == 2 and mine.isdisjoint(each["VolumeId"] for each in lab.ec2.describe_volumes()["Volumes"])
 
 
 def test_a_stopped_instance_has_no_public_address_any_more_as_the_provider_sees_it(lab: Lab) -> None:

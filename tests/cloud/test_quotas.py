@@ -249,29 +249,6 @@ def test_a_missing_default_subnet_is_a_fault_with_a_working_command(cloud: Cloud
     assert check(cloud) == Found()
 
 
-def test_a_missing_default_vpc_is_one_fault_with_a_working_command(cloud: Cloud) -> None:
-    """Without one EC2 makes no default subnet either: DefaultVpcDoesNotExist."""
-    ec2 = cloud.client("ec2")
-    for each in ec2.describe_subnets()["Subnets"]:
-        ec2.delete_subnet(SubnetId=each["SubnetId"])
-    ec2.delete_vpc(VpcId=ec2.describe_vpcs()["Vpcs"][0]["VpcId"])
-    ec2.create_vpc(CidrBlock="10.0.0.0/16")
-    with pytest.raises(ClientError, match="DefaultVpcDoesNotExist"):
-        ec2.create_default_subnet(AvailabilityZone="us-west-2a")
-    (fault,) = check(cloud, WEB, API).faults
-    assert fault == (
-        "rollcall:fleets: us-west-2 has no default VPC, and the machines of web, api are to be in its subnets. "
-        "Run `aws ec2 create-default-vpc --region us-west-2`, which makes one with a subnet in each zone, or give them another region."
-    )
-    # A program may give some fleets another VPC.
-    (fault,) = check_ec2((WEB, API), "local", "us-west-2", cloud.client, elsewhere=["web"]).faults
-    assert "the machines of api are to be in its subnets" in fault
-    assert check_ec2((WEB, API), "local", "us-west-2", cloud.client, elsewhere=["web", "api"]).faults == ()
-    assert command_in(fault) == ["create-default-vpc", "--region", "us-west-2"]
-    ec2.create_default_vpc()
-    assert check(cloud, WEB, API).faults == ()
-
-
 def test_a_quota_that_was_never_raised_has_the_default(cloud: Cloud) -> None:
     cloud.aws.regions["us-west-2"].quotas._vcpus = None
     (fault,) = check(cloud, replace(WEB, count=3)).faults

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from components.config.models import FleetSettings, FleetVpc, Settings
 from components.preflight import vpcs
@@ -138,6 +139,11 @@ def test_a_region_without_a_default_vpc_is_a_fault_with_what_there_is(cloud: Clo
     assert f"{vpc.private[0]} (company-private-2, 192.0.2.32/28, us-west-2a, private)" in fault
     assert "Set vpc to the id of one of them" in fault and "`aws ec2 create-default-vpc --region us-west-2`" in fault
     assert check(cloud, replace(WEB, vpc=vpc.id)) == Found()
+    # Without a default VPC, EC2 makes no default subnet either. The command of the fault makes both.
+    with pytest.raises(ClientError, match="DefaultVpcDoesNotExist"):
+        ec2.create_default_subnet(AvailabilityZone="us-west-2a")
+    ec2.create_default_vpc()
+    assert check(cloud, WEB, replace(WEB, name="api")).faults == ()
 
 
 def test_a_fleet_with_a_vpc_of_its_program_needs_no_default_vpc(cloud: Cloud, ec2: Any, vpc: Vpc) -> None:

@@ -70,6 +70,7 @@ class Ec2Api:
             "AuthorizeSecurityGroupIngress": self._authorize,
             "AuthorizeSecurityGroupEgress": self._authorize,
             "CreateTags": self._tag,
+            "DeleteTags": self._untag,
             "ModifyInstanceAttribute": self._modify,
             "ModifyInstanceMetadataOptions": self._modify_options,
             "DetachVolume": self._detach,
@@ -263,6 +264,13 @@ class Ec2Api:
             listed = ", ".join(missing)
             raise AwsError("InvalidInstanceID.NotFound", f"The instance {what} '{listed}' {verb} not exist")
 
+    def _untag(self, call: Call) -> Reply:
+        with self._moto.lock:
+            keys = [each.get("Key", "") for each in call.groups("Tag").values()]
+            if self._placement.untag(call.members("ResourceId"), keys):
+                return done(call, "<return>true</return>")
+            return self._moto.answer(call)
+
     def _tag(self, call: Call) -> Reply:
         tags = check_tags(call.groups("Tag").values())
         self._check_ids([each for each in call.members("ResourceId") if each.startswith("i-")])
@@ -273,6 +281,8 @@ class Ec2Api:
                 if instance is not None and instance.metadata_options.instance_metadata_tags == "enabled":
                     check_metadata_keys(tags)
             # A tag without a value is one with an empty value, which moto does not know.
+            if self._placement.tag(call.members("ResourceId"), tags):
+                return done(call, "<return>true</return>")
             fields = [pair for pair in call.form if not pair[0].startswith("Tag.")]
             for number, (key, value) in enumerate(tags.items(), 1):
                 fields += [(f"Tag.{number}.Key", key), (f"Tag.{number}.Value", value)]

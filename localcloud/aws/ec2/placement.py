@@ -67,6 +67,26 @@ class PlacementGroups:
             self._store.tags[made.id].update(tags)
         return f"<return>true</return><placementGroup>{self._shown(made)}</placementGroup>"
 
+    def tag(self, ids: Sequence[str], tags: Mapping[str, str]) -> bool:
+        """Give placement groups more tags. Return whether all `ids` are of placement groups; others have nothing to do with them."""
+        if not self._are_groups(ids):
+            return False
+        for each in ids:
+            self._store.tags[each].update(tags)
+        return True
+
+    def untag(self, ids: Sequence[str], keys: Iterable[str]) -> bool:
+        """Remove tags of placement groups. Return as `tag`."""
+        if not self._are_groups(ids):
+            return False
+        for each in ids:
+            for key in keys:
+                self._store.tags[each].pop(key, None)
+        return True
+
+    def _are_groups(self, ids: Sequence[str]) -> bool:
+        return bool(ids) and {*ids} <= {each.id for each in self._groups.values()}
+
     def describe(self, call: Call) -> str:
         """Answer DescribePlacementGroups. Raises AwsError."""
         if call.groups("Filter"):
