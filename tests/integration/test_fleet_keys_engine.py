@@ -78,7 +78,13 @@ def instances(trial: Trial) -> list[Mapping[str, Any]]:
 
 
 def test_each_key_of_an_ec2_fleet_has_a_row() -> None:
-    keys = {to_camel(each.name) for each in fields(FleetSettings)} - {"name", "digests", "architecture", "secured"}
+    keys = {to_camel(each.name) for each in fields(FleetSettings)} - {
+        "name",
+        "digests",
+        "architecture",
+        "secured",
+        "dynamic",
+    }
     rows = {key for part in EC2.values() for row in part for key in row.change} | {"image"}
     assert rows == keys - ELSEWHERE - TRITON
 

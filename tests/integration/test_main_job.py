@@ -67,7 +67,7 @@ def test_both_clouds_were_given_the_same_script_and_triton_the_release_with_it(d
     script, carried = gzip.decompress(sent).decode(), joyent["metadata"]["user-script"]
     assert (script, carried) == (
         userdata.boot_script(system=False),
-        userdata.build(in_place=False, system=False),
+        userdata.build(in_place=False, system=False, dynamic=False),
     ) and carried.startswith(script)
 
 
@@ -128,7 +128,7 @@ def test_the_token_is_in_no_log_no_state_and_no_process_list(deployed: Deployed)
     assert (
         token not in state
         and token not in deployed.output
-        and token not in userdata.build(in_place=False, system=False)
+        and token not in userdata.build(in_place=False, system=False, dynamic=False)
     )
     for file in deployed.sandbox.state.rglob("*"):
         if file.is_file() and not file.is_symlink() and "machines" not in file.parts:

@@ -51,6 +51,12 @@ instance = aws.ec2.Instance(
     user_data_replace_on_change=True,
     tags={"Name": "trial"},
 )
+aws.iam.RolePolicyAttachment("attached", role=role.name, policy_arn="arn:aws:iam::aws:policy/ReadOnlyAccess")
+aws.ec2.PlacementGroup("apart", strategy="spread")
+subnets = aws.ec2.get_subnets_output(filters=[{"name": "default-for-az", "values": ["true"]}])
+interface = aws.ec2.NetworkInterface("interface", subnet_id=subnets.ids[0], security_groups=[group.id])
+address = aws.ec2.Eip("address", domain="vpc")
+aws.ec2.EipAssociation("association", allocation_id=address.id, network_interface_id=interface.id)
 aws.ec2transitgateway.InstanceState("power", instance_id=instance.id, state="running")
 
 account = cloudflare.get_accounts_output().results[0].id

@@ -353,6 +353,7 @@ def test_the_manual_names_every_key() -> None:
         "health",
         "digests",
         "secured",
+        "dynamic",
         "architecture",
     }
     assert {name for name in names if f"`{name}`" not in manual} == set()
