@@ -135,8 +135,13 @@ def test_what_a_crash_leaves_is_removed_by_a_machine_that_asks_its_resolver(priv
     private.sandbox.localcloud("crash", crashed)
     wait_until("its value is gone", lambda: len(private.values()) == 1, WITHIN)
     wait_until("its challenge is gone", lambda: not any(".c.rc." in name for name, _ in private.sets()), 20)
-    log = private.inside(private.machine("api-0")["id"], "cat", "/var/log/rollcall.log")
-    assert "removed dead=" in log and "reason" not in log.split("removed dead=")[1].splitlines()[0]
+
+    def log() -> str:
+        return private.inside(private.machine("api-0")["id"], "cat", "/var/log/rollcall.log")
+
+    # It logs a removal when the last of the records is gone.
+    wait_until("the machine says so", lambda: "removed dead=" in log(), 20)
+    assert "reason" not in log().split("removed dead=")[1].splitlines()[0]
 
 
 def test_up_brings_it_back_and_another_machine(private: Private) -> None:
