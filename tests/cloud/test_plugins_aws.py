@@ -1135,7 +1135,7 @@ def test_the_clouds_own_words_reach_the_user(lab: Lab) -> None:
         lab.host.invoke("aws:ssm/getParameter:getParameter", name="/none")
 
 
-def test_another_order_of_an_instances_security_groups_is_no_change() -> None:
+def test_another_order_of_security_groups_changes_nothing() -> None:
     instance = ec2.Instance.__new__(ec2.Instance)
     before, after = {"vpcSecurityGroupIds": ["sg-1", "sg-2"]}, {"vpcSecurityGroupIds": ["sg-2", "sg-1"]}
     assert instance.differences(before, after) == {}

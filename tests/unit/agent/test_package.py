@@ -19,7 +19,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as pip installs it, from a copy: a build leaves folders in its source."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     shutil.copy(ROOT / "pyproject.toml", source)
-    shutil.copytree(ROOT / "userdata", source / "userdata", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("userdata", "components", "rollcall_pulumi"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--no-compile", "--disable-pip-version-check")
     command = [sys.executable, "-m", "pip", "install", "-q", *options, "--target", str(site), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

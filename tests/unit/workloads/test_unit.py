@@ -100,7 +100,7 @@ def test_a_machine_refuses_a_definition_of_a_newer_format(
     assert workloads.main(["shop", "", str(tmp_path), "i-1"]) == int(refused)
     assert (tmp_path / "etc/systemd/system/workload-shop.service").exists() != refused
     assert (home / "current").exists() != refused
-    assert ("workload=shop: has format '4', and this agent reads 3" in capsys.readouterr().err) == refused
+    assert ("workload=shop: has format '5', and this agent reads 4" in capsys.readouterr().err) == refused
 
 
 def test_a_new_release_with_a_hook_is_started_by_the_agent_and_the_former_one_stops(
