@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-_FOUND = find_spec("components.resources")
-if _FOUND is None or Path(_FOUND.origin or "").parents[2] != Path(__file__).parents[1]:
+# Not one of its parts: the finder of an editable install would find it below any package of this name.
+_FOUND = find_spec("components")
+if _FOUND is None or Path(_FOUND.origin or "").parent.parent != Path(__file__).parents[1]:
     raise ImportError(
         "rollcall_pulumi: Python finds another package `components` first. Rename the folder `components` of your program."
     )
