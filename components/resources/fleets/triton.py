@@ -21,9 +21,17 @@ class JoyentFleet(Fleet):
     """
 
     def agent_release(self) -> Release:
-        return userdata.carried_release(
-            self.settings.in_place, self.settings.secured, bool(self.settings.system_settings), self.settings.dynamic
-        )
+        return userdata.carried_release(**self._modules)
+
+    @property
+    def _modules(self) -> dict[str, bool]:
+        """Which modules of the agent the machines carry besides those that every machine needs."""
+        return {
+            "in_place": self.settings.in_place,
+            "certificates": self.settings.secured,
+            "system": bool(self.settings.system_settings),
+            "dynamic": self.settings.dynamic,
+        }
 
     def make(self) -> None:
         datacenter = self.settings.region
@@ -58,13 +66,7 @@ class JoyentFleet(Fleet):
                         **self.machine_settings(index, deregistration),
                     },
                     secret_metadata=self.secrets(),
-                    userdata=userdata.build(
-                        tuple(self.args.workloads),
-                        self.settings.in_place,
-                        self.settings.secured,
-                        bool(self.settings.system_settings),
-                        self.settings.dynamic,
-                    ),
+                    userdata=userdata.build(tuple(self.args.workloads), **self._modules),
                     datacenter=datacenter,
                     # A machine that was adopted before the stack was renamed is replaced: the new machine cannot adopt it again.
                     adopt=None if f"{self.name}-{index}" in self.args.renamed else self.settings.adopt.get(index),
