@@ -35,8 +35,8 @@ FOUND = ("releases", "differing")
 # and a `destroy`, which call `diff` too, show no line about what `up` would do.
 # https://github.com/pulumi/pulumi/blob/v3.259.0/pkg/resource/deploy/step.go (RefreshStep.Apply)
 _declared = set[str]()
-# The fleets whose machines this run of the engine has given their releases, by stack and name: a Release that it replaces leaves them.
-ROLLED: set[tuple[str, str]] = set()
+# The same for fleets whose machines this run of the engine has given their releases: a Release that it replaces leaves them.
+ROLLED = set[str]()
 
 
 class ReleaseProvider(ConfiguredProvider):
@@ -75,7 +75,7 @@ class ReleaseProvider(ConfiguredProvider):
         return ReadResult(id_, changed, inputs)
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        if (_props["stack"], _props["fleet"]) in ROLLED:
+        if _id_of(_props) in ROLLED:
             return
         registries, stack = self._registries(_props), _props["stack"]
         mine = [each for each in registries.instances(stack) if each.fleet == _props["fleet"]]
@@ -100,7 +100,7 @@ class ReleaseProvider(ConfiguredProvider):
             raise RollOutError(end.message)
         if end.message:
             engine.say(end.message, warning=True)
-        ROLLED.add((news["stack"], news["fleet"]))
+        ROLLED.add(_id_of(news))
         return outputs(news, olds, end)
 
 
