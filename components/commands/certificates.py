@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from components.registration.inventory import RESOLVERS
 from rollcall.acme_client import challenge_host, pointers
 from rollcall.zoneview import ZoneView
 
 _TYPE = "pulumi-python:dynamic/rollcall:Certificate"
-_RESOLVERS = "rollcall:resolvers"
 # The machines renew with a third of the validity left. A tenth left says that they could not.
 _LATE = 0.1
 
@@ -35,7 +35,7 @@ def certificates_of(
 ) -> list[CertificateStatus]:
     """Return the certificates of an exported state. The name servers of a zone say whether machines have a newer one."""
     found, at = [], time.time() if now is None else now
-    resolvers = json.loads(config.get(_RESOLVERS) or "[]")
+    resolvers = json.loads(config.get(RESOLVERS) or "[]")
     for each in resources:
         if each.get("type") == _TYPE and not each.get("delete"):
             outputs = each["outputs"]
